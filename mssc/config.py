@@ -1,0 +1,205 @@
+"""Every number of the network and of a training run, in two frozen dataclasses, and the ablations as rows of changes.
+
+The provenance of a setting stands beside it: *paper* is the ICASSP 2024 poster or abstract, *TriDet* and *CMX* are the works whose
+blocks its descriptions match, *ours* is what no public source decides.
+"""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from .structures import InputError
+
+CONFIG_VERSION = 1
+
+
+def _check_choices(config: object) -> None:
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if typing.get_origin(item.type) is Literal and value not in typing.get_args(item.type):
+            choices = ", ".join(map(str, typing.get_args(item.type)))
+            raise InputError(f"{item.name} is {value!r}; choose one of {choices}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the network is made of. Flat and of plain words and numbers, so that it survives JSON.
+
+    Raises:
+        InputError: for a word that is not among the choices, or sizes that do not fit each other.
+    """
+
+    classes: tuple[str, ...] = ("action",)
+    actions: Literal["exclusive", "multilabel"] = "exclusive"  # J-HMDB, UCF101-24 | AVA (ours)
+    paths: Literal["both", "key", "clip"] = "both"  # table T-A's controls leave one out
+
+    key_size: int = 224  # pixels, square (YOWO family)
+    clip_size: int = 112  # pixels; divides key_size (ours: motion needs less detail than boxes)
+    window: int = 16  # frames of the causal window means (paper family: clips of 16)
+    width: int = 64  # channels C = D at every level
+    backbone2d: str = "cspdarknet_nano"  # or "timm/<name>"
+    backbone3d: str = "causal_cspdarknet_nano"  # or "torchvision/<name>"
+
+    motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"
+    motion_mode: Literal["both", "perceptual", "spacetime", "identity", "off"] = "both"
+    motion_average: Literal["thw", "t", "hw", "none"] = "thw"  # axes of the video-level average
+    motion_perceptual: Literal["gain", "centred"] = "gain"
+    motion_fc: Literal["depthwise", "full"] = "depthwise"  # TriDet's code | TriDet's wording
+    motion_wide: Literal["5", "7", "9", "none"] = "7"  # spatial side of the wide kernel
+    motion_scale: Literal["conv", "one"] = "conv"  # psi, the dynamic scale gate
+    motion_dims: Literal["3d", "2d", "1d"] = "3d"
+    motion_ffn_ratio: float = 1.0
+    motion_position: Literal["projected", "native"] = "projected"  # after P3 | before it
+    collapse: Literal["mixed", "mean", "current"] = "mixed"  # how time is left before fusion
+
+    fusion: Literal["sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_softmax"] = "sfm"
+    fusion_branch: Literal["shared", "task"] = "shared"  # one SFM per level | per level and task
+    fusion_head_width: int = 64  # d, channels of an attention head (CMX)
+    fusion_reduction: int = 1  # rho (CMX)
+    fusion_context: Literal["none", "mean"] = "none"  # divide the context by N?
+    fusion_skip: Literal["dwconv", "none"] = "dwconv"  # CMX's depthwise skip in stage 2
+
+    classifier: Literal["pooled", "anchor"] = "pooled"  # logits per box from RoIs | per anchor as YOWOv2
+    hidden: int = 192  # width of the pooled classifier
+    dropout: float = 0.5
+    kept: int = 32  # boxes per frame whose actions are classified
+    version: int = CONFIG_VERSION
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        _check_choices(self)
+        if self.version != CONFIG_VERSION:
+            raise InputError(
+                f"the config is of version {self.version}, this package reads version {CONFIG_VERSION}; "
+                "use the mssc release that made it, or train again."
+            )
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise InputError(f"classes are {self.classes!r}; name at least one, each once.")
+        for name in ("key_size", "clip_size"):
+            if getattr(self, name) < 32 or getattr(self, name) % 32 and name == "key_size":
+                raise InputError(f"{name} is {getattr(self, name)}; use a multiple of 32, at least 32.")
+        if self.key_size % self.clip_size:
+            raise InputError(f"clip_size {self.clip_size} does not divide key_size {self.key_size}; use {self.key_size // 2}.")
+        for name in ("window", "width", "hidden", "kept", "fusion_reduction", "fusion_head_width"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+    def to_json(self) -> str:
+        """The config as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> "ModelConfig":
+        """Build from parsed JSON, strictly.
+
+        Raises:
+            InputError: naming fields that this version does not know, or that are missing or of another type.
+        """
+        known = {item.name: item for item in dataclasses.fields(cls)}
+        if values.get("version") != CONFIG_VERSION:
+            raise InputError(
+                f"the config is of version {values.get('version')}, this package reads version {CONFIG_VERSION}; "
+                "use the mssc release that made it, or train again."
+            )
+        extra, missing = sorted(set(values) - set(known)), sorted(set(known) - set(values))
+        if extra or missing:
+            raise InputError(f"the config has unknown fields {extra} and lacks {missing}; it was not written by this version of mssc.")
+        for name, value in values.items():
+            default = known[name].default
+            wanted = (list, tuple) if isinstance(default, tuple) else (int, float) if isinstance(default, float) else type(default)
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise InputError(f"the config's {name} is {value!r}; {type(default).__name__} is wanted.")
+        return cls(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Lengths in frames, learning rates per step, shares in [0, 1]."""
+
+    epochs: int = 40
+    batch: int = 8  # clips
+    clip_length: int = 20  # frames a clip spans, from a true start: the network's state begins empty there
+    keys: int = 3  # key frames per clip
+    stride_jitter: tuple[float, float] = (0.7, 1.6)  # frame-rate jitter
+    learning_rate: float = 1e-3
+    initialised_rate: float = 1 / 3  # share of it on layers that start from COCO weights
+    weight_decay: float = 0.05
+    warmup: float = 0.05  # share of all steps
+    clip_gradient: float = 5.0  # norm
+    ema: float = 0.998  # decay of the averaged weights that are validated and saved
+    box_weight: float = 5.0  # YOWOv2: 5 x (1 - GIoU)
+    action_weight: float = 1.0
+    label_smoothing: float = 0.1
+    mixup: float = 0.4  # share of batches whose clips are mixed
+    smallest_crop: float = 0.4  # area of the frame
+    background: float = 0.25  # share of clips drawn from frames without action, where there are any
+    frozen: Literal["none", "stem"] = "stem"  # stem and first stage of both paths keep COCO's weights
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    workers: int = 1
+    seed: int = 0
+    validate_every: int = 1  # epochs
+    validation_step: int = 4  # every n-th frame of the validation videos is scored during training
+    checkpoint_minutes: float = 2.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stride_jitter", tuple(self.stride_jitter))
+        _check_choices(self)
+        for name in ("epochs", "batch", "clip_length", "keys", "validate_every", "validation_step"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+
+
+ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
+    "T-A": {
+        "2D only": {"paths": "key"},
+        "3D only": {"paths": "clip", "motion": "none"},
+        "both, concat": {"motion": "none", "fusion": "concat"},
+        "+ MSM": {"fusion": "concat"},
+        "+ SFM": {"motion": "none"},
+        "MS-SC": {},
+    },
+    "T-B": {
+        "off": {"motion_mode": "off"},
+        "identity": {"motion_mode": "identity"},
+        "perceptual": {"motion_mode": "perceptual"},
+        "spacetime": {"motion_mode": "spacetime"},
+        "both": {},
+        "SE": {"motion": "se"},
+        "SimAM": {"motion": "simam"},
+        "DW3x3x3": {"motion": "dwconv"},
+        "average over t": {"motion_average": "t"},
+        "average over h, w": {"motion_average": "hw"},
+        "learned average": {"motion_average": "none"},
+        "centred": {"motion_perceptual": "centred"},
+        "full FC": {"motion_fc": "full"},
+        "no wide kernel": {"motion_wide": "none"},
+        "wide kernel 5": {"motion_wide": "5"},
+        "wide kernel 9": {"motion_wide": "9"},
+        "no scale gate": {"motion_scale": "one"},
+        "2D kernels": {"motion_dims": "2d"},
+        "1D kernels": {"motion_dims": "1d"},
+        "native position": {"motion_position": "native"},
+    },
+    "T-C": {
+        "add": {"fusion": "add"},
+        "concat": {"fusion": "concat"},
+        "CFAM": {"fusion": "cfam"},
+        "SFM stage 1": {"fusion": "sfm1"},
+        "SFM stage 2": {"fusion": "sfm2"},
+        "SFM": {},
+        "FRM + SFM": {"fusion": "frm+sfm"},
+        "SFM, softmax attention": {"fusion": "sfm_softmax"},
+        "SFM per task": {"fusion_branch": "task"},
+        "context / N": {"fusion_context": "mean"},
+        "heads of 16": {"fusion_head_width": 16},
+        "rho 2": {"fusion_reduction": 2, "fusion_head_width": 32},
+        "no depthwise skip": {"fusion_skip": "none"},
+        "class logits per anchor": {"classifier": "anchor"},
+    },
+}
+"""Rows of the tables of the reconstruction: each is a set of changes to `ModelConfig`, applied with `dataclasses.replace`."""

@@ -1,0 +1,195 @@
+"""Open a video file that nobody vouches for, and decode what can be decoded.
+
+The demuxer gets an open file instead of a name, and a list of the formats it may use, so a playlist that poses as a video cannot
+make it open another file or an address. Sizes are checked before a frame is allocated. Damage is logged and passed over.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mssc.structures import InputError
+
+log = logging.getLogger(__name__)
+
+MAX_SIDE = 8192
+"""The longest side of a frame, in pixels."""
+
+MAX_PIXELS = 8192 * 4352
+"""The largest frame: 8K with room for a codec's padding, 107 MB as RGB."""
+
+MAX_THREADS = 4
+"""Of a decoder or encoder. Each thread holds a frame, so their number bounds memory; more gain little beside the detector."""
+
+FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,mxf,nut,ivf,obu,h264,hevc,vvc,h263,m4v,mjpeg,"
+    "yuv4mpegpipe,dv,rm,wtv,amv,mp3,wav,flac,aac,ac3,aiff"
+)
+"""Demuxers that read the one file they are given. Left out are playlists (hls, dash, concat), session descriptions, numbered
+images and devices. Sound is in, so that it can be told from damage."""
+
+PLAYLISTS = {
+    b"#EXTM3U": "an HLS playlist",
+    b"ffconcat": "a list of files to join",
+    b"v=0": "a session description (SDP)",
+    b"<?xml": "an XML file, perhaps a playlist",
+    b"<MPD": "a DASH playlist",
+    b"[playlist]": "a playlist",
+}
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # `Path` makes one slash of two; one letter is a drive
+_BOXES = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
+_EBML = b"\x1a\x45\xdf\xa3"
+_FAILURES = 50  # in a row, after which the rest of a file counts as unreadable
+
+
+@contextlib.contextmanager
+def open_video(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open the video stream of a file: not a cover picture, and the largest if there are several.
+
+    Raises:
+        InputError: if the path is no readable regular file, or its content no video of at most `MAX_SIDE` and `MAX_PIXELS`.
+    """
+    with _open_file(path) as file:
+        limit = {"max_pixels": str(MAX_PIXELS)}
+        try:
+            options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", **limit}
+            container = av.open(file, "r", options=options, metadata_errors="replace")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise InputError(f"{path}: {_why_not_opened(file, error)}") from error
+        with container:
+            stream = _video_stream(path, container)
+            check_size(path, stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.options = limit
+            stream.codec_context.thread_type = "AUTO"
+            stream.codec_context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
+            yield container, stream
+
+
+def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield every frame that can be had, in the order of presentation. Errors are counted, logged and passed over.
+
+    Raises:
+        InputError: if there is no frame at all, or one is larger than allowed.
+    """
+    frames = errors = 0
+    for packet in _demux(path, container, stream):
+        try:
+            decoded = packet.decode()
+        except (av.FFmpegError, OSError) as error:
+            errors += 1
+            if errors == 1:
+                log.warning("%s: damaged after %d frames (%s); what can be decoded is kept.", path, frames, _reason(error))
+            continue
+        for frame in decoded:
+            check_size(path, frame.width, frame.height)
+            frames += 1
+            yield frame
+    if errors > 1:
+        log.warning("%s: %d pieces of it could not be decoded.", path, errors)
+    if not frames:
+        raise InputError(f"{path}: not one frame can be decoded: it is empty or damaged. Get the complete file.")
+
+
+def check_size(path: str | Path, width: int, height: int) -> None:
+    """Refuse frames that would not fit into memory.
+
+    Raises:
+        InputError: beyond `MAX_SIDE` or `MAX_PIXELS`.
+    """
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+        limit = f"{MAX_SIDE} pixels a side and {MAX_PIXELS / 1e6:.1f} million in all"
+        raise InputError(f"{path}: says that it is {width}x{height}; the limit is {limit}. Scale it down first.")
+
+
+def _open_file(path: str | Path) -> BinaryIO:
+    try:
+        # Without blocking: opening a named pipe would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        if _ADDRESS.match(str(path)):
+            raise InputError(f"{path}: is an address, not a file; download the video first and give its path.") from error
+        raise InputError(f"{path}: there is no such file; check the path.") from error
+    except PermissionError as error:
+        # Windows says so of folders too.
+        why = "is a folder; give a video file in it" if Path(path).is_dir() else "no permission to read it; ask its owner"
+        raise InputError(f"{path}: {why}.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be opened ({_reason(error)}); check the path.") from error
+    status, why = os.fstat(descriptor), ""
+    if stat.S_ISDIR(status.st_mode):
+        why = "is a folder; give a video file in it"
+    elif not stat.S_ISREG(status.st_mode):
+        why = "is no regular file; give a video file"
+    elif status.st_size == 0:
+        why = "is empty (0 bytes); copy or download it again"
+    if why:
+        os.close(descriptor)
+        raise InputError(f"{path}: {why}.")
+    # Opened by number: the demuxer sees no name, so neither a pattern nor a wrong extension in it matters.
+    return os.fdopen(descriptor, "rb")
+
+
+def _why_not_opened(file: BinaryIO, error: Exception) -> str:
+    file.seek(0)
+    head = file.read(4096)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for start, kind in PLAYLISTS.items():
+        if text.startswith(start):
+            return f"is {kind}, not a video; give the video file itself."
+    if not head.translate(None, bytes(range(7, 14)) + bytes(range(32, 256))):
+        return "is a text file, not a video; give a video file."
+    if head[4:8] in _BOXES or head.startswith(_EBML):
+        return "its index is missing or damaged, as when a recording or download is cut short; get the complete file."
+    return f"is not a video that can be read ({_reason(error)}); convert it to MP4 first."
+
+
+def _reason(error: Exception) -> str:
+    """Without PyAV's "[Errno 1094995529] … : 'name'"."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _video_stream(path: str | Path, container: InputContainer) -> VideoStream:
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if not s.disposition & pictures]
+    if not streams:
+        kinds = ["a cover picture" if s.type == "video" else s.type for s in container.streams]
+        found = " and ".join(dict.fromkeys(kinds)) or "nothing"
+        raise InputError(f"{path}: has no video, only {found}; give a file with moving pictures.")
+    decodable = [s for s in streams if s.codec_context is not None]
+    if not decodable:
+        raise InputError(f"{path}: its video codec is unknown here; convert it to H.264 first.")
+    return max(decodable, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def _demux(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    """Packets up to the end of the file, over damage, and last the empty one that makes the decoder give what it still holds."""
+    failures = 0
+    while 0 <= failures < _FAILURES:
+        try:
+            for packet in container.demux(stream):
+                # An empty one in the middle (AVI: "show the last frame again") would end the decoding.
+                if packet.size:
+                    failures = 0
+                    yield packet
+            failures = -1
+        except (av.FFmpegError, OSError) as error:
+            failures += 1
+            if failures == 1:
+                log.warning("%s: damaged (%s); reading on behind the damage.", path, _reason(error))
+    flush = av.Packet()
+    flush.stream = stream
+    if stream.time_base:
+        flush.time_base = stream.time_base
+    yield flush

@@ -1,0 +1,283 @@
+"""Decoded frames of a data set on disk, so that training never waits for a video decoder.
+
+All frames lie in one memory-mapped file of uint8 RGB, video after video, each (T, H, W, 3) in its own size; `index.json` says
+where. A folder holds the videos of any number of data sets: what a new one lacks is added, and a video whose file has
+changed is decoded again. J-HMDB-21's 928 clips take 7 GB.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mssc.data.dataset import Dataset, Video
+from mssc.data.decoding import decode, fingerprint, resize
+from mssc.structures import InputError
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+INDEX = "index.json"
+MARGIN = 64 << 20  # bytes that stay free on the disk
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a video's frames lie: (frames, height, width, 3) bytes from `offset` on, and what file they came from."""
+
+    offset: int
+    frames: int
+    height: int
+    width: int
+    source: tuple[int, ...]  # of the video: see `fingerprint`
+
+
+class FrameCache:
+    """The frames of videos, by name. Safe to copy into worker processes: each opens the file itself, when it first reads.
+
+    Args:
+        folder: one that `build` made.
+
+    Raises:
+        InputError: if there is no complete cache in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        index = _read_index(self.folder)
+        if index is None:
+            raise InputError(f"{self.folder} holds no complete frame cache; build it with FrameCache.build(dataset, folder).")
+        self._file, self.max_side, self._entries = index
+        self._map: np.ndarray | None = None
+        self._owner = 0
+
+    @classmethod
+    def build(
+        cls, dataset: Dataset, folder: str | Path, progress: bool = True, max_side: int = 320, workers: int = 2
+    ) -> "FrameCache":
+        """Decodes what the folder does not hold yet, and opens it.
+
+        Nothing of the folder changes until every video is decoded, so that an interrupted build leaves it as it was.
+
+        Args:
+            dataset: its videos are decoded as far as their `frames` say; a video that ends before is cached as it is, logged.
+            folder: made if it does not exist.
+            progress: show a bar.
+            max_side: frames whose longer side exceeds it are made smaller, others keep their size.
+            workers: threads that decode.
+
+        Raises:
+            InputError: for a video that cannot be read or has another size than its annotations say, a full disk, and a
+                folder that cannot be written.
+        """
+        if max_side < 1:
+            raise InputError(f"the longest side of cached frames is {max_side}; it must be at least 1 pixel.")
+        folder = Path(folder)
+        fingerprints = {video.name: fingerprint(video) for video in dataset.videos}
+        index = _read_index(folder)
+        old = index[2] if index is not None and index[1] == max_side else {}
+        keep = {name: entry for name, entry in old.items() if fingerprints.get(name, entry.source) == entry.source}
+        todo = [video for video in dataset.videos if video.name not in keep]
+        if not todo:
+            return cls(folder)
+        plan, end = _plan(todo, fingerprints, max_side, keep)
+        with _new_file(folder, end) as file:
+            for name, entry in keep.items():
+                _copy(folder / index[0], entry.offset, file, plan[name])  # type: ignore[index]
+            lengths = _decode_all(todo, file, plan, progress, workers)
+            entries = {name: replace(entry, frames=lengths.get(name, entry.frames)) for name, entry in plan.items()}
+            _write_index(folder, file.name, max_side, entries)
+        _remove_leftovers(folder, file.name, index[0] if index else None)
+        return cls(folder)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def length(self, name: str) -> int:
+        """How many frames of the video there are; may be fewer than its annotations claim."""
+        return self._entry(name).frames
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Height and width of the cached frames."""
+        entry = self._entry(name)
+        return entry.height, entry.width
+
+    def frames(self, name: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Frames of one video.
+
+        Args:
+            name: of the video.
+            indices: any order, repeats allowed; those before the first or after the last frame give the first or the last.
+
+        Returns:
+            A copy, (len(indices), H, W, 3) uint8 RGB.
+        """
+        entry = self._entry(name)
+        pixels = self._pixels()[entry.offset : entry.offset + entry.frames * entry.height * entry.width * 3]
+        whole = pixels.reshape(entry.frames, entry.height, entry.width, 3)
+        return np.asarray(whole[np.clip(np.asarray(indices, np.int64), 0, entry.frames - 1)])
+
+    def _entry(self, name: str) -> _Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise InputError(f"the frame cache in {self.folder} does not hold the video {name!r}; build it again.") from None
+
+    def _pixels(self) -> np.ndarray:
+        if self._map is None or self._owner != os.getpid():
+            path = self.folder / self._file
+            try:
+                self._map = np.memmap(path, np.uint8, mode="r")
+            except (OSError, ValueError) as error:
+                raise InputError(f"{path} is gone or unreadable ({error}); open the frame cache again.") from None
+            self._owner = os.getpid()
+        return self._map
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_map": None}
+
+
+@contextlib.contextmanager
+def _new_file(folder: Path, size: int) -> Iterator[Path]:
+    """A file of this size with a name of its own; it goes away if the block raises.
+
+    Raises:
+        InputError: if the disk has too little room, before or in the block, or the folder cannot be written.
+    """
+    path = folder / f"frames-{uuid.uuid4().hex[:8]}.bin"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if size + MARGIN > free:
+            raise InputError(f"the frames need {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; make room.")
+        with open(path, "wb") as file:
+            file.truncate(size)
+        yield path
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        if isinstance(error, OSError):
+            raise InputError(f"the frames cannot be written to {folder}: {error.strerror or error}.") from error
+        raise
+
+
+def _plan(
+    todo: Sequence[Video], fingerprints: dict[str, tuple[int, ...]], max_side: int, keep: dict[str, _Entry]
+) -> tuple[dict[str, _Entry], int]:
+    """Where everything will lie, and the bytes that it takes."""
+    plan, offset = {}, 0
+    for name, entry in keep.items():
+        plan[name] = _Entry(offset, entry.frames, entry.height, entry.width, entry.source)
+        offset += entry.frames * entry.height * entry.width * 3
+    for video in todo:
+        scale = min(1.0, max_side / max(video.height, video.width))
+        height, width = max(1, round(video.height * scale)), max(1, round(video.width * scale))
+        plan[video.name] = _Entry(offset, video.frames, height, width, fingerprints[video.name])
+        offset += video.frames * height * width * 3
+    return plan, offset
+
+
+def _copy(source: Path, start: int, target: Path, entry: _Entry) -> None:
+    """One video's frames from the old file, `start` bytes into it, to the new one."""
+    left = entry.frames * entry.height * entry.width * 3
+    with open(source, "rb") as old, open(target, "r+b") as new:
+        old.seek(start)
+        new.seek(entry.offset)
+        while left:
+            block = old.read(min(left, 1 << 24))
+            if not block:
+                raise InputError(f"{source} ends too early; remove it and build the frame cache again.")
+            left -= new.write(block)
+
+
+def _decode_all(todo: Sequence[Video], part: Path, plan: dict[str, _Entry], progress: bool, workers: int) -> dict[str, int]:
+    """Frames of each video; the first error stops the rest."""
+    stop: list[bool] = []
+    with (
+        ThreadPoolExecutor(max(1, workers)) as pool,
+        tqdm(total=len(todo), desc="decoding", unit="video", disable=not progress) as bar,
+    ):
+
+        def work(video: Video) -> int:
+            frames = 0 if stop else _decode_one(video, part, plan[video.name], stop)
+            bar.update()
+            return frames
+
+        jobs = {video.name: pool.submit(work, video) for video in todo}
+        try:
+            wait(jobs.values(), return_when=FIRST_EXCEPTION)
+        finally:  # an interrupt or an error: let the threads run dry
+            if not all(job.done() and job.exception() is None for job in jobs.values()):
+                stop.append(True)
+        return {name: job.result() for name, job in jobs.items()}
+
+
+def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool]) -> int:
+    """Writes one video's frames to their place and says how many there were, at most as many as annotated.
+
+    Gives up without a word when `stop` gets an entry.
+    """
+    frames = 0
+    with open(part, "r+b") as file:
+        file.seek(entry.offset)
+        for image in decode(video.path):
+            if stop:
+                return 0
+            if frames == entry.frames:
+                log.info("%s goes on after its %d annotated frames; the rest is not cached.", video.name, frames)
+                break
+            if image.shape[:2] != (video.height, video.width):
+                seen = f"{image.shape[1]}x{image.shape[0]}"
+                raise InputError(f"{video.path} is {seen}, but its annotations are for {video.width}x{video.height}.")
+            file.write(resize(image, entry.height, entry.width).data)
+            frames += 1
+    if frames == 0:
+        raise InputError(f"{video.path} holds no frame; leave the video {video.name!r} out or fetch it again.")
+    if frames < entry.frames:
+        log.warning("%s has %d frames, but %d are annotated; the last of them are left out.", video.name, frames, entry.frames)
+    return frames
+
+
+def _read_index(folder: Path) -> tuple[str, int, dict[str, _Entry]] | None:
+    """File, longest side and entries; None if there is no index of this version, or not the file that it describes."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if index["version"] != VERSION:
+            return None
+        entries = {name: _Entry(**{**entry, "source": tuple(entry["source"])}) for name, entry in index["videos"].items()}
+        size = max(entry.offset + entry.frames * entry.height * entry.width * 3 for entry in entries.values())
+        if (folder / index["file"]).stat().st_size < size:
+            return None
+        return index["file"], index["max_side"], entries
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_index(folder: Path, file: str, max_side: int, entries: dict[str, _Entry]) -> None:
+    """Written under another name and renamed, so that whoever sees an index sees a whole one."""
+    videos = {name: asdict(entry) for name, entry in entries.items()}
+    text = json.dumps({"version": VERSION, "file": file, "max_side": max_side, "videos": videos}, indent=1)
+    part = folder / f"{INDEX}.{uuid.uuid4().hex[:8]}"
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(folder / INDEX)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path, current: str, old: str | None) -> None:
+    """Removes the file that the new one replaces, and those of builds that were killed more than an hour ago."""
+    for file in folder.glob("frames-*.bin"):
+        with contextlib.suppress(OSError):  # another process may have it open, or have removed it
+            if file.name == old or (file.name != current and time.time() - file.stat().st_mtime > 3600):
+                file.unlink()

@@ -1,0 +1,136 @@
+"""Training clips: a stretch of a video with several key frames, their boxes and actions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+
+from ..config import ModelConfig, TrainConfig
+from .cache import FrameCache
+from .dataset import Dataset, Video
+from .transforms import Augment
+
+
+@dataclass
+class Batch:
+    """B clips with K key frames each.
+
+    Attributes:
+        clip: (B, 3, T, S, S) uint8.
+        keys: (B, K), the same for all clips, so that clips can be mixed.
+        boxes: (B * K, M, 4) in pixels of the clip, padded with zeros.
+        actions: (B * K, M, A), 1 where the box does the action; all zero where it is padding.
+    """
+
+    clip: Tensor
+    keys: Tensor
+    boxes: Tensor
+    actions: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch there."""
+        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in ("clip", "keys", "boxes", "actions")))
+
+
+class BatchOrder(Sampler[list[tuple[int, int, int]]]):
+    """Which videos a batch holds, as (video, seed of the sample, seed of the batch). A function of seed, epoch and step alone, so that a
+    resumed run goes on exactly where it stopped.
+
+    Args:
+        videos: how many there are.
+        batch: clips per batch; the last, smaller one is left out unless it is the only one.
+        seed: of the run.
+    """
+
+    def __init__(self, videos: int, batch: int, seed: int) -> None:
+        self.videos, self.batch, self.seed = videos, min(batch, videos), seed
+        self.epoch = self.skip = 0
+
+    def __len__(self) -> int:
+        return self.videos // self.batch - self.skip
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.videos)
+        for step in range(self.skip, self.videos // self.batch):
+            chosen = order[step * self.batch : (step + 1) * self.batch]
+            place = (self.seed * 100_003 + self.epoch) * 100_003 + step
+            yield [(int(video), place * 1009 + slot, place) for slot, video in enumerate(chosen)]
+
+
+class ClipDataset(TorchDataset):
+    """Random clips of videos, augmented.
+
+    Args:
+        dataset: the videos.
+        cache: their frames.
+        model: for the input size and the classes.
+        train: for the clip's length, its key frames and the augmentation.
+    """
+
+    def __init__(self, dataset: Dataset, cache: FrameCache, model: ModelConfig, train: TrainConfig) -> None:
+        self.dataset, self.cache, self.train = dataset, cache, train
+        self.actions = len(model.classes)
+        self.augment = Augment(model.key_size, train.smallest_crop)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def _frames(self, video: Video, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Indices (T,) of a stretch at a random rate, around a frame with action or, at times, one without."""
+        length = self.train.clip_length
+        stride = rng.uniform(*self.train.stride_jitter)
+        stride = min(stride, (frames - 1) / max(length - 1, 1))
+        span = stride * (length - 1)
+        acting = np.zeros(frames, bool)
+        for tube in video.tubes:
+            acting[tube.start : tube.stop] = True
+        wanted = acting
+        if not acting.any() or (not acting.all() and rng.random() < self.train.background):
+            wanted = ~acting
+        around = rng.choice(np.flatnonzero(wanted))
+        earliest, latest = max(around - span, 0), min(around, frames - 1 - span)
+        start = rng.uniform(earliest, max(latest, earliest))
+        return np.clip(np.round(start + stride * np.arange(length)), 0, frames - 1).astype(int)
+
+    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        index, sample_seed, batch_seed = item
+        video, rng = self.dataset.videos[index], np.random.default_rng(sample_seed)
+        torch.manual_seed(sample_seed % 2**63)
+        length, count = self.train.clip_length, min(self.train.keys, self.train.clip_length)
+        edges = np.linspace(0, length, count + 1).astype(int)
+        keys = np.random.default_rng(batch_seed).integers(edges[:-1], edges[1:])
+        frames = self._frames(video, self.cache.length(video.name), rng)
+        clip = torch.from_numpy(self.cache.frames(video.name, frames)).permute(0, 3, 1, 2)
+        scale = torch.tensor([clip.shape[3] / video.width, clip.shape[2] / video.height]).repeat(2)
+        found = [video.boxes_at(int(frame)) for frame in frames[keys]]
+        boxes = torch.cat([torch.from_numpy(b) for b, _ in found]) * scale
+        clip, boxes = self.augment(clip, boxes)
+        targets = []
+        for part, (_, labels) in zip(boxes.split([len(b) for b, _ in found]), found, strict=True):
+            targets.append(_one_row_per_box(part, torch.from_numpy(labels), self.actions))
+        return clip.transpose(0, 1), torch.from_numpy(keys), targets
+
+
+def _one_row_per_box(boxes: Tensor, labels: Tensor, actions: int) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4) with one label each to (M, 4) different boxes and their actions (M, A)."""
+    if not len(boxes):
+        return boxes, torch.zeros(0, actions)
+    unique, place = boxes.unique(dim=0, return_inverse=True)
+    marked = torch.zeros(len(unique), actions)
+    marked[place, labels] = 1
+    return unique, marked
+
+
+def collate(samples: list[tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]) -> Batch:
+    """Samples to a `Batch`, boxes padded to the largest number in a frame (at least 1)."""
+    targets = [target for sample in samples for target in sample[2]]
+    most = max(1, max(len(boxes) for boxes, _ in targets))
+    boxes = torch.zeros(len(targets), most, 4)
+    actions = torch.zeros(len(targets), most, targets[0][1].shape[1])
+    for row, (b, a) in enumerate(targets):
+        boxes[row, : len(b)], actions[row, : len(a)] = b, a
+    return Batch(torch.stack([s[0] for s in samples]), torch.stack([s[1] for s in samples]), boxes, actions)

@@ -1,0 +1,109 @@
+"""What every reader returns: videos with their ground-truth tubes."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from mssc.structures import InputError, Tube
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """One annotated video.
+
+    Args:
+        name: unique in its data set.
+        path: a video file, or a folder with one image per frame in the order of their names.
+        frames: how many there are; the annotations count them from 0.
+        width: in pixels, as shown.
+        height: in pixels, as shown.
+        rate: frames per second.
+        tubes: the ground truth, in pixels of this width and height. Frames outside all tubes are known to hold no action.
+
+    Raises:
+        InputError: if there is no frame or pixel, or a tube goes on after the last frame.
+    """
+
+    name: str
+    path: Path
+    frames: int
+    width: int
+    height: int
+    rate: Fraction
+    tubes: tuple[Tube, ...]
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.width < 1 or self.height < 1 or self.rate <= 0:
+            size = f"{self.frames} frames of {self.width}x{self.height} at {self.rate} a second"
+            raise InputError(f"video {self.name!r} has {size}; each number must be positive.")
+        for tube in self.tubes:
+            if tube.stop > self.frames:
+                raise InputError(f"video {self.name!r} has {self.frames} frames, but a tube goes on to frame {tube.stop - 1}.")
+
+    def boxes_at(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ground truth of one frame.
+
+        Args:
+            frame: counted from 0.
+
+        Returns:
+            Boxes (N, 4) float32 and their labels (N,) int64, one row per tube that covers the frame; N may be 0.
+        """
+        tubes = [tube for tube in self.tubes if tube.start <= frame < tube.stop]
+        boxes = np.array([tube.boxes[frame - tube.start] for tube in tubes], np.float32).reshape(-1, 4)
+        return boxes, np.array([tube.label for tube in tubes], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Videos that share a list of classes.
+
+    Args:
+        name: for messages and tables.
+        classes: their names; a label is an index into them.
+        videos: at least one, all names different.
+
+    Raises:
+        InputError: for no class, no video, a name twice or a label without a class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    videos: tuple[Video, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "videos", tuple(self.videos))
+        if not self.classes:
+            raise InputError(f"data set {self.name!r} has no class; name at least one.")
+        if not self.videos:
+            raise InputError(f"data set {self.name!r} has no video; check its folder and the part that was asked for.")
+        for what, names in (("class", self.classes), ("video", [video.name for video in self.videos])):
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise InputError(f"data set {self.name!r} has the {what} {twice[0]!r} more than once; names must differ.")
+        for video in self.videos:
+            for tube in video.tubes:
+                if tube.label >= len(self.classes):
+                    known = f"the {len(self.classes)} classes are numbered from 0 to {len(self.classes) - 1}"
+                    raise InputError(f"video {video.name!r} has the label {tube.label}, but {known}.")
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def subset(self, names: Iterable[str]) -> "Dataset":
+        """The videos of these names, in the order given.
+
+        Raises:
+            InputError: for an unknown name, a name twice or no name.
+        """
+        known = {video.name: video for video in self.videos}
+        names = list(names)
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(f"data set {self.name!r} has no video {unknown[0]!r} ({len(unknown)} unknown in all).")
+        return replace(self, videos=tuple(known[name] for name in names))

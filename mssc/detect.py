@@ -1,0 +1,399 @@
+"""A video in, action tubes out: the one pipeline behind command line, app and notebooks.
+
+::
+
+    read --> resize --> network, streaming --> NMS --> online linking --> tubes      first pass
+    read --> draw the tubes --> write                                               second pass, if a video is wanted
+
+Neither pass holds more than a few frames. The second pass decodes again rather than keeping frames: what is drawn is what is reported.
+"""
+
+import csv
+import ctypes
+import functools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torchvision.ops import batched_nms
+
+from . import visualise
+from .config import ModelConfig
+from .data.transforms import resize
+from .linking import LinkConfig, OnlineLinker
+from .model.checkpoint import load_model
+from .model.mssc import MSSC, fold_batch_norms
+from .structures import Detections, InputError, Predictions, Tube
+from .video import VideoInfo, Writer, probe, read
+
+NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
+LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
+FRAMES_AT_ONCE = 8  # per call of the network: fewer calls are faster, more need more memory
+DEFAULT_THRESHOLD = 0.3
+MODELS = Path(__file__).resolve().parent.parent / "assets" / "models"
+
+Progress = Callable[[int, int | None, str], None]
+T = TypeVar("T")
+
+
+def action_probabilities(logits: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """(..., A) logits to probabilities: they sum to 1 where the classes exclude each other."""
+    return logits.softmax(-1) if config.actions == "exclusive" else logits.sigmoid()
+
+
+def to_detections(
+    predictions: Predictions, config: ModelConfig, width: int, height: int, lowest: float = LOWEST_SCORE
+) -> list[Detections]:
+    """Turn B frames of predictions into detections: NMS among actors, one row per (actor, action), source pixels.
+
+    Args:
+        predictions: of the network. Not modified.
+        config: the network's.
+        width: of the source frame in pixels.
+        height: likewise.
+        lowest: rows below this score are dropped. A score is objectness times the action's probability.
+
+    Returns:
+        B detections, actors by descending objectness.
+    """
+    boxes, logits = predictions.boxes.float().cpu(), predictions.logits.float().cpu()
+    actor = predictions.objectness.float().sigmoid().cpu()
+    batch, kept = actor.shape
+    limit = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+    boxes = torch.minimum((boxes * (limit / config.key_size)).clamp(min=0), limit)
+    scores = (actor[..., None] * action_probabilities(logits, config)).clamp(0, 1)
+    frame = torch.arange(batch).repeat_interleave(kept)
+    likely = (scores >= lowest).any(2).flatten().nonzero()[:, 0]
+    chosen = likely[batched_nms(boxes.reshape(-1, 4)[likely], actor.reshape(-1)[likely], frame[likely], NMS_IOU)]
+    found = []
+    for index in range(batch):
+        rows = chosen[frame[chosen] == index] - index * kept
+        box, action = (scores[index, rows] >= lowest).nonzero(as_tuple=True)
+        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), scores[index, rows[box], action].numpy()))
+    return found
+
+
+# -------------------------------------------------------------------- models
+
+
+def available_models() -> dict[str, Path]:
+    """Names and folders of the models that ship with the package."""
+    return {path.parent.name: path.parent for path in sorted(MODELS.glob("*/config.json"))}
+
+
+def default_model() -> str:
+    """The model for a video of which nothing is known.
+
+    Raises:
+        InputError: if none ships.
+    """
+    models = available_models()
+    if not models:
+        raise InputError(f"{MODELS} holds no model; train one with 'python -m mssc train', or copy one there.")
+    return "jhmdb" if "jhmdb" in models else next(iter(models))
+
+
+def model_folder(name: str | Path) -> Path:
+    """Where a model is: "default", a name of `available_models`, or a folder.
+
+    Raises:
+        InputError: naming the models there are.
+    """
+    models = available_models()
+    if str(name) == "default":
+        return models[default_model()]
+    if str(name) in models:
+        return models[str(name)]
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    raise InputError(f"there is no model {str(name)!r}; give a folder with config.json, or one of: {', '.join(models) or '(none)'}.")
+
+
+def default_threshold(name: str | Path) -> float:
+    """The score from which this model's tubes are shown, chosen on its validation videos."""
+    try:
+        return float(json.loads((model_folder(name) / "about.json").read_text())["threshold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_THRESHOLD
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse large blocks instead of returning them to the system: eager networks on a CPU spend up to half of their
+    time in page faults otherwise. Nothing happens on other systems."""
+    if platform.system() == "Linux":
+        try:
+            libc = ctypes.CDLL("libc.so.6")
+            trim_threshold, mmap_threshold, keep = -1, -3, 1 << 25
+            libc.mallopt(mmap_threshold, keep)
+            libc.mallopt(trim_threshold, 8 * keep)
+        except (OSError, AttributeError):
+            return
+
+
+@functools.lru_cache(maxsize=2)
+def _ready(folder: Path, changed: float) -> MSSC:
+    keep_freed_memory()
+    return fold_batch_norms(load_model(folder)).requires_grad_(False)
+
+
+def load_for_detection(name: str | Path = "default") -> MSSC:
+    """A model, made fast for inference; the same object when asked again.
+
+    Raises:
+        InputError: see `model_folder` and `mssc.model.checkpoint.load_model`.
+    """
+    folder = model_folder(name)
+    weights = folder / "model.safetensors"
+    return _ready(folder, weights.stat().st_mtime if weights.exists() else 0.0)
+
+
+# -------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What was found in a video.
+
+    Attributes:
+        info: about the video.
+        classes: names of the actions.
+        tubes: that score at least `threshold`, in order of their start.
+        detections: of every frame, all rows of at least `LOWEST_SCORE`, with the scores of their links (see `mssc.linking`).
+        times: seconds of each frame since the first.
+        timings: seconds that each stage took.
+        model: its name.
+        threshold: used.
+        video: the annotated video, if one was asked for.
+    """
+
+    info: VideoInfo
+    classes: tuple[str, ...]
+    tubes: list[Tube]
+    detections: list[Detections]
+    times: list[float]
+    timings: dict[str, float]
+    model: str
+    threshold: float
+    video: Path | None = field(default=None)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of the whole pipeline."""
+        return len(self.times) / max(sum(self.timings.values()), 1e-9)
+
+    def seconds(self, tube: Tube) -> tuple[float, float]:
+        """When a tube starts and ends."""
+        return visualise.span(tube, self.info.rate, self.times)
+
+    def to_json(self) -> dict:
+        """Plain values: the video, the model, and each tube with its boxes."""
+        tubes = []
+        for tube, actor in zip(self.tubes, visualise.actors(self.tubes), strict=True):
+            start, end = self.seconds(tube)
+            tubes.append(
+                {
+                    "actor": actor,
+                    "action": self.classes[tube.label],
+                    "score": round(tube.score, 4),
+                    "start_frame": tube.start,
+                    "end_frame": tube.stop - 1,
+                    "start_seconds": round(start, 4),
+                    "end_seconds": round(end, 4),
+                    "boxes": np.round(tube.boxes, 2).tolist(),
+                    "scores": np.round(tube.scores, 4).tolist(),
+                }
+            )
+        return {
+            "video": self.info.path.name,
+            "width": self.info.width,
+            "height": self.info.height,
+            "frames": len(self.times),
+            "frames_per_second": float(self.info.rate),
+            "seconds": round(self.times[-1], 4),
+            "model": self.model,
+            "threshold": self.threshold,
+            "boxes_are": "x1, y1, x2, y2 in pixels of the video, one per frame from start_frame to end_frame",
+            "tubes": tubes,
+        }
+
+    def write_json(self, path: Path) -> None:
+        """Write `to_json`, whole or not at all.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        with _whole_file(path) as part:
+            part.write_text(json.dumps(self.to_json(), indent=1))
+
+    def write_csv(self, path: Path) -> None:
+        """Write a line per tube.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        keys = ["actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds"]
+        with _whole_file(path) as part, part.open("w", newline="") as file:
+            rows = csv.DictWriter(file, keys, extrasaction="ignore")
+            rows.writeheader()
+            rows.writerows(self.to_json()["tubes"])
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}; choose another folder or make room.") from error
+    finally:
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
+
+
+# -------------------------------------------------------------------- the pipeline
+
+
+class _Clock:
+    """Adds up what each stage takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+    def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """The items, with the time that they took to come."""
+        source = iter(items)
+        while True:
+            with self(stage):
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+            yield item
+
+
+def detect_video(
+    path: str | Path,
+    model: str | Path | MSSC = "default",
+    threshold: float | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    link: LinkConfig | None = None,
+) -> VideoResult:
+    """Find the action tubes of a video.
+
+    Args:
+        path: of the video file.
+        model: a name of `available_models`, a model's folder, or a model in eval mode.
+        threshold: tubes of at least this score are reported, in [0, 1]; None takes the model's own.
+        output: where to write the video with its tubes drawn (MP4, H.264); None writes none.
+        progress: is called with frames done, frames in all (None if unknown) and what is being done.
+        link: how detections become tubes.
+
+    Raises:
+        InputError: for a video, a model, a threshold or an output that cannot be used. No half-written file is left.
+    """
+    name, threshold = _settings(model, threshold)
+    network = model if isinstance(model, MSSC) else load_for_detection(model)
+    info, clock = probe(path), _Clock()
+    writer = Writer(output, info.width, info.height, info.rate) if output is not None else None
+    linker = OnlineLinker(link or LinkConfig())
+    detections, times = _first_pass(network, info, linker, clock, progress)
+    with clock("link"):
+        tubes = [tube for tube in linker.finish() if tube.score >= threshold]
+    tubes.sort(key=lambda tube: (tube.start, -tube.score))
+    classes = network.config.classes
+    if writer is not None:
+        with writer:
+            _second_pass(writer, info, tubes, classes, len(times), clock, progress)
+    return VideoResult(
+        info, classes, tubes, detections, times, clock.seconds, name, threshold, Path(output) if output is not None else None
+    )
+
+
+def _settings(model: str | Path | MSSC, threshold: float | None) -> tuple[str, float]:
+    if isinstance(model, MSSC):
+        name, default = "(given)", DEFAULT_THRESHOLD
+    else:
+        name, default = model_folder(model).name, default_threshold(model)
+    threshold = default if threshold is None else float(threshold)
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold}; it must lie in [0, 1].")
+    return name, threshold
+
+
+def stream_detections(model: MSSC, images: Iterable[np.ndarray], clock: _Clock | None = None) -> Iterator[Detections]:
+    """Detections of each frame, without linking.
+
+    Args:
+        model: in eval mode.
+        images: (H, W, 3) uint8 RGB frames of one video, in order.
+        clock: adds up the time by stage.
+    """
+    clock, stream, source = clock or _Clock(), model.stream(), iter(images)
+    while chunk := list(islice(source, FRAMES_AT_ONCE)):
+        height, width = chunk[0].shape[:2]
+        with clock("resize"):
+            small = [resize(torch.from_numpy(image).permute(2, 0, 1)[None], model.config.key_size) for image in chunk]
+        with clock("network"):
+            predictions = stream(torch.cat(small))
+        with clock("boxes"):
+            found = to_detections(predictions, model.config, width, height)
+        yield from found
+
+
+def _first_pass(
+    model: MSSC, info: VideoInfo, linker: OnlineLinker, clock: _Clock, progress: Progress | None
+) -> tuple[list[Detections], list[float]]:
+    times: list[float] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for frame in clock.each("decode", read(info.path)):
+            times.append(frame.time)
+            yield frame.image
+
+    detections = []
+    for found in stream_detections(model, images(), clock):
+        with clock("link"):
+            detections.append(linker.step(found))
+        if progress is not None:
+            progress(len(detections), info.frames, "looking for actions")
+    return detections, times
+
+
+def _second_pass(
+    writer: Writer, info: VideoInfo, tubes: list[Tube], classes: tuple[str, ...], frames: int, clock: _Clock, progress: Progress | None
+) -> None:
+    actors = visualise.actors(tubes)
+    for frame in clock.each("decode", read(info.path)):
+        with clock("draw"):
+            here = [(tube, actor) for tube, actor in zip(tubes, actors, strict=True) if tube.start <= frame.index < tube.stop]
+            rows = Detections(
+                np.array([tube.boxes[frame.index - tube.start] for tube, _ in here]).reshape(-1, 4),
+                np.array([tube.label for tube, _ in here]),
+                np.array([tube.score for tube, _ in here]),
+            )
+            image = visualise.draw(frame.image, rows, classes, [actor for _, actor in here])
+        with clock("encode"):
+            writer.write(image, frame.time)
+        if progress is not None:
+            progress(frame.index + 1, frames, "drawing")

@@ -1,0 +1,145 @@
+"""The 2D path's backbones: images to maps at strides 8, 16 and 32. They declare what they return; nobody has to probe them."""
+
+import difflib
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from mssc.model.layers import CSPLayer, Focus, SpatialPyramidPooling, conv3x3
+from mssc.structures import InputError
+
+STRIDES = (8, 16, 32)
+
+
+class Backbone2d(Protocol):
+    """What the 2D path asks of a backbone.
+
+    Attributes:
+        dims: channels of each map, fine to coarse.
+        strides: of each map: (8, 16, 32). A map's side is the image's divided by the stride, rounded up or down.
+        mean: per channel (R, G, B), in grey levels 0..255; images are normalised as (image - mean) / std before they come in.
+        std: likewise.
+    """
+
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor, /) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) normalised RGB -> one (B, dims[l], H_l, W_l) map per stride."""
+        ...
+
+
+class CSPDarknet(nn.Module):
+    """YOLOX's CSPDarknet. It takes grey levels 0..255 as they are.
+
+    Stages, each halving H and W (rounded up): stem, dark2, dark3 (stride 8), dark4 (16), dark5 (32).
+
+    Args:
+        width: of YOLOX; 0.25 is nano. The maps have 256, 512 and 1024 times `width` channels.
+        depth: of YOLOX; the number of bottlenecks is 3, 9, 9 and 3 times `depth`, rounded.
+        depthwise: whether the 3x3 convolutions are depthwise separable.
+        in_channels: of the images; 3 for RGB.
+    """
+
+    def __init__(self, width: float = 0.25, depth: float = 0.33, depthwise: bool = True, in_channels: int = 3) -> None:
+        super().__init__()
+        base, blocks = int(64 * width), max(round(3 * depth), 1)
+
+        def down(channels: int) -> nn.Module:
+            return conv3x3(channels, 2 * channels, stride=2, depthwise=depthwise)
+
+        def csp(channels: int, repeats: int, shortcut: bool = True) -> CSPLayer:
+            return CSPLayer(channels, channels, repeats, shortcut, depthwise)
+
+        self.stem = Focus(in_channels, base)
+        self.dark2 = nn.Sequential(down(base), csp(2 * base, blocks))
+        self.dark3 = nn.Sequential(down(2 * base), csp(4 * base, 3 * blocks))
+        self.dark4 = nn.Sequential(down(4 * base), csp(8 * base, 3 * blocks))
+        top = 16 * base
+        self.dark5 = nn.Sequential(down(8 * base), SpatialPyramidPooling(top, top), csp(top, blocks, shortcut=False))
+        self.dims: tuple[int, ...] = (4 * base, 8 * base, 16 * base)
+        self.strides: tuple[int, ...] = STRIDES
+        self.mean: tuple[float, ...] = (0.0,) * in_channels
+        self.std: tuple[float, ...] = (1.0,) * in_channels
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        c3 = self.dark3(self.dark2(self.stem(images)))
+        c4 = self.dark4(c3)
+        return c3, c4, self.dark5(c4)
+
+
+class TimmBackbone(nn.Module):
+    """Any 2D network of timm that has maps at strides 8, 16 and 32, normalised as its weights expect.
+
+    Some, Swin for one, take images of one size only: their own assertion says so.
+
+    Args:
+        name: of timm, for example "resnet18" or "mobilenetv3_small_050.lamb_in1k".
+        pretrained: whether to load timm's weights (a download, unless cached).
+
+    Raises:
+        InputError: if timm does not know the name, the network lacks a stride, or its weights cannot be had.
+    """
+
+    def __init__(self, name: str, pretrained: bool = False) -> None:
+        super().__init__()
+        import timm  # takes seconds: only when a timm network is asked for
+
+        if not timm.is_model(name):
+            close = difflib.get_close_matches(name, timm.list_models(), n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists them."
+            raise InputError(f"timm has no network named {name!r}; {hint}")
+        levels = self._levels(name)
+        try:
+            body: Any = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=levels)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"timm could not build {name!r} with pretrained={pretrained}: {error}") from error
+        self.body: nn.Module = body
+        self.dims: tuple[int, ...] = tuple(body.feature_info.channels())
+        self.strides: tuple[int, ...] = STRIDES
+        self.mean: tuple[float, ...] = tuple(255.0 * value for value in body.pretrained_cfg["mean"])
+        self.std: tuple[float, ...] = tuple(255.0 * value for value in body.pretrained_cfg["std"])
+        # Swin and its kin return (B, H, W, C).
+        self.channels_last = str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC")
+
+    @staticmethod
+    def _levels(name: str) -> list[int]:
+        """The last level of each stride: the rest of the network is then not built at all."""
+        import timm
+
+        try:
+            body: Any = timm.create_model(name, pretrained=False, features_only=True)
+            reductions = body.feature_info.reduction()
+        except (AttributeError, RuntimeError) as error:
+            raise InputError(f"timm cannot build {name!r} as a source of feature maps: {error}") from error
+        last = {int(reduction): level for level, reduction in enumerate(reductions)}
+        missing = [stride for stride in STRIDES if stride not in last]
+        if missing:
+            raise InputError(f"timm's {name!r} has maps at strides {reductions}, not at {missing}; it must have {list(STRIDES)}.")
+        return [last[stride] for stride in STRIDES]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps = self.body(images)
+        return tuple(x.permute(0, 3, 1, 2) for x in maps) if self.channels_last else tuple(maps)
+
+
+BACKBONES2D = {"cspdarknet_nano": CSPDarknet}
+
+
+def build_backbone2d(name: str, pretrained: bool = False) -> CSPDarknet | TimmBackbone:
+    """The backbone called `name`: a key of `BACKBONES2D`, or "timm/" and a name of timm.
+
+    Args:
+        name: for example "cspdarknet_nano" or "timm/resnet18".
+        pretrained: whether a timm network loads its weights. CSPDarknet's come from `mssc.model.convert`.
+
+    Raises:
+        InputError: for an unknown name, or a network without maps at strides 8, 16 and 32.
+    """
+    if name.startswith("timm/"):
+        return TimmBackbone(name.removeprefix("timm/"), pretrained)
+    if name not in BACKBONES2D:
+        raise InputError(f"there is no 2D backbone {name!r}; take one of {', '.join(BACKBONES2D)} or 'timm/<name>'.")
+    return BACKBONES2D[name]()

@@ -1,0 +1,228 @@
+"""The 3D path's backbones: clips to one space-time map.
+
+Ours is causal, so that a video can be streamed: the 2D network's convolutions run on each frame (and start from its weights), and
+causal depthwise temporal convolutions between its stages look back. There is no temporal stride: a frame in, a map out, and the map of
+a frame is the same whether the video came whole or frame by frame. Torchvision's video networks plug in for those who train at scale;
+they see a window of frames at once and are recomputed for every key frame.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..structures import InputError
+from .backbone2d import CSPDarknet
+from .motion import Memory
+
+
+class Backbone3d(Protocol):
+    """What the network needs to know of a 3D path.
+
+    Attributes:
+        dims: channels of its map.
+        stride: pixels of its input per cell of its map.
+        causal: whether it has a map for every frame and can go on from a memory.
+        mean: subtracted from RGB values 0..255.
+        std: which the result is divided by.
+    """
+
+    dims: int
+    stride: int
+    causal: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def initial(self, batch: int, size: int, like: Tensor) -> Memory:
+        """Empty memory for a square input of `size` pixels; () where not causal."""
+        ...
+
+    def __call__(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
+        """(B, 3, T, H, W) normalised to (B, dims, T', h, w); `age` (B,) counts the frames before."""
+        ...
+
+
+class TemporalConv(nn.Module):
+    """x plus a depthwise convolution over x and earlier frames. Before the first frame the video is taken to stand still, so that its
+    start does not look like motion.
+
+    Args:
+        width: channels.
+        dilation: frames between the three taps.
+    """
+
+    taps = 3
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.past_frames = (self.taps - 1) * dilation
+        self.weight = nn.Parameter(torch.randn(self.taps, width) * 0.2)  # near zero it barely opens in training
+
+    def forward(self, frames: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """frames (B, T, C, H, W) and the `past_frames` before them; returns the same shapes."""
+        still = frames[:, :1].expand_as(past)
+        past = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), still, past)
+        everything = torch.cat([past, frames], 1)
+        steps, out = frames.shape[1], frames
+        for tap in range(self.taps):
+            start = tap * self.dilation
+            out = out + everything[:, start : start + steps] * self.weight[tap].reshape(-1, 1, 1)
+        return out, everything[:, steps:]
+
+
+class CausalDarknet(nn.Module):
+    """CSPDarknet over frames, with motion: its stem also sees each frame's difference to the one before, and a `TemporalConv` follows
+    each stage. The maps of stride 16 and 32 are joined at stride 16.
+
+    Args:
+        width: of YOLOX; 0.25 is nano.
+        depth: of YOLOX.
+    """
+
+    dilations = (1, 1, 2, 2)
+    causal = True
+    stride = 16
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)  # YOLOX takes 0..255
+
+    def __init__(self, width: float = 0.25, depth: float = 0.33) -> None:
+        super().__init__()
+        self.net = CSPDarknet(width, depth, in_channels=6)
+        self.stages = ("dark2", "dark3", "dark4", "dark5")
+        base = int(64 * width)
+        widths = tuple(base * 2**i for i in range(1, 5))
+        self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(widths, self.dilations, strict=True))
+        self.dims = widths[2] + widths[3]
+
+    def inflate(self, image_net: CSPDarknet) -> None:
+        """Start from a 2D network's weights; the difference channels of the stem start at half of them."""
+        state = {k: v.clone() for k, v in image_net.state_dict().items()}
+        stem = state["stem.conv.conv.weight"]  # (C, 4 patches x 3, 3, 3)
+        patches = stem.unflatten(1, (4, 3))
+        state["stem.conv.conv.weight"] = torch.cat([patches, 0.5 * patches], 2).flatten(1, 2)
+        self.net.load_state_dict(state)
+
+    def initial(self, batch: int, size: int, like: Tensor) -> Memory:
+        """The frame before, and each temporal convolution's past."""
+        memory = [like.new_zeros(batch, 1, 3, size, size)]
+        side = (size + 1) // 2
+        for conv in self.temporal:
+            side = (side + 1) // 2
+            memory.append(like.new_zeros(batch, conv.past_frames, conv.weight.shape[1], side, side))  # type: ignore[index,union-attr]
+        return tuple(memory)
+
+    def forward(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
+        """(B, 3, T, H, W) to (B, dims, T, H / 16, W / 16) and the new memory."""
+        batch, _, steps, _, _ = clip.shape
+        frames = clip.transpose(1, 2)
+        before = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), frames[:, :1], memory[0])
+        difference = frames - torch.cat([before, frames[:, :-1]], 1)
+        after: list[Tensor] = [frames[:, -1:]]
+        x = self.net.stem(torch.cat([frames, difference], 2).flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        maps = []
+        for name, conv, past in zip(self.stages, self.temporal, memory[1:], strict=True):
+            x = getattr(self.net, name)(x)
+            moved, past = conv(x.unflatten(0, (batch, steps)), past, age)
+            after.append(past)
+            x = moved.flatten(0, 1)
+            maps.append(x)
+        coarse = F.interpolate(maps[3], size=maps[2].shape[-2:], mode="nearest")
+        joined = torch.cat([maps[2], coarse], 1)
+        return joined.unflatten(0, (batch, steps)).transpose(1, 2), tuple(after)
+
+
+def _resnet_maps(net: nn.Module, clip: Tensor) -> Tensor:
+    x = net.stem(clip)  # type: ignore[operator]
+    for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+        x = layer(x)  # type: ignore[operator]
+    return x
+
+
+def _s3d_maps(net: nn.Module, clip: Tensor) -> Tensor:
+    return net.features(clip)  # type: ignore[operator]
+
+
+def _swin_maps(net: nn.Module, clip: Tensor) -> Tensor:
+    x = net.norm(net.features(net.pos_drop(net.patch_embed(clip))))  # type: ignore[operator]
+    return x.permute(0, 4, 1, 2, 3)
+
+
+def _mvit_maps(net: nn.Module, clip: Tensor) -> Tensor:
+    encoding = net.pos_encoding
+    size = (encoding.temporal_size, *encoding.spatial_size)  # type: ignore[union-attr,misc]
+    x = encoding(net.conv_proj(clip).flatten(2).transpose(1, 2))  # type: ignore[operator]
+    for block in net.blocks:  # type: ignore[union-attr]
+        x, size = block(x, size)
+    return net.norm(x)[:, 1:].transpose(1, 2).unflatten(2, size)  # type: ignore[operator]
+
+
+_RESNET = (_resnet_maps, 512, 16, (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+_MVIT = (_mvit_maps, 768, 32, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+_SWIN_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TORCHVISION_VIDEO = {
+    "s3d": (_s3d_maps, 1024, 32, *_RESNET[3:]),
+    "r3d_18": _RESNET,
+    "mc3_18": _RESNET,
+    "r2plus1d_18": _RESNET,
+    "mvit_v1_b": _MVIT,
+    "mvit_v2_s": _MVIT,
+    "swin3d_t": (_swin_maps, 768, 32, *_SWIN_NORM),
+    "swin3d_s": (_swin_maps, 768, 32, *_SWIN_NORM),
+    "swin3d_b": (_swin_maps, 1024, 32, *_SWIN_NORM),
+}
+"""How to get maps from a torchvision network, their channels and spatial stride, and its mean and deviation of RGB in [0, 1]."""
+
+
+class TorchvisionBackbone(nn.Module):
+    """A video network of torchvision by its name there. Not causal: it sees the whole window and is recomputed for each key frame.
+
+    MViT has a fixed input: `clip_size` 224 and `window` 16.
+
+    Args:
+        name: a key of `TORCHVISION_VIDEO`.
+        pretrained: whether to load (and where needed download) its Kinetics weights.
+
+    Raises:
+        InputError: for a name that is not there.
+    """
+
+    causal = False
+
+    def __init__(self, name: str, pretrained: bool = False) -> None:
+        super().__init__()
+        from torchvision.models import get_model  # here, because only those who ask for it should wait for it
+
+        if name not in TORCHVISION_VIDEO:
+            raise InputError(f"there is no 3D backbone torchvision/{name}; choose one of {', '.join(TORCHVISION_VIDEO)}.")
+        self.maps, self.dims, self.stride, mean, std = TORCHVISION_VIDEO[name]
+        self.mean, self.std = tuple(255 * v for v in mean), tuple(255 * v for v in std)
+        self.net = get_model(name, weights="DEFAULT" if pretrained else None)
+        for classifier in ("fc", "head", "classifier"):
+            if hasattr(self.net, classifier):
+                setattr(self.net, classifier, nn.Identity())
+
+    def initial(self, batch: int, size: int, like: Tensor) -> Memory:
+        """No memory: the window is recomputed."""
+        return ()
+
+    def forward(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
+        """(B, 3, T, H, W) to (B, dims, T', h, w)."""
+        return self.maps(self.net, clip), ()
+
+
+BACKBONES3D = {"causal_cspdarknet_nano": CausalDarknet}
+
+
+def build_backbone3d(name: str, pretrained: bool = False) -> nn.Module:
+    """The 3D path by name: one of `BACKBONES3D`, or ``torchvision/<name>``.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name.startswith("torchvision/"):
+        return TorchvisionBackbone(name.removeprefix("torchvision/"), pretrained)
+    if name not in BACKBONES3D:
+        raise InputError(f"there is no 3D backbone {name!r}; choose one of {', '.join(BACKBONES3D)}, or torchvision/<name>.")
+    return BACKBONES3D[name]()

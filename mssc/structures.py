@@ -1,0 +1,166 @@
+"""The types that every part of MS-SC speaks.
+
+Axis legend, used in every shape of the package:
+    B batch, T frames, H and W rows and columns, C channels, N boxes or anchors, K kept boxes, A actions (classes).
+
+Boxes are ``x1, y1, x2, y2`` in continuous pixels of the source frame, so a box's width is ``x2 - x1``. Frames are counted
+from 0 in decoding order. Classes are counted from 0 and there is no background class. Scores are probabilities in [0, 1].
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """Something a user gave cannot be used. The message names the value and the way out.
+
+    The command line prints it and exits with code 2; the app shows it. It is the only exception that either catches.
+    """
+
+
+class Features(NamedTuple):
+    """What the two paths see, in the order of the paper's figure. Levels run from fine to coarse.
+
+    Attributes:
+        key: 2D path, one (B, C, H_l, W_l) map per level, of the key frames.
+        clip: 3D path, (B, C, T, h, w), every frame of the clip.
+        motion: MSM's output, (B, C, T, h, w).
+        fused: SFM's output, one (B, C, H_l, W_l) map per level.
+    """
+
+    key: tuple[Tensor, ...]
+    clip: Tensor
+    motion: Tensor
+    fused: tuple[Tensor, ...]
+
+
+class Predictions(NamedTuple):
+    """What the network says about B key frames. Boxes are in pixels of the network's square input.
+
+    Attributes:
+        anchor_boxes: (B, N, 4), one box per cell of every level: what the detection loss reads.
+        anchor_objectness: (B, N), logits: is an actor whose action counts centred here?
+        boxes: (B, K, 4), the K boxes whose actions were classified.
+        objectness: (B, K), their logits.
+        logits: (B, K, A), their action logits.
+    """
+
+    anchor_boxes: Tensor
+    anchor_objectness: Tensor
+    boxes: Tensor
+    objectness: Tensor
+    logits: Tensor
+
+
+def _array(value, dtype: type, name: str, *shape: int) -> np.ndarray:
+    array = np.asarray(value, dtype=dtype)
+    if array.size == 0 and array.ndim < len(shape):
+        array = array.reshape(tuple(0 if s < 0 else s for s in shape))
+    if array.ndim != len(shape) or any(s >= 0 and s != n for s, n in zip(shape, array.shape, strict=True)):
+        wanted = "(" + ", ".join("N" if s < 0 else str(s) for s in shape) + ")"
+        raise InputError(f"{name} has shape {array.shape}; it must be {wanted}.")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} contains NaN or infinity; remove such rows.")
+    return array
+
+
+def _check_boxes(boxes: np.ndarray) -> None:
+    bad = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"box {row} is {boxes[row].tolist()}: x2 < x1 or y2 < y1. Boxes are x1, y1, x2, y2.")
+
+
+def _check_scores(scores: np.ndarray) -> None:
+    if scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise InputError(f"scores run from {scores.min():g} to {scores.max():g}; they must lie in [0, 1].")
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one frame: one row per (box, action), so an actor with two actions has two rows.
+
+    Args:
+        boxes: (N, 4) float32.
+        labels: (N,) int64, classes from 0.
+        scores: (N,) float32.
+
+    Raises:
+        InputError: for a wrong shape, NaN, an inverted box, a negative label or a score outside [0, 1].
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", _array(self.boxes, np.float32, "boxes", -1, 4))
+        object.__setattr__(self, "labels", _array(self.labels, np.int64, "labels", -1))
+        object.__setattr__(self, "scores", _array(self.scores, np.float32, "scores", -1))
+        if not len(self.boxes) == len(self.labels) == len(self.scores):
+            raise InputError(f"{len(self.boxes)} boxes, {len(self.labels)} labels and {len(self.scores)} scores differ in number.")
+        _check_boxes(self.boxes)
+        _check_scores(self.scores)
+        if self.labels.size and self.labels.min() < 0:
+            raise InputError(f"label {self.labels.min()} is negative; classes are counted from 0.")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def above(self, threshold: float) -> "Detections":
+        """The rows that score at least `threshold`."""
+        keep = self.scores >= threshold
+        return Detections(self.boxes[keep], self.labels[keep], self.scores[keep])
+
+    @classmethod
+    def empty(cls) -> "Detections":
+        """No detection at all."""
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Tube:
+    """An action tube: one actor does one action from one frame to another, without a gap.
+
+    Args:
+        label: class from 0.
+        score: of the whole tube, in [0, 1].
+        start: its first frame.
+        boxes: (T, 4) float32, one per frame from `start` on.
+        scores: (T,) float32, the action's score in each frame (ground truth: all 1, the default).
+
+    Raises:
+        InputError: for a wrong shape, no frame, NaN, an inverted box, a negative label or start, a score outside [0, 1].
+    """
+
+    label: int
+    score: float
+    start: int
+    boxes: np.ndarray
+    scores: np.ndarray = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", _array(self.boxes, np.float32, "boxes", -1, 4))
+        if len(self.boxes) == 0:
+            raise InputError("a tube needs at least one box.")
+        scores = np.ones(len(self.boxes)) if self.scores is None else self.scores
+        object.__setattr__(self, "scores", _array(scores, np.float32, "scores", len(self.boxes)))
+        object.__setattr__(self, "label", int(self.label))
+        object.__setattr__(self, "start", int(self.start))
+        object.__setattr__(self, "score", float(self.score))
+        if self.label < 0 or self.start < 0:
+            raise InputError(f"label {self.label} and start {self.start} must not be negative.")
+        _check_boxes(self.boxes)
+        _check_scores(np.asarray([self.score], np.float32))
+        _check_scores(self.scores)
+
+    @property
+    def stop(self) -> int:
+        """The frame after the last one."""
+        return self.start + len(self.boxes)
+
+    def __len__(self) -> int:
+        return len(self.boxes)

@@ -1,0 +1,339 @@
+"""Video files in and out: frames with their times, and H.264 that a browser plays.
+
+    probe(path)  -> VideoInfo          what the container says, checked
+    read(path)   -> Frame, Frame, …    upright RGB in the order of presentation, one in memory at a time
+    Writer(path) <- write(image)       the file appears when it is complete, or not at all
+
+Nothing is ever sought: only sequential decoding numbers the frames rightly in every container.
+"""
+
+import contextlib
+import errno
+import logging
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from mssc.container import MAX_PIXELS, MAX_SIDE, MAX_THREADS, decode, open_video
+from mssc.structures import InputError
+
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Frame", "VideoInfo", "Writer", "probe", "read"]
+
+log = logging.getLogger(__name__)
+
+FALLBACK_RATE = Fraction(25)
+"""Frames per second, where neither the container nor the codec gives a believable number."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before it is decoded.
+
+    Attributes:
+        path: of the file.
+        width: of the frames that `read` yields: as shown, after rotation, in pixels.
+        height: likewise.
+        rate: average frames per second.
+        frames: the container's count or duration times rate: an estimate, sometimes wrong; None if unknown (webcam recordings).
+        duration: seconds, or None where unknown.
+        pixel_aspect: width of a pixel over its height as shown; not 1 for some camcorders. `read` leaves the pixels as they are.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    frames: int | None
+    duration: float | None
+    pixel_aspect: Fraction = Fraction(1)
+
+
+class Frame(NamedTuple):
+    """One decoded frame.
+
+    Attributes:
+        index: from 0, in the order of presentation.
+        time: seconds since the first frame, strictly increasing.
+        image: (H, W, 3) uint8 RGB, contiguous, upright, the reader's to change.
+    """
+
+    index: int
+    time: float
+    image: np.ndarray
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Look at a video: check it and decode its first frame.
+
+    Raises:
+        InputError: if `read` would not give a single frame.
+    """
+    with open_video(path) as (container, stream):
+        first = next(decode(path, container, stream))
+        turn = _Turn.of(first)
+        width, height = turn.shown(first.width, first.height)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        rate = _rate(stream)
+        seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / 1e6
+        duration = float(seconds) if seconds > 0 else None
+        frames = stream.frames or (max(1, round(duration * rate)) if duration else None)
+        return VideoInfo(Path(path), width, height, rate, frames, duration, 1 / aspect if turn.transpose else aspect)
+
+
+def read(path: str | Path) -> Iterator[Frame]:
+    """Decode a video from its first frame to its last, in bounded memory.
+
+    Damage in the middle costs the frames that it hit: a warning is logged and decoding goes on. Where a stream changes its size,
+    the frames are resized to the first one's. The file is opened when the first frame is asked for and closed with the iterator.
+
+    Raises:
+        InputError: if the file is missing, unreadable, no video, too large (`MAX_SIDE`, `MAX_PIXELS`) or gives no frame.
+    """
+    with open_video(path) as (container, stream):
+        clock, reformatter = _Clock(_rate(stream)), VideoReformatter()
+        size, turn, rotation = None, _Turn(), None
+        for index, frame in enumerate(decode(path, container, stream)):
+            if rotation != frame.rotation:
+                # Not for every frame: PyAV's side data keeps its frame alive until the garbage collector comes.
+                turn, rotation = _Turn.of(frame), frame.rotation
+            size = size or turn.shown(frame.width, frame.height)
+            yield Frame(index, clock(frame.time), turn(_to_rgb(reformatter, frame, *turn.shown(*size))))
+
+
+class Writer:
+    """Write an MP4 that browsers play: H.264, yuv420p, index in front, no sound.
+
+    Odd sizes get one more column or row, a copy of the last. Use it in a `with` block: frames go to a hidden file in the same
+    folder, which takes the name `path` when the block ends, and is removed when it raises.
+
+    Args:
+        path: the file to write, replaced if it exists. Its folder is made if it is missing.
+        width: of the images to come, in pixels.
+        height: of the images to come, in pixels.
+        rate: frames per second, kept exactly if it is a `Fraction`: the spacing of frames that come without a time.
+        pixel_aspect: width of a pixel over its height as shown.
+
+    Raises:
+        InputError: on entry, if nothing can be written at that place; later, if the disk is full or no frame came.
+        ValueError: for a size or rate out of range.
+    """
+
+    def __init__(
+        self, path: str | Path, width: int, height: int, rate: Fraction | float, pixel_aspect: Fraction = Fraction(1)
+    ) -> None:
+        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+            raise ValueError(f"the size {width}x{height} must lie between 1x1 and {MAX_SIDE}x{MAX_SIDE}.")
+        if not 0.001 <= rate <= 100_000:
+            raise ValueError(f"the rate is {rate} frames per second; it must lie between 0.001 and 100,000.")
+        self.path = Path(path)
+        self.width, self.height = int(width), int(height)
+        self.rate = Fraction(rate).limit_denominator(100_000)
+        self.pixel_aspect = pixel_aspect
+        # A multiple of the rate's numerator keeps constant rates exact, 1/90000 s or finer keeps variable times.
+        self._base = Fraction(1, self.rate.numerator * math.ceil(90_000 / self.rate.numerator))
+        self._period = round(1 / (self.rate * self._base))
+        self._first: float | None = None
+        self._last = -1  # in units of the base
+        self._temporary: Path | None = None
+        self._container: OutputContainer | None = None
+
+    def __enter__(self) -> "Writer":
+        with self._explained():
+            self._target = self.path.resolve()
+            self._temporary = _reserve(self._target)
+            try:
+                self._open()
+            except BaseException:
+                self._discard()
+                raise
+        return self
+
+    def write(self, image: np.ndarray, time: float | None = None) -> None:
+        """Append a frame.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, not modified.
+            time: seconds, of which the first frame's are subtracted; None for one period after the last frame. A time that is not
+                after the last frame's is moved behind it.
+
+        Raises:
+            ValueError: for an image of another shape or type than announced, a time that is not finite, or no open `with` block.
+            InputError: if the disk is full.
+        """
+        if self._container is None:
+            raise ValueError("the writer is closed; write inside its `with` block.")
+        if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
+            raise ValueError(f"the image is {image.shape} {image.dtype}; this writer takes {(self.height, self.width, 3)} uint8.")
+        if time is not None and not math.isfinite(time):
+            raise ValueError(f"the time {time} is not finite.")
+        frame = self._to_yuv(image)
+        self._last = self._ticks(time)
+        frame.pts, frame.time_base = self._last, self._base
+        with self._explained():
+            self._container.mux(self._stream.encode(frame))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                with self._explained():
+                    self._finish()
+        finally:
+            self._discard()
+
+    def _open(self) -> None:
+        self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self._stream = self._container.add_stream("libx264", rate=self.rate, options={"preset": "veryfast", "crf": "21"})
+        context = self._stream.codec_context
+        context.width, context.height = self.width + self.width % 2, self.height + self.height % 2
+        context.pix_fmt = "yuv420p"
+        context.time_base = self._base
+        context.sample_aspect_ratio = self.pixel_aspect
+        context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
+        # Untagged colours are guessed from the size, by each player in its own way.
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        self._reformatter = VideoReformatter()
+
+    def _ticks(self, time: float | None) -> int:
+        if time is None:
+            return self._last + self._period if self._last >= 0 else 0
+        if self._first is None:
+            self._first = time - (self._last + self._period) * float(self._base) if self._last >= 0 else time
+        return max(round((time - self._first) / self._base), self._last + 1)
+
+    def _to_yuv(self, image: np.ndarray) -> VideoFrame:
+        if self.width % 2 or self.height % 2:
+            image = np.pad(image, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+        return self._reformatter.reformat(frame, format="yuv420p", threads=1, **colours)
+
+    def _finish(self) -> None:
+        if self._container is None or self._temporary is None:
+            return
+        if self._last < 0:
+            raise InputError(f"{self.path}: not one frame came, so there is no video to write.")
+        self._container.mux(self._stream.encode(None))
+        container, self._container = self._container, None
+        container.close()
+        os.replace(self._temporary, self._target)
+        self._temporary = None
+
+    def _discard(self) -> None:
+        if self._container is not None:
+            with contextlib.suppress(OSError, av.FFmpegError):
+                self._container.close()
+            self._container = None
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of the file system become an `InputError` that names the path and the way out."""
+        try:
+            yield
+        except (OSError, av.FFmpegError, RuntimeError) as error:
+            reason, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
+            if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                why = f"the disk is full ({reason}); free some space or choose another folder. Nothing was left behind"
+            elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+                why = f"no permission to write there ({reason}); choose another folder"
+            else:
+                why = f"cannot be written ({reason}); choose another file or folder"
+            raise InputError(f"{self.path}: {why}.") from error
+
+
+def _reserve(target: Path) -> Path:
+    """Make the target's folder and an empty hidden file in it: the proof, before any work, that the place can be written to."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
+    temporary = target.with_name(f".mssc-{secrets.token_hex(6)}.part")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.touch(exist_ok=False)
+    return temporary
+
+
+def _rate(stream: VideoStream) -> Fraction:
+    """The average, unless it is missing or absurd (a clock's 1000 or 90000 ticks a second taken for frames)."""
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return next((Fraction(rate) for rate in rates if rate and 0 < rate < 1000), FALLBACK_RATE)
+
+
+def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, width: int, height: int) -> np.ndarray:
+    # Players take BT.709 for high definition without a tag; swscale would take BT.601.
+    untagged = frame.colorspace in (0, 2) and frame.height >= 720
+    matrix = Colorspace.ITU709 if untagged else None
+    way = Interpolation.BILINEAR
+    # One thread: handing a small frame to several costs more than it saves.
+    converted = reformatter.reformat(frame, width, height, "rgb24", src_colorspace=matrix, interpolation=way, threads=1)
+    image = converted.to_ndarray()
+    # A frame that was RGB already belongs to the decoder, which may draw the next one on top.
+    return image.copy() if converted is frame else np.ascontiguousarray(image)
+
+
+class _Turn(NamedTuple):
+    """How a decoded image becomes the shown one: cameras write into the file how they were held, and whether they mirror."""
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> "_Turn":
+        """Read the display matrix [[a, b], [c, d]]: pixel (x, y) is shown at (ax + cy, bx + dy). Odd angles go to the nearest."""
+        data = frame.side_data.get("DISPLAYMATRIX")
+        if data is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+        return cls(True, b < 0, c < 0) if abs(b) > abs(a) else cls(False, d < 0, a < 0)
+
+    def shown(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the decoded image as shown, or the other way round."""
+        return (height, width) if self.transpose else (width, height)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        if self.transpose:
+            image = image.swapaxes(0, 1)
+        return np.ascontiguousarray(image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
+
+
+class _Clock:
+    """Makes seconds since the first frame, strictly increasing, of whatever timestamps a container has."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self._period = float(1 / rate)
+        self._shift = 0.0
+        self._last: float | None = None
+        self._back: tuple[float, float] | None = None
+
+    def __call__(self, time: float | None) -> float:
+        if self._last is None:
+            self._shift, self._last = -(time or 0.0), 0.0
+            return 0.0
+        now = self._last + self._period if time is None else self._shifted(time, self._last)
+        # Doubled or out of order: step on a little, until the timestamps have caught up.
+        self._last = now if now > self._last else self._last + self._period / 10
+        return self._last
+
+    def _shifted(self, time: float, last: float) -> float:
+        """Where recordings were joined the count is set back: go on from there. Once may be damage, twice in a row is true."""
+        if time + self._shift >= last - 1:
+            self._back = None
+        elif self._back is None:
+            self._back = (time, last + self._period)
+        else:
+            self._shift, self._back = self._back[1] - self._back[0], None
+        return time + self._shift
