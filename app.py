@@ -5,7 +5,6 @@ python app.py [--port 7860]
 
 import argparse
 import html
-import json
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 
 from mssc import detect, visualise
+from mssc.model.checkpoint import load_config
 from mssc.structures import InputError
 
 MAX_UPLOAD = "500 MB"
@@ -31,6 +31,8 @@ MS-SC watches a video and finds **action tubes**: a box that follows somebody fo
 Upload a clip (up to {MAX_UPLOAD}) or record yourself. It stays on this server and is deleted after about an hour."""
 CSS = """
 video {max-height: 65vh}
+.pending {opacity: 0 !important}  /* the text under the progress bar */
+@media (max-width: 640px) {.meta-text-center {transform: translateY(44px) !important}}  /* no room beside the bar */
 button[title^="Trim video"] {display: none}  /* it would load a program from another site */
 .js-plotly-plot :is(.xtick, .ytick, .g-xtitle) text {fill: var(--body-text-color) !important}
 """
@@ -51,9 +53,9 @@ LAUNCH = {
 
 def about(model: str) -> tuple[float, str]:
     """A model's usual threshold, and a sentence on what it can recognise."""
-    classes = json.loads((detect.available_models()[model] / "config.json").read_text())["classes"]
+    classes = load_config(detect.available_models()[model]).classes
     names = ", ".join(visualise.title(name) for name in classes)
-    return detect.default_threshold(model), f"Recognises {len(classes)} actions: {html.escape(names)}."
+    return round(detect.default_threshold(model), 2), f"Recognises {len(classes)} actions: {html.escape(names)}."
 
 
 def describe(result: "detect.VideoResult") -> str:
@@ -95,22 +97,22 @@ def find_actions(video: str | None, model: str, threshold: float, progress: gr.P
     """
     if video is None:
         raise gr.Error("Upload or record a video first.", title="No video yet", print_exception=False)
+
+    def report(done: int, total: int | None, text: str) -> None:
+        progress((done, total and max(done, total)), desc=text, unit="frames")  # a file's own count may be wrong
+
     progress((0, None), desc="Waking the model")
     # Gradio copies what is yielded before it comes back here, and then the folder goes, also after an error.
     with tempfile.TemporaryDirectory(prefix="mssc-result-") as folder:
         target = Path(folder, f"{Path(video).stem}-actions.mp4")
         try:
-            result = detect.detect_video(
-                video,
-                model=model,
-                threshold=threshold,
-                output=target,
-                progress=lambda done, total, text: progress((done, total and max(done, total)), desc=text, unit="frames"),
-            )
+            result = detect.detect_video(video, model=model, threshold=threshold, output=target, progress=report)
             result.write_json(target.with_suffix(".json"))
         except InputError as error:
-            sentence = html.escape(str(error).replace(video, Path(video).name), quote=False)  # without the server's folders
-            raise gr.Error(sentence, duration=None, title="That did not work", print_exception=False) from None
+            sentence = str(error).replace(f"{Path(video).parent}{os.sep}", "").replace(f"{folder}{os.sep}", "")  # our folders
+            raise gr.Error(
+                html.escape(sentence, quote=False), duration=None, title="That did not work", print_exception=False
+            ) from None
         timeline = visualise.timeline(result.tubes, result.classes, result.info.rate, len(result.times), result.times)
         yield describe(result), str(target), timeline, table(result), str(target.with_suffix(".json"))
 
@@ -140,7 +142,7 @@ def build() -> gr.Blocks:
                 )
                 start = gr.Button("Find actions", variant="primary", size="lg")
             with gr.Column(scale=3, min_width=320):
-                status = gr.Markdown("The result will appear here.", min_height=150)
+                status = gr.Markdown("The result will appear here.", min_height=120)
                 with gr.Column(visible=False) as results:
                     drawn = gr.Video(label="Actions found", interactive=False, autoplay=True, loop=True)
                     timeline = gr.Plot(label="Timeline", show_label=False)

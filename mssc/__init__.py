@@ -1,0 +1,58 @@
+"""MS-SC: spatio-temporal action detection with motion sense and semantic correction. A video in, action tubes out.
+
+    from mssc import detect_video
+    for tube in detect_video("video.mp4").tubes: ...
+
+The axis legend and the types are in `mssc.structures`. Names are loaded when first used, so that ``import mssc`` costs nothing.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: a busy neighbour must not stall two threads
+
+if TYPE_CHECKING:
+    from .config import ABLATIONS, ModelConfig, TrainConfig
+    from .detect import VideoResult, available_models, detect_video
+    from .linking import LinkConfig, OnlineLinker
+    from .model.checkpoint import load_model, save_model
+    from .model.mssc import MSSC, Stream
+    from .structures import Detections, Features, InputError, Predictions, Tube
+
+_HOME = {
+    "config": ("ABLATIONS", "ModelConfig", "TrainConfig"),
+    "detect": ("VideoResult", "available_models", "detect_video"),
+    "linking": ("LinkConfig", "OnlineLinker"),
+    "model.checkpoint": ("load_model", "save_model"),
+    "model.mssc": ("MSSC", "Stream"),
+    "structures": ("Detections", "Features", "InputError", "Predictions", "Tube"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "ABLATIONS",
+    "MSSC",
+    "Detections",
+    "Features",
+    "InputError",
+    "LinkConfig",
+    "ModelConfig",
+    "OnlineLinker",
+    "Predictions",
+    "Stream",
+    "TrainConfig",
+    "Tube",
+    "VideoResult",
+    "available_models",
+    "detect_video",
+    "load_model",
+    "save_model",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULE:
+        return getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
+    raise AttributeError(f"module 'mssc' has no attribute {name!r}")

@@ -6,6 +6,7 @@ blocks its descriptions match, *ours* is what no public source decides.
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class ModelConfig:
     version: int = CONFIG_VERSION
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, str) or not all(isinstance(name, str) for name in self.classes):
+            raise InputError(f"classes are {self.classes!r}; give a list of names.")
         object.__setattr__(self, "classes", tuple(self.classes))
         _check_choices(self)
         if self.version != CONFIG_VERSION:
@@ -78,14 +81,19 @@ class ModelConfig:
             )
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise InputError(f"classes are {self.classes!r}; name at least one, each once.")
-        for name in ("key_size", "clip_size"):
-            if getattr(self, name) < 32 or getattr(self, name) % 32 and name == "key_size":
-                raise InputError(f"{name} is {getattr(self, name)}; use a multiple of 32, at least 32.")
+        if self.key_size < 32 or self.key_size % 32:
+            raise InputError(f"key_size is {self.key_size}; use a multiple of 32, at least 32.")
+        if self.clip_size < 32:
+            raise InputError(f"clip_size is {self.clip_size}; use at least 32.")
         if self.key_size % self.clip_size:
-            raise InputError(f"clip_size {self.clip_size} does not divide key_size {self.key_size}; use {self.key_size // 2}.")
+            raise InputError(f"clip_size {self.clip_size} does not divide key_size {self.key_size}; use {self.key_size // 2 if self.key_size >= 64 else self.key_size}.")
         for name in ("window", "width", "hidden", "kept", "fusion_reduction", "fusion_head_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not 0 <= self.motion_ffn_ratio < math.inf:
+            raise InputError(f"motion_ffn_ratio is {self.motion_ffn_ratio}; it must be 0 (no FFN) or more.")
+        if not 0 <= self.dropout <= 1:
+            raise InputError(f"dropout is {self.dropout}; it must lie in [0, 1].")
 
     def to_json(self) -> str:
         """The config as JSON text."""
@@ -150,6 +158,9 @@ class TrainConfig:
         for name in ("epochs", "batch", "clip_length", "keys", "validate_every", "validation_step"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("warmup", "ema", "label_smoothing", "mixup", "smallest_crop", "background"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0.")
 
@@ -158,7 +169,9 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "T-A": {
         "2D only": {"paths": "key"},
         "3D only": {"paths": "clip", "motion": "none"},
+        "both, CFAM": {"motion": "none", "fusion": "cfam"},
         "both, concat": {"motion": "none", "fusion": "concat"},
+        "+ MSM, CFAM": {"fusion": "cfam"},
         "+ MSM": {"fusion": "concat"},
         "+ SFM": {"motion": "none"},
         "MS-SC": {},

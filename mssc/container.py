@@ -165,8 +165,8 @@ def _video_stream(path: str | Path, container: InputContainer) -> VideoStream:
     streams = [s for s in container.streams.video if not s.disposition & pictures]
     if not streams:
         kinds = ["a cover picture" if s.type == "video" else s.type for s in container.streams]
-        found = " and ".join(dict.fromkeys(kinds)) or "nothing"
-        raise InputError(f"{path}: has no video, only {found}; give a file with moving pictures.")
+        found = f", only {' and '.join(dict.fromkeys(kinds))}" if kinds else ""
+        raise InputError(f"{path}: has no video{found}; give a file with moving pictures.")
     decodable = [s for s in streams if s.codec_context is not None]
     if not decodable:
         raise InputError(f"{path}: its video codec is unknown here; convert it to H.264 first.")

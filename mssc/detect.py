@@ -316,7 +316,7 @@ def detect_video(
     network = model if isinstance(model, MSSC) else load_for_detection(model)
     info, clock = probe(path), _Clock()
     writer = Writer(output, info.width, info.height, info.rate) if output is not None else None
-    linker = OnlineLinker(link or LinkConfig())
+    linker = OnlineLinker(link, float(info.rate))
     detections, times = _first_pass(network, info, linker, clock, progress)
     with clock("link"):
         tubes = [tube for tube in linker.finish() if tube.score >= threshold]

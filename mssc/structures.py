@@ -56,7 +56,13 @@ class Predictions(NamedTuple):
 
 
 def _array(value, dtype: type, name: str, *shape: int) -> np.ndarray:
-    array = np.asarray(value, dtype=dtype)
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):  # what does not fit becomes infinite or differs, and is refused below
+            array = np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} must be numbers: {error}.") from None
+    if dtype is np.int64 and not np.array_equal(array, np.asarray(value)):
+        raise InputError(f"{name} must be whole numbers, not {np.asarray(value).tolist()}.")
     if array.size == 0 and array.ndim < len(shape):
         array = array.reshape(tuple(0 if s < 0 else s for s in shape))
     if array.ndim != len(shape) or any(s >= 0 and s != n for s, n in zip(shape, array.shape, strict=True)):
@@ -148,9 +154,9 @@ class Tube:
             raise InputError("a tube needs at least one box.")
         scores = np.ones(len(self.boxes)) if self.scores is None else self.scores
         object.__setattr__(self, "scores", _array(scores, np.float32, "scores", len(self.boxes)))
-        object.__setattr__(self, "label", int(self.label))
-        object.__setattr__(self, "start", int(self.start))
-        object.__setattr__(self, "score", float(self.score))
+        object.__setattr__(self, "label", int(_array(self.label, np.int64, "label")))
+        object.__setattr__(self, "start", int(_array(self.start, np.int64, "start")))
+        object.__setattr__(self, "score", float(_array(self.score, np.float64, "score")))
         if self.label < 0 or self.start < 0:
             raise InputError(f"label {self.label} and start {self.start} must not be negative.")
         _check_boxes(self.boxes)

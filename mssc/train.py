@@ -66,7 +66,7 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device
                 boxes_in_all += 1
                 right += _best_action(detections, box) == label
     score = frame_map(found, truth, len(dataset.classes))
-    return {"frame_map": score.map, "actor_ap": actor_ap(found, truth).map, "box_accuracy": right / max(boxes_in_all, 1)}
+    return {"frame_map": score.map, "actor_ap": actor_ap(found, truth), "box_accuracy": right / max(boxes_in_all, 1)}
 
 
 def _covers(tube: Tube, step: int, frames: int) -> bool:

@@ -20,6 +20,12 @@ def scene(number: int, frames: int = 30, seed: int = 0) -> toy.Scene:
     return toy.compose(np.random.default_rng([seed, number]), WIDTH, HEIGHT, frames, number % len(toy.CLASSES))
 
 
+def distance(one, other) -> float:
+    """Mean difference of two videos' pixels, of 255, over their common length."""
+    pairs = zip(decode(one.path), decode(other.path), strict=False)
+    return float(np.mean([np.abs(a.astype(float) - b).mean() for a, b in pairs]))
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("toy")
@@ -47,13 +53,17 @@ def test_deterministic_and_independent_of_the_number(small, tmp_path):
     options = {"size": (96, 64), "frames": (16, 24)}
     fewer = toy.generate(tmp_path / "fewer", videos=2, **options)
     for a, b in zip(data.videos, fewer.videos, strict=False):
-        assert a.path.read_bytes() == b.path.read_bytes()
+        assert distance(a, b) < 3  # libx264 itself varies from run to run by up to 1.4 on some processors
     for other in ({"seed": 1}, {"part": "val"}):
         (video,) = toy.generate(tmp_path / f"{other}", videos=1, **options, **other).videos
-        assert video.path.read_bytes() != data.videos[0].path.read_bytes()
+        assert distance(video, data.videos[0]) > 10
+    one, same = scene(0), scene(0)
+    np.testing.assert_array_equal(one.render(HEIGHT, WIDTH), same.render(HEIGHT, WIDTH))
+    for a, b in zip(one.tubes(), same.tubes(), strict=True):
+        np.testing.assert_array_equal(a.boxes, b.boxes)
 
 
-def test_a_complete_folder_is_only_read(small, monkeypatch):
+def test_a_complete_folder_is_only_read(small):
     folder, data = small
     times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     again = toy.generate(folder, videos=6, size=(96, 64), frames=(16, 24))

@@ -152,7 +152,13 @@ def _swin_maps(net: nn.Module, clip: Tensor) -> Tensor:
 def _mvit_maps(net: nn.Module, clip: Tensor) -> Tensor:
     encoding = net.pos_encoding
     size = (encoding.temporal_size, *encoding.spatial_size)  # type: ignore[union-attr,misc]
-    x = encoding(net.conv_proj(clip).flatten(2).transpose(1, 2))  # type: ignore[operator]
+    patches = net.conv_proj(clip)  # type: ignore[operator]
+    if tuple(patches.shape[2:]) != size:
+        raise InputError(
+            f"MViT got {clip.shape[2]} frames of {clip.shape[3]}x{clip.shape[4]} pixels, but takes one size only; "
+            "set window to 16 and clip_size to 224."
+        )
+    x = encoding(patches.flatten(2).transpose(1, 2))  # type: ignore[operator]
     for block in net.blocks:  # type: ignore[union-attr]
         x, size = block(x, size)
     return net.norm(x)[:, 1:].transpose(1, 2).unflatten(2, size)  # type: ignore[operator]
@@ -185,7 +191,7 @@ class TorchvisionBackbone(nn.Module):
         pretrained: whether to load (and where needed download) its Kinetics weights.
 
     Raises:
-        InputError: for a name that is not there.
+        InputError: for a name that is not there, or weights that cannot be had.
     """
 
     causal = False
@@ -198,7 +204,10 @@ class TorchvisionBackbone(nn.Module):
             raise InputError(f"there is no 3D backbone torchvision/{name}; choose one of {', '.join(TORCHVISION_VIDEO)}.")
         self.maps, self.dims, self.stride, mean, std = TORCHVISION_VIDEO[name]
         self.mean, self.std = tuple(255 * v for v in mean), tuple(255 * v for v in std)
-        self.net = get_model(name, weights="DEFAULT" if pretrained else None)
+        try:
+            self.net = get_model(name, weights="DEFAULT" if pretrained else None)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"the weights of torchvision/{name} cannot be had: {error}; look at the network, or train without.") from error
         for classifier in ("fc", "head", "classifier"):
             if hasattr(self.net, classifier):
                 setattr(self.net, classifier, nn.Identity())

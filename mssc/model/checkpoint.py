@@ -1,47 +1,69 @@
 """Models on disk: a folder with ``model.safetensors`` (tensors only, nothing that could run), ``config.json`` and a card."""
 
+import contextlib
 import json
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from ..config import ModelConfig
 from ..structures import InputError
+from .layers import ConvBlock
 from .mssc import MSSC
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, ABOUT = "model.safetensors", "config.json", "about.json"
 
 
 def save_model(model: MSSC, folder: Path, about: dict | None = None) -> None:
-    """Write a model; each file is whole or not there.
+    """Write a model. The files are written under other names first: if that fails, those of an earlier model stay as they were.
 
     Args:
-        model: its weights and config are saved.
+        model: its weights and config are saved; not one whose BatchNorms are folded.
         folder: made if missing.
-        about: more to tell, kept beside the config as ``about.json``.
+        about: more to tell, kept beside the config as ``about.json``; without it, that of an earlier model there is removed.
 
     Raises:
         InputError: if the folder cannot be written.
+        ValueError: if the model's BatchNorms are folded: its weights would not fit its config.
     """
+    if any(isinstance(block, ConvBlock) and isinstance(block.bn, nn.Identity) for block in model.modules()):
+        raise ValueError("the model's BatchNorms are folded; save it before fold_batch_norms.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    texts = {CONFIG: model.config.to_json()} | ({ABOUT: json.dumps(about, indent=2)} if about else {})
+    suffix = f".{uuid.uuid4().hex[:8]}.part"
+    parts = {name: folder / f".{name}{suffix}" for name in (WEIGHTS, *texts)}
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{uuid.uuid4().hex[:8]}.part"
-        try:
-            save_file(tensors, part)
-            os.replace(part, folder / WEIGHTS)
-            for name, text in ((CONFIG, model.config.to_json()), ("about.json", json.dumps(about, indent=2) if about else "")):
-                if text:
-                    part.write_text(text)
-                    os.replace(part, folder / name)
-        finally:
+        save_file(tensors, parts[WEIGHTS])
+        for name, text in texts.items():
+            parts[name].write_text(text, encoding="utf-8")
+        for name, part in parts.items():
+            os.replace(part, folder / name)
+        if not about:
+            (folder / ABOUT).unlink(missing_ok=True)
+    except BaseException as error:
+        _remove(parts.values(), folder if made else None)
+        if isinstance(error, (OSError, SafetensorError)):  # safetensors wraps a full disk in its own error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"the model cannot be written to {folder}: {reason}; choose another folder.") from error
+        raise
+
+
+def _remove(parts: Iterable[Path], folder: Path | None) -> None:
+    """Clear up after a failed save, as far as it goes."""
+    for part in parts:
+        with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"the model cannot be written to {folder}: {error.strerror or error}; choose another folder.") from error
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only if empty
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -52,7 +74,7 @@ def load_config(folder: Path) -> ModelConfig:
     """
     path = folder / CONFIG
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} holds no model: {CONFIG} is missing there.") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
+from ..structures import InputError
 
 BATCH_NORM = {"eps": 1e-3, "momentum": 0.03}
 
@@ -78,7 +79,7 @@ class Exchange(nn.Module):
         head = min(config.fusion_head_width, inner)
         self.heads = inner // head
         if inner % head:
-            raise ValueError(f"{inner} channels do not split into heads of {head}.")
+            raise InputError(f"{inner} channels do not split into heads of {head}; choose another fusion_head_width.")
         self.by_position = config.fusion == "sfm_softmax"
         self.project = nn.ModuleList(_linear(width, 2 * inner) for _ in range(2))
         self.key_value = nn.ModuleList(_linear(inner, 2 * inner, bias=False) for _ in range(2))

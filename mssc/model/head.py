@@ -199,8 +199,8 @@ class Head(nn.Module):
             assert self.pooled is not None
             context = [x.mean((2, 3)) for x in key]
             for x, level in zip(key, objectness_maps, strict=True) if key else ():
-                weight = level.detach().sigmoid()
-                weight = weight / weight.sum((2, 3), keepdim=True)
+                # sigmoid / its sum, taken in logarithms: where all cells are sure of nothing, 0 / 0 would be NaN
+                weight = F.logsigmoid(level.detach().float()).flatten(2).softmax(2).reshape(level.shape)
                 context.append((x * weight).sum((2, 3)))
             maps = [*class_maps, *([motion] if motion is not None else [])]
             logits = self.pooled(maps, context + clip_context, boxes, self.size)

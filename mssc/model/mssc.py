@@ -177,9 +177,11 @@ class MSSC(nn.Module):
             boxes: (B * K, R, 4), see `Head.forward`.
 
         Returns:
-            Predictions and features of the B * K key frames (the features' `clip` and `motion` are of all T frames), the new state.
+            Predictions and features of the B * K key frames, the new state. The features' `clip` and `motion` are of all T frames;
+            with a 3D path that is not causal they are of each key frame's window, and frames before the clip are not known.
         """
         batch, count = keys.shape
+        seen_frames = state[0] + clip.shape[2]
         age, video_memory, motion_memory, collapse_memory, clip_memory, context_memory = state
         images = take(clip.transpose(1, 2), keys).flatten(0, 1)
         key = self.key_features(images)
@@ -187,7 +189,7 @@ class MSSC(nn.Module):
             fused = self.fuse(key, None)
             nothing = clip.new_zeros(batch, 0, 0, 0, 0)
             predictions = self.head(fused, key, None, [], boxes)
-            return predictions, Features(key, nothing, nothing, fused), (age + clip.shape[2], (), (), (), (), ())
+            return predictions, Features(key, nothing, nothing, fused), (seen_frames, (), (), (), (), ())
         if not self.causal:
             clip, keys = self._windows(clip, keys)
             age = age.new_zeros(batch * count)
@@ -211,7 +213,9 @@ class MSSC(nn.Module):
         context = [take(x, keys).flatten(0, 3) for x in (seen, moved)]
         fused = self.fuse(key, collapsed)
         predictions = self.head(fused, key, collapsed, context, boxes)
-        after = (age + clip.shape[2], video_memory, motion_memory, collapse_memory, clip_memory, context_memory)
+        after: State = (seen_frames, (), (), (), (), ())
+        if self.causal:
+            after = (seen_frames, video_memory, motion_memory, collapse_memory, clip_memory, context_memory)
         return predictions, Features(key, clip_map, motion, fused), after
 
     def _windows(self, clip: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,10 +245,18 @@ class MSSC(nn.Module):
         """
         return self.advance(clip, self.initial_state(len(clip)), self._keys(clip, keys), boxes)[0]
 
-    def _keys(self, clip: Tensor, keys: Tensor | None) -> Tensor:
+    def check(self, clip: Tensor) -> None:
+        """Refuse a clip that the network would misread.
+
+        Raises:
+            ValueError: if it is not (B, 3, T, S, S) with T >= 1 and S = `config.key_size`.
+        """
         size = self.config.key_size
         if clip.ndim != 5 or clip.shape[1] != 3 or clip.shape[2] < 1 or clip.shape[-2:] != (size, size):
             raise ValueError(f"clip has shape {tuple(clip.shape)}; it must be (B, 3, T, {size}, {size}) with T >= 1.")
+
+    def _keys(self, clip: Tensor, keys: Tensor | None) -> Tensor:
+        self.check(clip)
         if keys is None:
             return torch.full((len(clip), 1), clip.shape[2] - 1, device=clip.device)
         return keys
@@ -276,9 +288,13 @@ class Stream:
 
         Returns:
             Predictions with B = T.
+
+        Raises:
+            ValueError: for another shape.
         """
         frames = frames[None] if frames.ndim == 3 else frames
         clip = frames.transpose(0, 1)[None].to(self.state[0].device)
+        self.model.check(clip)
         skip = 0
         if not self.model.causal:
             if self.before is not None:

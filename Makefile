@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: help demo test data-test check notebooks train-toy clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --no-build-isolation setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: .venv/ready  ## set up, then open the page on the shipped model
+	$(BIN)/python app.py
+
+test: .venv/ready  ## set up, then run the tests (no network, no GPU, no data needed)
+	$(BIN)/python -m pytest
+
+data-test: .venv/ready  ## the tests on real data: make data-test MSSC_DATA=/path/to/data
+	$(BIN)/python -m pytest -m data
+
+check: .venv/ready  ## style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+notebooks: .venv/ready  ## run every notebook
+	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout 300
+
+train-toy: .venv/ready  ## generate the toy set and train a small model on it
+	$(BIN)/python -m mssc train toy --data data/toy -o runs/toy --model.key-size 128 --model.clip-size 64
+
+clean:  ## remove the environment and what was made
+	rm -rf .venv runs outputs data/toy

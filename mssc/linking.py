@@ -1,0 +1,329 @@
+"""Frame detections -> action tubes: online, per class, trimmed in time.
+
+    frame's rows --> match with live links --> links --> close --> trim by scores --> suppress --> tubes
+                            |                                                                      (finish, finished)
+                            +--> each row's score, averaged along its link (step)
+
+A *link* is one actor doing (or not doing) one action: rows of one class whose boxes follow each other. It lives as long as
+rows arrive, with whatever score. What a tube may be cut from is recorded only while the action is plausible, so memory is
+bounded by the links that are live, however long the video. One class never looks at another: an actor who changes from one
+action to the next gives two tubes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .structures import Detections, InputError, Tube
+
+REFERENCE_RATE = 25.0
+"""Frames per second that the frame counts in `LinkConfig` are meant for; `LinkConfig.at` converts them."""
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """How detections become tubes. Values without another source were chosen on generated noisy videos (see the tests).
+
+    Args:
+        min_score: rows below it are not linked; they keep their score.
+        iou: a row may continue a link if it overlaps the box expected there by this much. ROAD (Singh et al., ICCV 2017) and
+            the YOWO family ask for 0.1 or nothing; with boxes moved along their velocity more is safe.
+        momentum: weight of the newest displacement in a link's velocity (pixels per frame); 0 expects boxes to stand still.
+        score_weight: what a row's score adds to its overlap when several rows want one link, and
+        seniority: what a link's length adds when several links want one row, so that a second box around an actor does not
+            take the link over. ROAD likewise lets better links choose first.
+        mature: frames until a link has its full seniority.
+        max_gap: frames that a link survives without a row; a link of n rows survives at most n. Gaps are filled by linear
+            interpolation.
+        horizon: time constant in frames of the exponential mean that `OnlineLinker.step` returns; 0 returns scores as they are.
+        floor: the action is plausible from this score on, and
+        idle: for so many frames after the last such score: between these a link is recorded.
+        min_length: frames of the shortest tube; a video that is shorter may give a tube of its length.
+        nms: of two tubes of one class that overlap by more than this in space and time, the better remains (0.3: ACT, ROAD).
+    """
+
+    min_score: float = 0.01
+    iou: float = 0.2
+    momentum: float = 0.1
+    score_weight: float = 0.5
+    seniority: float = 0.5
+    mature: int = 10
+    max_gap: int = 25
+    horizon: float = 8.0
+    floor: float = 0.02
+    idle: int = 50
+    ratio: float = 0.3
+    smoothing: int = 15
+    min_length: int = 8
+    nms: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "iou", "momentum", "floor", "ratio", "nms"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
+        for name in ("score_weight", "seniority", "max_gap", "horizon", "idle"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        for name in ("mature", "smoothing", "min_length"):
+            if not getattr(self, name) >= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+    def at(self, rate: float) -> "LinkConfig":
+        """The same durations for a video of `rate` frames per second."""
+        if not 0 < rate < float("inf"):
+            raise InputError(f"the frame rate is {rate}; it must be a positive number.")
+        scale = float(rate) / REFERENCE_RATE
+        counts = {name: max(1, round(getattr(self, name) * scale)) for name in ("mature", "idle", "smoothing", "min_length")}
+        return replace(self, **counts, max_gap=round(self.max_gap * scale), horizon=self.horizon * scale)
+
+
+_LIVE = np.dtype(
+    [
+        ("label", np.int64),
+        ("box", np.float64, 4),
+        ("velocity", np.float64, 2),  # of the centre
+        ("last", np.int64),  # frame of the newest row
+        ("rows", np.int64),
+        ("sum", np.float64),  # of scores, and
+        ("weight", np.float64),  # of ones, both decaying: the linked score is their ratio
+        ("hot", np.int64),  # newest frame with a plausible score
+        ("record", np.int64),  # the record that is being written, -1: none
+        ("opened", np.int64),  # its first frame
+    ]
+)
+_ROW = np.dtype([("record", np.int64), ("label", np.int64), ("frame", np.int64), ("box", np.float32, 4), ("score", np.float32)])
+
+
+class OnlineLinker:
+    """Link one video's detections, a frame at a time.
+
+    Args:
+        config: see `LinkConfig`.
+        rate: the video's frames per second; durations in `config` are scaled to it. None takes them as they are.
+    """
+
+    def __init__(self, config: LinkConfig | None = None, rate: float | None = None) -> None:
+        config = config or LinkConfig()
+        self.config = config if rate is None else config.at(rate)
+        self._restart()
+
+    def _restart(self) -> None:
+        self._frame = 0
+        self._live = np.zeros(0, _LIVE)
+        self._log: list[np.ndarray] = []  # rows of open and of just closed records
+        self._logged = self._open = 0  # rows in the log; of these, in open records when last sorted
+        self._records = 0
+        self._pending: list[Tube] = []
+
+    def step(self, detections: Detections) -> Detections:
+        """Take the next frame, also when nothing was found in it.
+
+        Args:
+            detections: its rows, in any order; not modified.
+
+        Returns:
+            The same rows in the same order, each scored by the running mean of its link up to this frame. The mean forgets
+            at the rate of `LinkConfig.horizon`; frames without a row age the past and add nothing.
+        """
+        config, live = self.config, self._live
+        rows = np.flatnonzero(detections.scores >= config.min_score)
+        # In an order that only the rows' contents decide, so that the order in which they come does not matter.
+        rows = rows[np.lexsort((*detections.boxes[rows].T, -detections.scores[rows], detections.labels[rows]))]
+        boxes, scores = detections.boxes[rows].astype(np.float64), detections.scores[rows].astype(np.float64)
+        owner = self._match(boxes, detections.labels[rows], scores)
+        self._continue(owner, boxes, scores)
+        new = np.flatnonzero(owner < 0)
+        born = np.zeros(len(new), _LIVE)
+        born["label"], born["box"], born["last"], born["rows"] = detections.labels[rows[new]], boxes[new], self._frame, 1
+        born["sum"], born["weight"], born["hot"], born["record"] = scores[new], 1, -config.idle - 1, -1
+        owner[new] = len(live) + np.arange(len(new))
+        self._live = np.concatenate([live, born])
+        self._record(owner, detections, rows)
+        linked = detections.scores.copy()
+        linked[rows] = np.clip(self._live["sum"][owner] / self._live["weight"][owner], 0, 1)
+        self._retire()
+        self._frame += 1
+        return Detections(detections.boxes, detections.labels, linked)
+
+    def _match(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Which live link each row continues, -1: none. Rows come sorted by label."""
+        config, live = self.config, self._live
+        left = np.searchsorted(labels, live["label"], "left")
+        counts = np.searchsorted(labels, live["label"], "right") - left
+        link = np.repeat(np.arange(len(live)), counts)
+        row = np.arange(len(link)) + np.repeat(left - (np.cumsum(counts) - counts), counts)
+        age = self._frame - live["last"]
+        expected = live["box"] + np.tile(live["velocity"] * age[:, None], 2)
+        overlap = _iou(expected[link], boxes[row])
+        near = overlap >= max(config.iou, 1e-9)
+        link, row, overlap = link[near], row[near], overlap[near]
+        senior = np.minimum(live["rows"] / config.mature, 1) * np.exp((1 - age) / config.mature)
+        order = np.lexsort((row, link, -(overlap + config.score_weight * scores[row] + config.seniority * senior[link])))
+        owner, taken = [-1] * len(labels), set()
+        for i, j in zip(link[order].tolist(), row[order].tolist(), strict=True):
+            if owner[j] < 0 and i not in taken:
+                owner[j] = i
+                taken.add(i)
+        return np.array(owner, np.int64)
+
+    def _continue(self, owner: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> None:
+        config, hit = self.config, owner >= 0
+        live = self._live[owner[hit]]
+        age = self._frame - live["last"]
+        moved = (boxes[hit] - live["box"]).reshape(-1, 2, 2).mean(axis=1) / age[:, None]
+        live["velocity"] += config.momentum * (moved - live["velocity"])
+        kept = np.exp(-age / config.horizon) if config.horizon else np.zeros(len(age))
+        live["sum"] = kept * live["sum"] + scores[hit]
+        live["weight"] = kept * live["weight"] + 1
+        live["box"], live["last"] = boxes[hit], self._frame
+        live["rows"] += 1
+        self._live[owner[hit]] = live
+
+    def _record(self, owner: np.ndarray, detections: Detections, rows: np.ndarray) -> None:
+        live = self._live
+        hot = owner[detections.scores[rows] >= self.config.floor]
+        live["hot"][hot] = self._frame
+        opens = hot[live["record"][hot] < 0]
+        live["record"][opens] = self._records + np.arange(len(opens))
+        live["opened"][opens] = self._frame
+        self._records += len(opens)
+        written = live["record"][owner] >= 0
+        entry = np.zeros(int(written.sum()), _ROW)
+        entry["record"], entry["frame"] = live["record"][owner[written]], self._frame
+        entry["label"], entry["box"] = detections.labels[rows[written]], detections.boxes[rows[written]]
+        entry["score"] = detections.scores[rows[written]]
+        self._log.append(entry)
+        self._logged += len(entry)
+
+    def _retire(self) -> None:
+        config, live = self.config, self._live
+        live["record"][self._frame - live["hot"] > config.idle] = -1
+        self._live = live[self._frame - live["last"] <= np.minimum(config.max_gap, live["rows"])]
+        if self._logged > max(4096, 2 * self._open):
+            self._sort_log()
+
+    def _sort_log(self) -> None:
+        """Turn closed records into tubes; keep the open ones."""
+        log = np.concatenate([np.zeros(0, _ROW), *self._log])
+        is_open = np.isin(log["record"], self._live["record"])
+        self._log, self._logged = [log[is_open]], int(is_open.sum())
+        self._open = self._logged
+        closed = log[~is_open]
+        closed = closed[np.argsort(closed["record"], kind="stable")]
+        shortest = min(self.config.min_length, self._frame)
+        for record in np.split(closed, np.flatnonzero(np.diff(closed["record"])) + 1):
+            if len(record) and record["frame"][-1] - record["frame"][0] + 1 >= shortest:
+                self._pending += _cut(record, shortest, self.config)
+
+    def finished(self) -> list[Tube]:
+        """The tubes that nothing to come can change, best first; each is given once."""
+        self._sort_log()
+        first: dict[int, int] = {}
+        for link in self._live[self._live["record"] >= 0]:
+            first[int(link["label"])] = min(first.get(int(link["label"]), self._frame), int(link["opened"]))
+        done, self._pending = _settled(self._pending, first)
+        return tube_nms(done, self.config.nms)
+
+    def finish(self) -> list[Tube]:
+        """End the video: the tubes not yet given, best first. The next `step` starts another video."""
+        self._live = self._live[:0]
+        tubes = self.finished()
+        self._restart()
+        return tubes
+
+
+def link(frames: Iterable[Detections], config: LinkConfig | None = None, rate: float | None = None) -> list[Tube]:
+    """The tubes of a whole video, best first; see `OnlineLinker`."""
+    linker = OnlineLinker(config, rate)
+    for detections in frames:
+        linker.step(detections)
+    return linker.finish()
+
+
+def tube_nms(tubes: Sequence[Tube], threshold: float = 0.3) -> list[Tube]:
+    """Keep, per class and best first, the tubes that overlap no kept one by more than `threshold` (see `tube_iou`)."""
+    order = sorted(tubes, key=lambda tube: (-tube.score, tube.label, tube.start, len(tube), tube.boxes.tobytes()))
+    kept: list[Tube] = []
+    for label in {tube.label for tube in order}:
+        rest = [tube for tube in order if tube.label == label]
+        while rest:
+            best, rest = rest[0], rest[1:]
+            kept.append(best)
+            rest = [tube for tube, overlap in zip(rest, _overlaps(best, rest), strict=True) if overlap <= threshold]
+    rank = {id(tube): i for i, tube in enumerate(order)}
+    return sorted(kept, key=lambda tube: rank[id(tube)])
+
+
+def tube_iou(a: Tube, b: Tube) -> float:
+    """Overlap in space and time: temporal IoU x mean spatial IoU over the frames in both."""
+    return float(_overlaps(a, [b])[0])
+
+
+def _overlaps(one: Tube, others: Sequence[Tube]) -> np.ndarray:
+    """`tube_iou` of one tube with each of several, (n,)."""
+    start = np.array([max(one.start, tube.start) for tube in others], np.int64)
+    stop = np.array([min(one.stop, tube.stop) for tube in others], np.int64)
+    result = np.zeros(len(others))
+    near = np.flatnonzero(stop > start)
+    if not near.size:
+        return result
+    a = np.concatenate([one.boxes[start[i] - one.start : stop[i] - one.start] for i in near]).astype(np.float64)
+    b = np.concatenate([others[i].boxes[start[i] - others[i].start : stop[i] - others[i].start] for i in near])
+    shared = (stop - start)[near]
+    spatial = np.add.reduceat(_iou(a, b.astype(np.float64)), np.cumsum(shared) - shared)
+    either = np.array([max(one.stop, others[i].stop) - min(one.start, others[i].start) for i in near])
+    result[near] = spatial / either  # = (spatial / shared) x (shared / either)
+    return result
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of continuous boxes pair by pair, (P, 4) and (P, 4) -> (P,); 0 where both are without area."""
+    side = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
+    inter = side[:, 0] * side[:, 1]
+    union = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1]) + (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def _cut(record: np.ndarray, shortest: int, config: LinkConfig) -> list[Tube]:
+    """The tubes in one record, a link's rows in the order of frames."""
+    start = int(record["frame"][0])
+    frames = np.arange(start, int(record["frame"][-1]) + 1)
+    scores = np.interp(frames, record["frame"], record["score"])
+    boxes = np.stack([np.interp(frames, record["frame"], side) for side in record["box"].T], axis=1)
+    return [
+        Tube(int(record["label"][0]), float(scores[a:b].mean()), start + a, boxes[a:b], scores[a:b])
+        for a, b in trim(scores, config)
+        if b - a >= shortest
+    ]
+
+
+def trim(scores: np.ndarray, config: LinkConfig) -> list[tuple[int, int]]:
+    top = np.sort(scores)[-max(1, len(scores) // 4):].mean()
+    th = max(config.ratio * top, .03)
+    w = config.smoothing
+    z = np.convolve(np.pad(scores, (w // 2, w - 1 - w // 2), mode="edge"), np.ones(w) / w, "valid")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (z >= .7 * th).astype(int), [0]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if z[a:b].max() >= th]
+
+
+def _settled(tubes: list[Tube], first: dict[int, int]) -> tuple[list[Tube], list[Tube]]:
+    """Split tubes into those that no open record can meet, also not through other tubes, and the rest.
+
+    Args:
+        tubes: in any order.
+        first: by class, the first frame of its open records.
+    """
+    done: list[Tube] = []
+    wait: list[Tube] = []
+    for label in {tube.label for tube in tubes}:
+        group: list[Tube] = []
+        stop = 0
+        for tube in sorted((tube for tube in tubes if tube.label == label), key=lambda tube: tube.start):
+            if group and tube.start >= stop:
+                (done if stop <= first.get(label, stop) else wait).extend(group)
+                group = []
+            group.append(tube)
+            stop = max(stop, tube.stop)
+        (done if stop <= first.get(label, stop) else wait).extend(group)
+    return done, wait

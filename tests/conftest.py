@@ -1,0 +1,40 @@
+"""What several test files share: a tiny network and a tiny set of videos, generated once."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mssc.config import ModelConfig
+from mssc.data import toy
+from mssc.data.cache import FrameCache
+
+TINY = ModelConfig(key_size=64, clip_size=32, width=16, hidden=16, window=4, kept=4, dropout=0.1)
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    """Two threads at most: tests share a small machine."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session")
+def toy_videos(tmp_path_factory):
+    """Six videos of 12 to 16 frames of 64x48."""
+    return toy.generate(tmp_path_factory.mktemp("toy") / "train", 6, size=(64, 48), frames=(12, 16))
+
+
+@pytest.fixture(scope="session")
+def toy_cache(toy_videos, tmp_path_factory):
+    """Their decoded frames."""
+    return FrameCache.build(toy_videos, tmp_path_factory.mktemp("frames"), progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(toy_videos):
+    """A network of some hundred thousand weights for their classes."""
+    return replace(TINY, classes=toy_videos.classes)

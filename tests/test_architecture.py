@@ -1,0 +1,90 @@
+"""The house: imports point one way, files stay readable, nothing prints."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ORDER = [
+    ("structures",),
+    ("config",),
+    ("container",),
+    ("video",),
+    ("model",),
+    ("data",),
+    ("losses",),
+    ("linking",),
+    ("evaluate",),
+    ("visualise",),  # knows structures alone; before detect, which draws
+    ("detect",),
+    ("scoring",),
+    ("train",),
+    ("commands",),
+    ("__main__",),
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+ALLOWED = {"visualise": {"structures"}, "evaluate": {"structures"}, "structures": set()}
+FILES = sorted((ROOT / "mssc").rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT / "mssc").parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of mssc that a file imports, also inside functions."""
+    found = set()
+    package = list(path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = [*base, *(node.module.split(".") if node.module else [])]
+            names = [".".join([*module, alias.name]) for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("mssc.")}
+    return found & set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    me = part(path)
+    if me == "__init__":
+        return
+    others = imported(path) - {me}
+    if me in ALLOWED:
+        assert others <= ALLOWED[me]
+    late = {other for other in others if RANK[other] > RANK[me]}
+    assert not late, f"{me} must not know {late}"
+
+
+def test_every_part_has_a_place():
+    assert {part(path) for path in FILES} - {"__init__"} == set(RANK)
+
+
+def test_the_check_sees_relative_imports():
+    assert imported(ROOT / "mssc" / "model" / "mssc.py") >= {"config", "structures"}
+    assert "detect" in imported(ROOT / "mssc" / "train.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_are_readable(path):
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a file says what it is"
+    assert len(text.splitlines()) <= 420, "long files want to become two"
+    assert path.name != "utils.py"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"line {node.lineno} prints"
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and path.parent.name != "tests":
+            public_method = any(isinstance(parent, ast.ClassDef) for parent in ast.walk(tree))
+            assert ast.get_docstring(node) or public_method, f"{node.name} has no docstring"
+
+
+def test_nothing_speaks_of_the_place_where_it_was_made():
+    words = ["/".join(("", "work", "")), "MSSC" + "_CONTRACT", "shared" + "/design"]
+    for path in [*FILES, *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "app.py"]:
+        assert not [word for word in words if word in path.read_text()], path

@@ -1,0 +1,189 @@
+"""The command line as a user meets it: results on disk, bad input as one sentence and exit code 2, nothing left behind."""
+
+import json
+import re
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from mssc.__main__ import main
+from mssc.model.checkpoint import CONFIG, WEIGHTS, save_model
+from mssc.model.mssc import MSSC
+
+
+@pytest.fixture(scope="module")
+def model_folder(tiny_config, tmp_path_factory):
+    """A tiny network whose objectness is high everywhere, so that there is always something to find."""
+    torch.manual_seed(0)
+    model = MSSC(replace(tiny_config, kept=2)).eval()
+    for conv in model.head.boxes.obj_preds:
+        torch.nn.init.constant_(conv.bias, 4.0)
+    torch.nn.init.constant_(model.head.pooled.logits.weight, 0.0)
+    with torch.no_grad():
+        model.head.pooled.logits.bias.copy_(torch.tensor([8.0] + [0.0] * (len(tiny_config.classes) - 1)))
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(model, folder, {"threshold": 0.2})
+    return folder
+
+
+def run(*arguments) -> int:
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def refused(capsys, *arguments) -> str:
+    """Runs a command that must fail as documented; returns its sentence."""
+    assert run(*arguments) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return re.sub(r"\s+", " ", said)
+
+
+def test_detect_writes_video_json_and_csv(model_folder, toy_videos, tmp_path):
+    video = toy_videos.videos[0]
+    assert run("detect", video.path, "-o", tmp_path / "out", "--model", model_folder) == 0
+    stem = video.path.stem
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{stem}.csv", f"{stem}.json", f"{stem}.mp4"]
+    content = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+    assert content["frames"] == video.frames and (content["width"], content["height"]) == (video.width, video.height)
+    assert content["tubes"], "a model that sees actors everywhere finds tubes"
+    for tube in content["tubes"]:
+        assert tube["action"] in toy_videos.classes
+        assert len(tube["boxes"]) == tube["end_frame"] - tube["start_frame"] + 1
+        assert 0 <= tube["start_seconds"] < tube["end_seconds"] <= video.frames / video.rate + 0.05
+    assert len((tmp_path / "out" / f"{stem}.csv").read_text().splitlines()) == 1 + len(content["tubes"])
+    with av.open(str(tmp_path / "out" / f"{stem}.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", video.width, video.height)
+        assert sum(1 for _ in container.decode(stream)) == video.frames
+        assert stream.average_rate == video.rate
+
+
+def test_a_folder_of_videos_and_one_bad_file(model_folder, toy_videos, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"good {number}.mp4").write_bytes(toy_videos.videos[number].path.read_bytes())
+    (folder / "bad.mp4").write_text("this is no video")
+    said = refused(capsys, "detect", folder, "-o", tmp_path / "out", "--model", model_folder, "--no-draw")
+    assert "1 of 3 videos failed" in said and "bad.mp4" in said
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "good 1.csv", "good 1.json", "good 2.csv", "good 2.json"
+    ]  # fmt: skip
+
+
+def test_two_videos_of_one_name_do_not_overwrite_each_other(model_folder, toy_videos, tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "clip.mp4").write_bytes(toy_videos.videos[0].path.read_bytes())
+    assert run("detect", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--model", model_folder, "--no-draw") == 0
+    assert len(list((tmp_path / "out").glob("*.json"))) == 2
+
+
+def video_file(path, frames, size=(64, 48), pixel_format="yuv420p", codec="libx264"):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = *size, pixel_format
+        for index in range(frames):
+            image = np.full((size[1], size[0], 3), 20 * index % 256, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("frames", "size"), [(1, (64, 48)), (2, (4, 4)), (3, (16, 240))])
+def test_short_and_tiny_videos_work(model_folder, tmp_path, frames, size):
+    video = video_file(tmp_path / "small.mp4", frames, size)
+    assert run("detect", video, "-o", tmp_path / "out", "--model", model_folder) == 0
+    assert json.loads((tmp_path / "out" / "small.json").read_text())["frames"] == frames
+
+
+def bad_files(folder):
+    """Name, file and a word that the sentence must have."""
+    (folder / "text.mp4").write_text("hello " * 100)
+    (folder / "empty.mp4").write_bytes(b"")
+    whole = video_file(folder / "whole.mp4", 20).read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 3])
+    (folder / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:10,\n/etc/hostname\n")
+    with av.open(str(folder / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        for _ in range(10):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return ["text.mp4", "empty.mp4", "cut.mp4", "playlist.mp4", "sound.mp4", "missing.mp4"]
+
+
+def test_bad_videos_are_refused_by_name(model_folder, tmp_path, capsys):
+    for name in bad_files(tmp_path):
+        said = refused(capsys, "detect", tmp_path / name, "-o", tmp_path / "out", "--model", model_folder)
+        assert name in said, said
+        assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_no_video_at_all(tmp_path, capsys, model_folder):
+    assert "no video" in refused(capsys, "detect", "--model", model_folder)
+    (tmp_path / "notes.txt").write_text("x")
+    assert "holds no video" in refused(capsys, "detect", tmp_path, "--model", model_folder)
+
+
+@pytest.mark.parametrize("threshold", ["1.5", "-0.1", "nan"])
+def test_a_threshold_out_of_range(threshold, model_folder, toy_videos, tmp_path, capsys):
+    said = refused(capsys, "detect", toy_videos.videos[0].path, "-o", tmp_path, "--model", model_folder, "--threshold", threshold)
+    assert "threshold" in said and threshold.lstrip("-") in said
+
+
+def test_an_unknown_model_and_broken_ones(model_folder, toy_videos, tmp_path, capsys):
+    video = toy_videos.videos[0].path
+    assert "no-such-model" in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", "no-such-model")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    assert CONFIG in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", broken)
+    (broken / CONFIG).write_text((model_folder / CONFIG).read_text())
+    assert WEIGHTS in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", broken)
+    (broken / WEIGHTS).write_bytes((model_folder / WEIGHTS).read_bytes()[:500])
+    assert "safetensors" in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", broken)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_no_folder(model_folder, toy_videos, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    said = refused(capsys, "detect", toy_videos.videos[0].path, "-o", tmp_path / "file", "--model", model_folder)
+    assert "file" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_full_disk_leaves_nothing(model_folder, toy_videos, tmp_path, capsys, monkeypatch):
+    import errno
+
+    from mssc import video
+
+    def full(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(video.Writer, "_to_yuv", full)
+    said = refused(capsys, "detect", toy_videos.videos[0].path, "-o", tmp_path / "out", "--model", model_folder)
+    assert "space" in said.lower()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_evaluate_reports_every_protocol(model_folder, tmp_path, capsys, monkeypatch, toy_videos):
+    from mssc import commands
+
+    monkeypatch.setattr(commands, "_datasets", lambda *_: [toy_videos])
+    assert run("evaluate", model_folder, "toy", "--data", tmp_path, "-o", tmp_path / "score.json") == 0
+    result = json.loads((tmp_path / "score.json").read_text())
+    for name in ("frame-mAP@0.5 (voc)", "frame-mAP@0.5 (act)", "frame-mAP@0.5 (yowo)", "video-mAP@0.5", "video-mAP@0.5:0.95"):
+        assert 0 <= result[name] <= 1
+    assert result["videos"] == 6 and result["command"].startswith("python -m mssc")
+
+
+def test_training_without_data(tmp_path, capsys):
+    assert "nowhere" in refused(capsys, "train", "jhmdb", "--data", tmp_path / "nowhere", "-o", tmp_path / "run")

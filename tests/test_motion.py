@@ -1,0 +1,334 @@
+"""MSM and its comparators: the equations, what they claim, and streaming."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from random_weights import randomise
+
+from mssc.config import ABLATIONS, ModelConfig
+from mssc.model.motion import (
+    CausalDepthwise3d,
+    ChannelGain,
+    DepthwiseControl,
+    MotionSense,
+    NoMotion,
+    PerceptualBranch,
+    SimAM,
+    SqueezeExcitation,
+    build_motion,
+    causal_window_mean,
+)
+
+D, H, W, WINDOW = 16, 5, 3, 6
+ROWS = {name: changes for name, changes in ABLATIONS["T-B"].items() if "motion_position" not in changes}
+ROWS |= {"perceptual over t": {"motion_mode": "perceptual", "motion_average": "t"}, "window of 1": {"window": 1}}
+ROWS |= {"off, as a module": {"motion": "none"}, "no FFN": {"motion_ffn_ratio": 0.0}}
+
+
+def _build(width=D, seed=0, **changes):
+    return randomise(build_motion(width, ModelConfig(**({"window": WINDOW} | changes))), seed=seed)
+
+
+def _age(batch=1, frames=0):
+    return torch.full((batch,), frames)
+
+
+def _run(module, x, chunks=None):
+    """x (B, T, H, W, D) through a module, in chunks of frames."""
+    memory, age, out = module.initial(len(x), *x.shape[2:4], x), _age(len(x)), []
+    for part in x.split(chunks or x.shape[1], 1):
+        y, memory = module(part, memory, age)
+        age = age + part.shape[1]
+        out.append(y)
+    return torch.cat(out, 1), memory
+
+
+# ---------------------------------------------------------------------------------------------------------------- the parts
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+@pytest.mark.parametrize("chunks", [1, 3, 9])
+def test_window_mean_is_the_mean_of_the_frames_there_were(window, chunks):
+    x = torch.randn(2, 9, 3, 1, 2)
+    past, age, out = x.new_zeros(2, window - 1, 3, 1, 2), _age(2), []
+    for part in x.split(chunks, 1):
+        mean, past = causal_window_mean(part, past, age)
+        age, out = age + part.shape[1], [*out, mean]
+        assert past.shape[1] == window - 1
+    wanted = [x[:, max(t + 1 - window, 0) : t + 1].mean(1) for t in range(9)]
+    assert torch.allclose(torch.cat(out, 1), torch.stack(wanted, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 7, 7), (1, 5, 3), (7, 1, 1)])
+def test_depthwise_convolution_is_torchs_with_padding_on_the_left_of_time(kernel):
+    conv = randomise(CausalDepthwise3d(4, kernel))
+    x = torch.randn(2, 5, 4, 6, 4)
+    padded = F.pad(x.permute(0, 4, 1, 2, 3), (kernel[2] // 2,) * 2 + (kernel[1] // 2,) * 2 + (kernel[0] - 1, 0))
+    wanted = F.conv3d(padded, conv.weight, conv.bias, groups=4).permute(0, 2, 3, 4, 1)
+    frames = torch.cat([x.new_zeros(2, kernel[0] - 1, 4, 6, 4), x], 1)
+    assert torch.allclose(conv(frames), wanted, atol=1e-5)
+
+
+def _reference(m: MotionSense, x):
+    """The equations of the reconstruction, one frame at a time, for the default switches."""
+    p, s = m.perceptual, m.spacetime
+    z = F.layer_norm(x, (D,), m.norm.weight, m.norm.bias)
+
+    def conv(layer):
+        t, h, w = layer.kernel
+        padded = F.pad(z.permute(0, 4, 1, 2, 3), (w // 2, w // 2, h // 2, h // 2, t - 1, 0))
+        return F.conv3d(padded, layer.weight, layer.bias, groups=D).permute(0, 2, 3, 4, 1)
+
+    spacetime = conv(s.scale) * (conv(s.narrow) + conv(s.wide))
+    out = []
+    for t in range(x.shape[1]):
+        mu = z[:, max(t + 1 - WINDOW, 0) : t + 1].mean((1, 2, 3))[:, None, None]
+        phi = (p.gate.weight * mu + p.gate.bias).clamp(min=0)
+        perceptual = phi * (p.map.weight * z[:, t] + p.map.bias)
+        y = x[:, t] + m.gamma1 * (perceptual + spacetime[:, t] + z[:, t])
+        normed = F.group_norm(y.permute(0, 3, 1, 2), 16, m.frame_norm.weight, m.frame_norm.bias).permute(0, 2, 3, 1)
+        hidden = F.gelu(normed @ m.ffn[0].weight.T + m.ffn[0].bias)
+        out.append(y + m.gamma2 * (hidden @ m.ffn[2].weight.T + m.ffn[2].bias))
+    return torch.stack(out, 1)
+
+
+def test_msm_is_its_equations():
+    module, x = _build(), torch.randn(2, 9, H, W, D)
+    assert torch.allclose(_run(module, x)[0], _reference(module, x), atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------- method, section 7
+
+
+@pytest.mark.parametrize("form", ["gain", "centred"])
+def test_1_deviation_from_the_average_is_rescaled_channel_by_channel(form):
+    branch = randomise(PerceptualBranch(D, "depthwise", "thw", form))
+    z = torch.randn(1, WINDOW, H, W, D)
+    mu, _ = branch.video_average(z, z.new_zeros(1, WINDOW - 1, 1, 1, D), _age())
+    mu = mu[:, -1:]  # at the last frame: the average of the whole clip
+    assert torch.allclose(mu, z.mean((1, 2, 3), keepdim=True), atol=1e-6)
+    moved = z + branch(z, mu)
+    centre = moved.mean((1, 2, 3), keepdim=True)
+    gain = 1 + branch.map.weight * branch.gain(mu)
+    assert (moved - centre - gain * (z - mu)).abs().max() < 1e-5
+    assert (gain != 1).any() and (gain == 1).any()  # some gates are open, some are shut
+    shift = branch.gain(mu) * (branch.map.weight * mu + branch.map.bias) if form == "gain" else torch.zeros(1)
+    assert torch.allclose(centre - mu, shift.expand_as(mu), atol=1e-5)  # `centred` leaves the average in its place
+
+
+FIVE = ["perceptual.map.weight", "perceptual.gate.weight", "spacetime.scale.weight", "spacetime.narrow.weight", "spacetime.wide.weight"]
+
+
+def _gradients(module):
+    x = torch.randn(2, 8, 7, 7, D)
+    _run(module, x)[0].square().sum().backward()
+    return {name: p.grad.abs().max().item() for name, p in module.named_parameters() if name in FIVE}
+
+
+def test_2_all_five_weights_learn_at_the_start_and_zeros_never_would():
+    torch.manual_seed(0)
+    module = MotionSense(D, ModelConfig(window=WINDOW))
+    assert {name: bool(grad > 1e-6) for name, grad in _gradients(module).items()} == dict.fromkeys(FIVE, True)
+    zero = MotionSense(D, ModelConfig(window=WINDOW))
+    with torch.no_grad():
+        for name in FIVE:
+            zero.get_parameter(name).zero_()
+    assert _gradients(zero) == dict.fromkeys(FIVE, 0.0)
+
+
+def test_3_gammas_of_zero_make_it_the_identity():
+    module, x = _build(), torch.randn(2, 4, H, W, D)
+    assert not torch.allclose(_run(module, x)[0], x, atol=0.1)
+    with torch.no_grad():
+        module.gamma1.zero_()
+        module.gamma2.zero_()
+    assert torch.equal(_run(module, x)[0], x)
+
+
+# The reconstruction's table; LayerScale's 2D come on top.
+TABLE = {
+    64: (13_568, 15_696, 21_888, 46_656, 8_832, 21_632, 29_952),
+    128: (27_136, 35_488, 60_160, 158_848, 34_048, 59_648, 92_672),
+    256: (54_272, 87_360, 185_856, 579_840, 133_632, 184_832, 316_416),
+    464: (98_368, 206_596, 529_888, 1_823_056, 435_232, 528_032, 959_552),
+    976: (206_912, 684_420, 2_114_016, 7_832_400, 1_914_912, 2_110_112, 4_017_216),
+}
+COLUMNS = (
+    *({"motion_ffn_ratio": ratio} for ratio in (0.0, 0.25, 1.0, 4.0)),
+    {"motion_mode": "perceptual"},
+    {"motion_mode": "spacetime"},
+    {"motion_fc": "full"},
+)
+
+
+def _size(width, **changes):
+    return sum(p.numel() for p in build_motion(width, ModelConfig(**changes)).parameters())
+
+
+@pytest.mark.parametrize("width", TABLE)
+def test_6_msm_has_the_tables_parameters(width):
+    assert [_size(width, **changes) - 2 * width for changes in COLUMNS] == list(TABLE[width])
+
+
+@pytest.mark.parametrize("width", [64, 128, 256])
+@pytest.mark.parametrize(
+    ("changes", "narrow", "wide", "narrow_ones", "extra"),
+    [
+        ({"motion_wide": "5"}, 27, 75, 2, 0),
+        ({"motion_wide": "9"}, 27, 243, 2, 0),
+        ({"motion_wide": "none"}, 27, -1, 2, 0),  # -1: neither its weights nor its bias
+        ({"motion_scale": "one"}, 27, 147, 1, 0),
+        ({"motion_dims": "2d"}, 9, 49, 2, 0),
+        ({"motion_dims": "1d"}, 3, 7, 2, 0),
+        ({"motion_average": "none"}, 27, 147, 2, 1),  # the learned average
+        ({"motion_average": "t"}, 27, 147, 2, 0),
+        ({"motion_average": "hw"}, 27, 147, 2, 0),
+        ({"motion_perceptual": "centred"}, 27, 147, 2, 0),
+    ],
+)
+def test_6_every_switch_has_its_parameters(width, changes, narrow, wide, narrow_ones, extra):
+    ffn = 2 * width * width + width + width
+    assert _size(width, **changes) == width * (narrow_ones * (narrow + 1) + wide + 1 + 8 + 2 + extra) + ffn
+
+
+@pytest.mark.parametrize("width", [64, 128, 256])
+def test_6_identity_off_and_the_comparators(width):
+    ffn = 2 * width * width + 2 * width
+    assert _size(width, motion_mode="identity") == 6 * width + ffn  # LN, GN, LayerScale
+    assert _size(width, motion_mode="off") == _size(width, motion="none") == _size(width, motion="simam") == 0
+    assert _size(width, motion="se") == width * width // 2 + width // 4 + width
+    assert _size(width, motion="dwconv") == pytest.approx(_size(width), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_10_one_frame_is_a_clip(name):
+    module, x = _build(**ROWS[name]), torch.randn(2, 1, H, W, D)
+    y, _ = _run(module, x)
+    assert y.shape == x.shape and y.isfinite().all()
+
+
+# --------------------------------------------------------------------------------------------------- streaming and contracts
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("length", [1, 2, 17, 40])
+def test_a_stream_is_its_clip(name, length):
+    module, x = _build(seed=length, **ROWS[name]), torch.randn(1, length, H, W, D)
+    whole, memory = _run(module, x)
+    sizes = [part.shape for part in memory]
+    assert [part.shape for part in module.initial(1, H, W, x)] == sizes  # it does not grow
+    for chunks in (1, 3, 8):
+        streamed, memory = _run(module, x, chunks)
+        assert torch.allclose(streamed, whole, atol=1e-5), chunks
+        assert [part.shape for part in memory] == sizes
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_future_changes_nothing_and_inputs_are_kept(name):
+    module, x = _build(**ROWS[name]), torch.randn(1, 8, H, W, D)
+    before, other = x.clone(), x.clone()
+    other[:, 5:] += 1
+    memory = module.initial(1, H, W, x)
+    whole = module(x, memory, _age())[0]
+    assert torch.equal(x, before) and all(not part.any() for part in memory)
+    assert torch.equal(module(other, memory, _age())[0][:, :5], whole[:, :5])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_videos_of_different_age_share_a_batch(name):
+    module, x = _build(**ROWS[name]), torch.randn(2, 9, H, W, D)
+    _, old = module(x[:1, :7], module.initial(1, H, W, x), _age())
+    new = module.initial(1, H, W, x)
+    both = tuple(torch.cat(pair) for pair in zip(old, new, strict=True))
+    together, _ = module(x[:, 7:], both, torch.tensor([7, 0]))
+    alone = [module(x[:1, 7:], old, _age(frames=7))[0], module(x[1:, 7:], new, _age())[0]]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "no FFN"])  # without an FFN its norm and gamma2 are idle
+def test_gradient_reaches_every_parameter(name):
+    module, x = _build(**ROWS[name]), torch.randn(2, 8, 7, 7, D)
+    if not list(module.parameters()):
+        return
+    _run(module, x)[0].square().sum().backward()
+    idle = {"perceptual.map.bias"} if name == "centred" else set()  # a bias cancels in map(z) - map(mu)
+    unreached = {n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert unreached - idle == set()
+
+
+def test_the_average_forgets_what_left_the_window():
+    module, x = _build(motion_mode="perceptual"), torch.randn(1, 10, H, W, D)
+    y = _run(module, x)[0][:, -1]
+    for back, felt in ((WINDOW, False), (WINDOW - 1, True)):
+        other = x.clone()
+        other[:, -1 - back] += torch.randn(D)
+        assert torch.equal(_run(module, other)[0][:, -1], y) != felt
+
+
+# The switches do what they say: what one changed cell of an earlier frame can reach at another place.
+@pytest.mark.parametrize(
+    ("changes", "reaches"),
+    [
+        ({"motion_mode": "identity"}, False),
+        ({"motion_mode": "spacetime", "motion_wide": "none"}, False),  # 3x3x3 does not see 2 cells away
+        ({"motion_mode": "spacetime", "motion_wide": "5"}, True),
+        ({"motion_mode": "spacetime", "motion_dims": "2d"}, False),  # no time
+        ({"motion_mode": "spacetime", "motion_dims": "1d"}, False),  # no space
+        ({"motion_mode": "perceptual"}, True),  # through the average of everything
+        ({"motion_mode": "perceptual", "motion_average": "t"}, False),  # an average at each place
+        ({"motion_mode": "perceptual", "motion_average": "hw"}, False),  # an average of each frame
+        ({"motion_mode": "perceptual", "motion_average": "none"}, False),
+    ],
+)
+def test_switches_decide_what_is_seen(changes, reaches):
+    module, x = _build(**changes, motion_ffn_ratio=0.0), torch.randn(1, 3, H, W, D)
+    other = x.clone()
+    other[:, 1, 2, 0] += torch.randn(D)
+    same = torch.equal(_run(module, x)[0][:, 2, 2, 2], _run(module, other)[0][:, 2, 2, 2])
+    assert same != reaches
+
+
+def test_full_fc_mixes_channels_and_depthwise_does_not():
+    assert isinstance(_build().perceptual.gate, ChannelGain)
+    full = _build(motion_fc="full").perceptual
+    z, mu = torch.randn(1, 1, 1, 1, D), torch.randn(1, 1, 1, 1, D)
+    wanted = F.relu(mu @ full.gate.weight.T + full.gate.bias) * (z @ full.map.weight.T + full.map.bias)
+    assert torch.allclose(full(z, mu), wanted, atol=1e-5)
+
+
+def test_no_scale_gate_is_the_sum_of_both_kernels():
+    gated, plain = _build().spacetime, _build(motion_scale="one").spacetime
+    plain.load_state_dict({k: v for k, v in gated.state_dict().items() if "scale" not in k})
+    z, past = torch.randn(1, 4, H, W, D), torch.zeros(1, 2, H, W, D)
+    assert torch.allclose(gated(z, past)[0], plain(z, past)[0] * gated.scale(torch.cat([past, z], 1)), atol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------------- comparators
+
+
+def test_off_is_nothing():
+    module, x = build_motion(D, ModelConfig(motion_mode="off")), torch.randn(1, 2, H, W, D)
+    assert isinstance(module, NoMotion) and isinstance(build_motion(D, ModelConfig(motion="none")), NoMotion)
+    assert module(x, (), _age())[0] is x
+
+
+def test_simam_is_its_authors_formula():
+    x = torch.randn(2, 3, H, W, D)
+    n = H * W - 1
+    d = (x - x.mean((2, 3), keepdim=True)) ** 2
+    energy = d / (4 * (d.sum((2, 3), keepdim=True) / n + 1e-4)) + 0.5
+    assert torch.allclose(_run(SimAM(D, ModelConfig()), x)[0], x * torch.sigmoid(energy), atol=1e-6)
+    assert _run(SimAM(D, ModelConfig()), x[:, :, :1, :1])[0].isfinite().all()  # one cell: no variance
+
+
+def test_squeeze_excitation_gates_channels_by_the_clips_average():
+    module, x = randomise(SqueezeExcitation(D, ModelConfig(window=WINDOW))), torch.randn(1, WINDOW, H, W, D)
+    y = _run(module, x)[0][:, -1]
+    assert torch.allclose(y, x[:, -1] * module.gate(x.mean((1, 2, 3))), atol=1e-6)
+
+
+def test_depthwise_control_is_residual():
+    module, x = randomise(DepthwiseControl(D, ModelConfig())), torch.randn(1, 3, H, W, D)
+    with torch.no_grad():
+        module.gamma.zero_()
+    assert torch.equal(_run(module, x)[0], x)

@@ -1,0 +1,108 @@
+"""Detections and tubes: what they accept, and what they refuse."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mssc.structures import Detections, InputError, Tube
+
+BOX = [1.0, 2.0, 3.0, 4.0]
+NAN, INF = float("nan"), float("inf")
+
+
+def test_detections_convert_what_they_are_given():
+    rows = Detections([BOX, [0, 0, 0, 0]], [3, 0], [1, 0.25])  # lists of ints and floats; a box may be a point
+    assert (rows.boxes.dtype, rows.labels.dtype, rows.scores.dtype) == (np.float32, np.int64, np.float32)
+    assert rows.boxes.shape == (2, 4) and rows.labels.tolist() == [3, 0] and len(rows) == 2
+    assert Detections(np.array([BOX]), np.array([2.0]), np.array([0.5])).labels.tolist() == [2]  # whole floats are labels
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros(0)])
+def test_no_detection_is_a_detections(boxes):
+    rows = Detections(boxes, [], [])
+    assert rows.boxes.shape == (0, 4) and rows.labels.dtype == np.int64 and len(rows) == len(Detections.empty()) == 0
+    assert len(rows.above(0.5)) == 0
+
+
+def test_above_keeps_rows_at_the_threshold():
+    rows = Detections([BOX] * 3, [0, 1, 2], [0.5, 0.49, 0.9])
+    kept = rows.above(0.5)
+    assert kept.labels.tolist() == [0, 2] and kept.scores.tolist() == pytest.approx([0.5, 0.9])
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "scores", "words"),
+    [
+        ([[1, 2, 3]], [0], [1], "boxes has shape (1, 3); it must be (N, 4)"),
+        (np.zeros((0, 5)), [], [], "boxes has shape (0, 5)"),
+        (BOX, [0], [1], "boxes has shape (4,)"),
+        ([BOX], [[0]], [1], "labels has shape (1, 1); it must be (N)"),
+        ([BOX], [0, 1], [1], "1 boxes, 2 labels and 1 scores differ"),
+        ([BOX], [0], [], "1 boxes, 1 labels and 0 scores differ"),
+        ([[0, 0, NAN, 1]], [0], [1], "boxes contains NaN"),
+        ([[0, 0, INF, 1]], [0], [1], "boxes contains NaN or infinity"),
+        ([[0, 0, 1e300, 1]], [0], [1], "boxes contains NaN or infinity"),  # infinite as float32
+        ([BOX], [0], [NAN], "scores contains NaN"),
+        ([BOX, [3, 0, 1, 1]], [0, 0], [1, 1], "box 1 is [3.0, 0.0, 1.0, 1.0]: x2 < x1"),
+        ([[0, 5, 1, 1]], [0], [1], "y2 < y1"),
+        ([BOX], [-1], [1], "label -1 is negative"),
+        ([BOX], [0.5], [1], "labels must be whole numbers, not [0.5]"),
+        ([BOX], [NAN], [1], "labels must be"),
+        ([BOX], np.array([NAN]), [1], "labels must be whole numbers"),
+        ([BOX], ["run"], [1], "labels must be numbers"),
+        ([BOX, [1, 2]], [0, 0], [1, 1], "boxes must be numbers"),  # ragged
+        ([BOX], [0], [1.5], "scores run from 1.5 to 1.5"),
+        ([BOX], [0], [-0.1], "they must lie in [0, 1]"),
+    ],
+)
+def test_detections_refuse(boxes, labels, scores, words):
+    with pytest.raises(InputError) as error:
+        Detections(boxes, labels, scores)
+    assert words in str(error.value)
+
+
+def test_tube_counts_its_frames():
+    tube = Tube(2, 0.5, 10, [BOX] * 3)
+    assert (len(tube), tube.start, tube.stop, tube.label, tube.score) == (3, 10, 13, 2, 0.5)
+    assert tube.scores.tolist() == [1, 1, 1] and tube.boxes.dtype == np.float32
+    assert Tube(0, 1, 0, [BOX], [0.25]).scores.tolist() == [0.25]
+    numbers = Tube(np.int64(1), np.float32(0.5), np.int32(3), np.array([BOX]))
+    assert (type(numbers.label), type(numbers.score), type(numbers.start)) == (int, float, int)  # they go into JSON
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"boxes": []}, "at least one box"),
+        ({"boxes": [[1, 2, 3]]}, "boxes has shape (1, 3)"),
+        ({"boxes": [[0, 0, NAN, 1]]}, "boxes contains NaN"),
+        ({"boxes": [[2, 0, 1, 1]]}, "x2 < x1"),
+        ({"scores": [1, 1]}, "scores has shape (2,); it must be (1)"),
+        ({"scores": []}, "scores has shape (0,)"),
+        ({"scores": [2]}, "must lie in [0, 1]"),
+        ({"score": 1.1}, "must lie in [0, 1]"),
+        ({"score": NAN}, "score contains NaN"),
+        ({"score": "high"}, "score must be numbers"),
+        ({"label": -1}, "label -1 and start 0 must not be negative"),
+        ({"label": 1.5}, "label must be whole numbers"),
+        ({"start": -2}, "start -2"),
+        ({"start": NAN}, "start must be"),
+        ({"start": None}, "start must be numbers"),
+    ],
+)
+def test_tube_refuses(changes, words):
+    with pytest.raises(InputError) as error:
+        Tube(**({"label": 0, "score": 1.0, "start": 0, "boxes": [BOX]} | changes))
+    assert words in str(error.value)
+
+
+def test_they_are_frozen_and_leave_their_input_alone():
+    boxes, scores = np.array([BOX]), np.array([0.5])
+    rows, tube = Detections(boxes, [0], scores), Tube(0, 0.5, 0, boxes, scores)
+    assert boxes.tolist() == [BOX] and boxes.dtype == np.float64
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rows.boxes = boxes
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tube.start = 3

@@ -1,0 +1,147 @@
+"""The training loop: it learns, it survives a kill, it refuses what it cannot use."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mssc.config import TrainConfig
+from mssc.model.checkpoint import load_model
+from mssc.model.mssc import MSSC
+from mssc.structures import InputError, Tube
+from mssc.train import MOST_BAD_STEPS, Trainer, _covers, _every, jitter, learning_rate, parameter_groups, validate
+
+SHORT = TrainConfig(epochs=2, batch=2, clip_length=6, keys=2, workers=0, frozen="none", warmup=0.2)
+
+
+def trainer(folder, toy_videos, toy_cache, tiny_config, train=SHORT, validation=None):
+    return Trainer(tiny_config, train, folder, toy_videos, toy_cache, validation, progress=False)
+
+
+def weights(model: MSSC) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, toy_videos, toy_cache, tiny_config, stop_after):
+    whole = trainer(tmp_path / "whole", toy_videos, toy_cache, tiny_config)
+    straight = weights(whole.run())
+    first = trainer(tmp_path / "cut", toy_videos, toy_cache, tiny_config)
+    first.run(stop=lambda: first.step == stop_after)
+    # what a kill leaves behind: lines of the steps after the checkpoint
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 999}) + "\n")
+    second = trainer(tmp_path / "cut", toy_videos, toy_cache, tiny_config)
+    assert second.step == stop_after
+    assert torch.equal(weights(second.run()), straight)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1] == whole.steps and 999 not in steps
+
+
+def test_a_worker_process_changes_nothing(tmp_path, toy_videos, toy_cache, tiny_config):
+    one = replace(SHORT, epochs=1)
+    alone = trainer(tmp_path / "a", toy_videos, toy_cache, tiny_config, one).run()
+    helped = trainer(tmp_path / "b", toy_videos, toy_cache, tiny_config, replace(one, workers=1)).run()
+    assert torch.equal(weights(alone), weights(helped))
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, tiny_config):
+    trainer(tmp_path, toy_videos, toy_cache, tiny_config).run(stop=lambda: True)
+    with pytest.raises(InputError, match="other settings"):
+        trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, learning_rate=0.5))
+
+
+def test_the_best_model_is_kept_and_loads(tmp_path, toy_videos, toy_cache, tiny_config):
+    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, epochs=1), toy_videos)
+    final = run.run()
+    kept = load_model(tmp_path / "model")
+    assert torch.equal(weights(kept), weights(final))
+    entry = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= entry["frame_map"] <= 1 and 0 < entry["loader_share"] < 1 and np.isfinite(entry["loss"])
+
+
+def test_classes_must_agree(tmp_path, toy_videos, toy_cache, tiny_config):
+    with pytest.raises(InputError, match="classes"):
+        trainer(tmp_path, toy_videos, toy_cache, replace(tiny_config, classes=("jump",)))
+
+
+def test_a_loss_that_is_no_number_is_left_out_then_ends_the_run(tmp_path, toy_videos, toy_cache, tiny_config):
+    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, epochs=MOST_BAD_STEPS))
+    before = weights(run.ema.module).clone()
+    with torch.no_grad():
+        run.accelerator.unwrap_model(run.model).head.boxes.obj_preds[0].bias.fill_(float("nan"))
+    with pytest.raises(InputError, match="learning_rate"):
+        run.run()
+    assert torch.equal(weights(run.ema.module), before)
+
+
+def test_only_frozen_stages_keep_their_weights(tmp_path, toy_videos, toy_cache, tiny_config):
+    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, epochs=1, frozen="stem"))
+    model = run.accelerator.unwrap_model(run.model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    run.run()
+    stem = tuple(f"{path}.{stage}." for path in ("backbone2d", "backbone3d.net") for stage in ("stem", "dark2"))
+    for name, tensor in model.state_dict().items():
+        if name in before and name.startswith(stem):
+            assert torch.equal(tensor, before[name]), name
+    changed = [n for n, p in model.named_parameters() if p.requires_grad and not torch.equal(p, before[n])]
+    assert len(changed) > 0.9 * sum(p.requires_grad for p in model.parameters())
+
+
+def test_the_learning_rate_rises_then_falls():
+    rates = [learning_rate(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and np.argmax(rates) in (9, 10)
+    assert rates[-1] < 0.02 and all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_every_parameter_is_in_one_group(tiny_config):
+    model = MSSC(tiny_config)
+    started = list(model.backbone2d.parameters())
+    groups = parameter_groups(model, started, SHORT)
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+    rate = {id(p): g["lr"] for g in groups for p in g["params"]}
+    decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    assert rate[id(started[0])] == pytest.approx(SHORT.learning_rate / 3)
+    assert all(decay[id(p)] == (SHORT.weight_decay if p.ndim > 1 else 0) for p in model.parameters())
+
+
+def test_jittered_boxes_stay_near_and_inside():
+    boxes = torch.tensor([[10.0, 10, 50, 60], [0, 0, 64, 64]])
+    copies = jitter(boxes, 64)
+    assert copies.shape == (2, 3, 4) and copies.min() >= 0 and copies.max() <= 64
+    assert (copies[0] - boxes[0]).abs().max() < 0.35 * 50
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "kept_start", "kept"),
+    [(0, 9, 0, 3), (1, 9, 1, 2), (4, 4, 1, 1), (8, 2, 2, 1)],  # every 4th of 10 frames: 0, 4, 8
+)
+def test_a_thinned_tube_keeps_the_right_boxes(start, length, kept_start, kept):
+    boxes = np.arange(start, start + length)[:, None] + np.array([0, 0, 5, 5])
+    tube = Tube(0, 1.0, start, boxes)
+    assert _covers(tube, 4, 10)
+    thin = _every(tube, 4, 10)
+    assert (thin.start, len(thin)) == (kept_start, kept)
+    assert thin.boxes[:, 0].tolist() == [4 * (kept_start + i) for i in range(kept)]
+
+
+def test_a_tube_between_the_kept_frames_is_left_out():
+    assert not _covers(Tube(0, 1.0, 5, np.tile([0, 0, 1, 1], (3, 1))), 4, 10)
+
+
+def test_validation_scores_lie_between_0_and_1(toy_videos, toy_cache, tiny_config):
+    torch.manual_seed(0)
+    score = validate(MSSC(tiny_config).eval(), toy_videos, toy_cache, 4, torch.device("cpu"))
+    assert set(score) == {"frame_map", "actor_ap", "box_accuracy"} and all(0 <= v <= 1 for v in score.values())
+
+
+@pytest.mark.slow
+def test_a_tiny_network_learns_its_videos_by_heart(tmp_path, toy_videos, toy_cache, tiny_config):
+    train = replace(SHORT, epochs=60, batch=6, mixup=0.0, label_smoothing=0.0, smallest_crop=1.0, learning_rate=4e-3, validate_every=100, ema=0.9)
+    run = trainer(tmp_path, toy_videos, toy_cache, replace(tiny_config, dropout=0.0, kept=8), train)
+    run.run()
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert entries[-1]["loss"] < 0.45 * entries[0]["loss"]
+    assert entries[-1]["action"] < 0.7 * entries[0]["action"]
