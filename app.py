@@ -32,7 +32,7 @@ Upload a clip (up to {MAX_UPLOAD}) or record yourself. It stays on this server a
 CSS = """
 video {max-height: 65vh}
 .pending {opacity: 0 !important}  /* the text under the progress bar */
-@media (max-width: 640px) {.meta-text-center {transform: translateY(44px) !important}}  /* no room beside the bar */
+@media (max-width: 640px) {.wrap:has(.progress-level) .meta-text-center {display: none}}  /* no room beside the bar */
 button[title^="Trim video"] {display: none}  /* it would load a program from another site */
 .js-plotly-plot :is(.xtick, .ytick, .g-xtitle) text {fill: var(--body-text-color) !important}
 """
@@ -101,7 +101,7 @@ def find_actions(video: str | None, model: str, threshold: float, progress: gr.P
     def report(done: int, total: int | None, text: str) -> None:
         progress((done, total and max(done, total)), desc=text, unit="frames")  # a file's own count may be wrong
 
-    progress((0, None), desc="Waking the model")
+    progress(0, desc="Waking the model")
     # Gradio copies what is yielded before it comes back here, and then the folder goes, also after an error.
     with tempfile.TemporaryDirectory(prefix="mssc-result-") as folder:
         target = Path(folder, f"{Path(video).stem}-actions.mp4")
@@ -155,7 +155,12 @@ def build() -> gr.Blocks:
         )
         done.success(lambda: gr.Column(visible=True), None, results, api_visibility="private")
         # An older result must not stand beside the error of a newer video.
-        done.failure(lambda: ("No result.", gr.Column(visible=False)), None, [status, results], api_visibility="private")
+        done.failure(
+            lambda: ("No result: the message in the corner says why.", gr.Column(visible=False)),
+            None,
+            [status, results],
+            api_visibility="private",
+        )
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
 

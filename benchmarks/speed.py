@@ -67,8 +67,12 @@ def streaming(name: str) -> None:
     by_clip = seconds(recompute, 3) / window
     singly = seconds(stream_singly) / window
     chunked = seconds(lambda: stream(frames[:8])) / 8
-    print(f"\n| way | ms a frame | frames a second | against recomputing |\n|---|---|---|---|")
-    for label, each in ((f"recompute {window} frames per key frame", by_clip), ("stream, 1 frame a call", singly), ("stream, 8 frames a call", chunked)):
+    print("\n| way | ms a frame | frames a second | against recomputing |\n|---|---|---|---|")
+    for label, each in (
+        (f"recompute {window} frames per key frame", by_clip),
+        ("stream, 1 frame a call", singly),
+        ("stream, 8 frames a call", chunked),
+    ):
         print(f"| {label} | {1000 * each:.1f} | {1 / each:.0f} | {by_clip / each:.1f}x |")
 
 
@@ -79,7 +83,9 @@ def pipeline(name: str, video: Path, folder: Path) -> None:
     runs.sort(key=lambda run: run.frames_per_second)
     run = runs[1]
     count = len(run.times)
-    print(f"\n{count} frames of {run.info.width}x{run.info.height}: **{run.frames_per_second:.0f} frames a second** (median of 3)\n")
+    print(
+        f"\n{count} frames of {run.info.width}x{run.info.height}: **{run.frames_per_second:.0f} frames a second** (median of 3)\n"
+    )
     print("| stage | ms a frame | share |\n|---|---|---|")
     whole = sum(run.timings.values())
     for stage, spent in sorted(run.timings.items(), key=lambda item: -item[1]):

@@ -62,7 +62,12 @@ class Detect:
                     continue
             for row in result.to_json()["tubes"]:
                 log.info(
-                    "  actor %d: %s %.2f, %.2f to %.2f s", row["actor"], row["action"], row["score"], row["start_seconds"], row["end_seconds"]
+                    "  actor %d: %s %.2f, %.2f to %.2f s",
+                    row["actor"],
+                    row["action"],
+                    row["score"],
+                    row["start_seconds"],
+                    row["end_seconds"],
                 )
             found = len(result.tubes)
             said = f"{found} action tube{'s' * (found != 1)}" if found else f"no action found at threshold {result.threshold:g}"
@@ -87,7 +92,9 @@ def _video_files(given: tuple[Path, ...]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
             if not inside:
-                raise InputError(f"the folder {path} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}); name the files themselves.")
+                raise InputError(
+                    f"the folder {path} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}); name the files themselves."
+                )
             files += inside
         else:
             files.append(path)

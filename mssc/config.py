@@ -86,7 +86,8 @@ class ModelConfig:
         if self.clip_size < 32:
             raise InputError(f"clip_size is {self.clip_size}; use at least 32.")
         if self.key_size % self.clip_size:
-            raise InputError(f"clip_size {self.clip_size} does not divide key_size {self.key_size}; use {self.key_size // 2 if self.key_size >= 64 else self.key_size}.")
+            fitting = self.key_size // 2 if self.key_size >= 64 else self.key_size
+            raise InputError(f"clip_size {self.clip_size} does not divide key_size {self.key_size}; use {fitting}.")
         for name in ("window", "width", "hidden", "kept", "fusion_reduction", "fusion_head_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -114,10 +115,14 @@ class ModelConfig:
             )
         extra, missing = sorted(set(values) - set(known)), sorted(set(known) - set(values))
         if extra or missing:
-            raise InputError(f"the config has unknown fields {extra} and lacks {missing}; it was not written by this version of mssc.")
+            raise InputError(
+                f"the config has unknown fields {extra} and lacks {missing}; it was not written by this version of mssc."
+            )
         for name, value in values.items():
             default = known[name].default
-            wanted = (list, tuple) if isinstance(default, tuple) else (int, float) if isinstance(default, float) else type(default)
+            wanted = (
+                (list, tuple) if isinstance(default, tuple) else (int, float) if isinstance(default, float) else type(default)
+            )
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise InputError(f"the config's {name} is {value!r}; {type(default).__name__} is wanted.")
         return cls(**values)  # type: ignore[arg-type]

@@ -99,7 +99,8 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
     if errors > 1:
         log.warning("%s: %d pieces of it could not be decoded.", path, errors)
     if not frames:
-        raise InputError(f"{path}: not one frame can be decoded: it is empty or damaged. Get the complete file.")
+        limit = f"larger than {MAX_SIDE} pixels a side"
+        raise InputError(f"{path}: not one frame can be decoded: it is empty, damaged or {limit}. Get the complete file.")
 
 
 def check_size(path: str | Path, width: int, height: int) -> None:
@@ -179,7 +180,7 @@ def _demux(path: str | Path, container: InputContainer, stream: VideoStream) -> 
     while 0 <= failures < _FAILURES:
         try:
             for packet in container.demux(stream):
-                # An empty one in the middle (AVI: "show the last frame again") would end the decoding.
+                # An empty one in the middle stands for a dropped frame and is no damage; to some decoders it would mean the end.
                 if packet.size:
                     failures = 0
                     yield packet

@@ -116,7 +116,9 @@ def model_folder(name: str | Path) -> Path:
     folder = Path(name)
     if folder.is_dir():
         return folder
-    raise InputError(f"there is no model {str(name)!r}; give a folder with config.json, or one of: {', '.join(models) or '(none)'}.")
+    raise InputError(
+        f"there is no model {str(name)!r}; give a folder with config.json, or one of: {', '.join(models) or '(none)'}."
+    )
 
 
 def default_threshold(name: str | Path) -> float:
@@ -315,7 +317,7 @@ def detect_video(
     name, threshold = _settings(model, threshold)
     network = model if isinstance(model, MSSC) else load_for_detection(model)
     info, clock = probe(path), _Clock()
-    writer = Writer(output, info.width, info.height, info.rate) if output is not None else None
+    writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect) if output is not None else None
     linker = OnlineLinker(link, float(info.rate))
     detections, times = _first_pass(network, info, linker, clock, progress)
     with clock("link"):
@@ -381,7 +383,13 @@ def _first_pass(
 
 
 def _second_pass(
-    writer: Writer, info: VideoInfo, tubes: list[Tube], classes: tuple[str, ...], frames: int, clock: _Clock, progress: Progress | None
+    writer: Writer,
+    info: VideoInfo,
+    tubes: list[Tube],
+    classes: tuple[str, ...],
+    frames: int,
+    clock: _Clock,
+    progress: Progress | None,
 ) -> None:
     actors = visualise.actors(tubes)
     for frame in clock.each("decode", read(info.path)):

@@ -260,9 +260,7 @@ def false_alarms(detections: Mapping[str, FrameDetections], truth: Mapping[str, 
     return FalseAlarms(alarms, len(found.frame), len(np.unique(found.frame)), minutes, idle)
 
 
-def collect(
-    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], classes: int | None
-) -> tuple[Rows, Rows]:
+def collect(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], classes: int | None) -> tuple[Rows, Rows]:
     """Turn detections and ground truth into columns with common frame numbers.
 
     Each video gets one number more than it has frames, so that neighbouring numbers are neighbouring frames. The score of a
@@ -289,12 +287,14 @@ def collect(
             tubes.append((offset + tube.start, tube))
         offset += video.frames + 1
     first = _concatenate(
-        [np.full(len(d), frame) for frame, d in found], [d.labels for _, d in found], *zip(*((d.boxes, d.scores) for _, d in found))
+        [np.full(len(d), frame) for frame, d in found],
+        [d.labels for _, d in found],
+        *zip(*((d.boxes, d.scores) for _, d in found), strict=True),
     )
     second = _concatenate(
         [np.arange(start, start + len(t)) for start, t in tubes],
         [np.full(len(t), t.label) for _, t in tubes],
-        *zip(*((t.boxes, np.arange(len(t)) < len(t) - 1) for _, t in tubes)),
+        *zip(*((t.boxes, np.arange(len(t)) < len(t) - 1) for _, t in tubes), strict=True),
     )
     for what, rows in (("a detection", first), ("the ground truth", second)):
         if classes is not None and rows.label.size and rows.label.max() >= classes:
@@ -316,7 +316,9 @@ def _concatenate(frame=(), label=(), box=(), score=()) -> Rows:
 def _known(results: Mapping[str, object], truth: Mapping[str, Annotated]) -> None:
     unknown = [name for name in results if name not in truth]
     if unknown:
-        raise InputError(f"there are results for {len(unknown)} unknown videos, e.g. '{unknown[0]}'; names must match the truth's.")
+        raise InputError(
+            f"there are results for {len(unknown)} unknown videos, e.g. '{unknown[0]}'; names must match the truth's."
+        )
 
 
 def _convention(protocol: str, frames: str | None) -> Convention:
@@ -368,7 +370,7 @@ def _pairs(found: Rows, wanted: Rows, classes: int, iou: float, pixel: float) ->
         overlap = _iou(found.box[chunk][row], wanted.box[column], pixel)
         near = overlap >= iou
         pairs.append((row[near] + chunk.start, column[near], overlap[near]))
-    return tuple(np.concatenate(part) for part in zip(*pairs))  # type: ignore[return-value]
+    return tuple(np.concatenate(part) for part in zip(*pairs, strict=True))  # type: ignore[return-value]
 
 
 def _chunks(count: int, size: int = 1 << 16) -> Iterator[slice]:
@@ -384,7 +386,7 @@ def _claim(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, retry: bool
         _, first = np.unique(row, return_index=True)
         row, column = row[first], column[first]
     done, taken = set(), set()
-    for r, c in zip(row.tolist(), column.tolist()):
+    for r, c in zip(row.tolist(), column.tolist(), strict=True):
         if r not in done and c not in taken:
             done.add(r)
             taken.add(c)
@@ -397,7 +399,8 @@ def _score(
     """From hits sorted by label, then by descending score."""
     ends = np.searchsorted(labels, np.arange(len(positives) + 1))
     per_class = np.array(
-        [average_precision(hits[a:b], n, convention.envelope) for a, b, n in zip(ends[:-1], ends[1:], positives)], dtype=float
+        [average_precision(hits[a:b], n, convention.envelope) for a, b, n in zip(ends[:-1], ends[1:], positives, strict=True)],
+        dtype=float,
     )
     return Score(_mean(per_class), per_class, positives, iou, protocol)
 
@@ -449,7 +452,11 @@ def _video_maps(
     for column, (name, tube) in enumerate(wanted):
         groups.setdefault((name, tube.label), []).append(column)
     pairs = np.array(
-        [(r, c, _tube_iou(tube, wanted[c][1])) for r, (name, tube) in enumerate(found) for c in groups.get((name, tube.label), ())]
+        [
+            (r, c, _tube_iou(tube, wanted[c][1]))
+            for r, (name, tube) in enumerate(found)
+            for c in groups.get((name, tube.label), ())
+        ]
     ).reshape(-1, 3)
     labels = np.array([tube.label for _, tube in found], np.int64)
     positives = np.bincount(np.array([tube.label for _, tube in wanted], np.int64), minlength=classes)
@@ -467,5 +474,7 @@ def _tube_iou(a: Tube, b: Tube) -> float:
     start, stop = max(a.start, b.start), min(a.stop, b.stop)
     if stop <= start:
         return 0.0
-    boxes = (tube.boxes[start - tube.start : stop - tube.start].astype(np.float64) for tube in (a, b))
-    return float(_iou(*boxes, PROTOCOLS["act"].pixel).mean()) * (stop - start) / (max(a.stop, b.stop) - min(a.start, b.start))
+    ours, theirs = (tube.boxes[start - tube.start : stop - tube.start].astype(np.float64) for tube in (a, b))
+    return (
+        float(_iou(ours, theirs, PROTOCOLS["act"].pixel).mean()) * (stop - start) / (max(a.stop, b.stop) - min(a.start, b.start))
+    )

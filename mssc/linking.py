@@ -265,8 +265,8 @@ def _overlaps(one: Tube, others: Sequence[Tube]) -> np.ndarray:
     start = np.array([max(one.start, tube.start) for tube in others], np.int64)
     stop = np.array([min(one.stop, tube.stop) for tube in others], np.int64)
     result = np.zeros(len(others))
-    near = np.flatnonzero(stop > start)
-    if not near.size:
+    near = np.flatnonzero(stop > start).tolist()
+    if not near:
         return result
     a = np.concatenate([one.boxes[start[i] - one.start : stop[i] - one.start] for i in near]).astype(np.float64)
     b = np.concatenate([others[i].boxes[start[i] - others[i].start : stop[i] - others[i].start] for i in near])
@@ -299,11 +299,11 @@ def _cut(record: np.ndarray, shortest: int, config: LinkConfig) -> list[Tube]:
 
 
 def trim(scores: np.ndarray, config: LinkConfig) -> list[tuple[int, int]]:
-    top = np.sort(scores)[-max(1, len(scores) // 4):].mean()
-    th = max(config.ratio * top, .03)
+    top = np.sort(scores)[-max(1, len(scores) // 4) :].mean()
+    th = max(config.ratio * top, 0.03)
     w = config.smoothing
     z = np.convolve(np.pad(scores, (w // 2, w - 1 - w // 2), mode="edge"), np.ones(w) / w, "valid")
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], (z >= .7 * th).astype(int), [0]])))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (z >= 0.7 * th).astype(int), [0]])))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if z[a:b].max() >= th]
 
 

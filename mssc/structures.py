@@ -107,7 +107,9 @@ class Detections:
         object.__setattr__(self, "labels", _array(self.labels, np.int64, "labels", -1))
         object.__setattr__(self, "scores", _array(self.scores, np.float32, "scores", -1))
         if not len(self.boxes) == len(self.labels) == len(self.scores):
-            raise InputError(f"{len(self.boxes)} boxes, {len(self.labels)} labels and {len(self.scores)} scores differ in number.")
+            raise InputError(
+                f"{len(self.boxes)} boxes, {len(self.labels)} labels and {len(self.scores)} scores differ in number."
+            )
         _check_boxes(self.boxes)
         _check_scores(self.scores)
         if self.labels.size and self.labels.min() < 0:

@@ -60,7 +60,9 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device
         with torch.inference_mode():
             predictions = model(clip, keys[None].to(device))
         found[video.name] = to_detections(predictions, model.config, video.width, video.height)
-        truth[video.name] = Truth(tuple(_every(tube, step, frames) for tube in video.tubes if _covers(tube, step, frames)), len(keys), video.rate)
+        truth[video.name] = Truth(
+            tuple(_every(tube, step, frames) for tube in video.tubes if _covers(tube, step, frames)), len(keys), video.rate
+        )
         for detections, frame in zip(found[video.name], keys.tolist(), strict=True):
             for box, label in zip(*video.boxes_at(frame), strict=True):
                 boxes_in_all += 1
@@ -201,7 +203,9 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         if tuple(training.classes) != model_config.classes:
-            raise InputError(f"the data set has the classes {training.classes}, the model {model_config.classes}; they must agree.")
+            raise InputError(
+                f"the data set has the classes {training.classes}, the model {model_config.classes}; they must agree."
+            )
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
         self.accelerator = Accelerator(mixed_precision=config.precision)
         self.progress = progress and self.accelerator.is_main_process

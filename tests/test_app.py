@@ -1,5 +1,6 @@
 """The page over its API, on this machine, with the detection replaced by a stand-in that knows four answers."""
 
+import inspect
 import json
 import re
 import shutil
@@ -21,6 +22,9 @@ from mssc.structures import InputError, Tube
 
 CLASSES = ("stand", "wave_hand")
 FRAMES, RATE = 20, Fraction(10)
+
+
+REAL = inspect.signature(app.detect.detect_video)
 
 
 class Result:
@@ -63,10 +67,10 @@ def stub(tmp_path_factory):
         (models / name).mkdir()
         (models / name / "config.json").write_text(ModelConfig(classes=classes).to_json())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app.detect, "detect_video", stand_in, raising=False)
-        patch.setattr(app.detect, "available_models", lambda: {n: models / n for n in ("toy", "big")}, raising=False)
-        patch.setattr(app.detect, "default_model", lambda: "big", raising=False)
-        patch.setattr(app.detect, "default_threshold", {"big": 0.25, "toy": 0.5}.__getitem__, raising=False)
+        patch.setattr(app.detect, "detect_video", stand_in)
+        patch.setattr(app.detect, "available_models", lambda: {n: models / n for n in ("toy", "big")})
+        patch.setattr(app.detect, "default_model", lambda: "big")
+        patch.setattr(app.detect, "default_threshold", {"big": 0.25, "toy": 0.5}.__getitem__)
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         patch.setenv("PATH", "")
         patch.delenv("GRADIO_TEMP_DIR", raising=False)
@@ -101,6 +105,12 @@ def clip(tmp_path):
 
 def ask(client: Client, path: Path | None, threshold: float = 0.3, model: str = "big"):
     return client.predict(path and handle_file(path), model, threshold, api_name="/detect")
+
+
+def test_the_stand_in_looks_like_the_pipeline(clip):
+    assert list(inspect.signature(stand_in).parameters) == list(REAL.parameters)[:5]
+    for name in vars(Result(str(clip()), "big", 0.3)):
+        assert name in app.detect.VideoResult.__dataclass_fields__ or hasattr(app.detect.VideoResult, name)
 
 
 def test_a_video_gives_summary_video_timeline_table_and_json(client, clip, stub):

@@ -258,16 +258,26 @@ def test_motion_tells_the_class(measured):
     assert accuracy(measured["motion"]) > 0.75
 
 
-def test_positions_sizes_and_colours_have_the_same_distribution_in_every_class(measured):
-    features, labels = measured["still"]
-    spread = features.std(0) / np.sqrt(len(labels) / 6)  # of a class's mean
-    for label in range(6):
-        away = np.abs(features[labels == label].mean(0) - features.mean(0)) / spread
-        assert away.max() < 4, (toy.CLASSES[label], away)
+@pytest.mark.parametrize("kind", ["still", "acting"])
+def test_positions_sizes_and_colours_have_the_same_distribution(measured, kind):
+    features, labels = measured[kind]
+    for label in np.unique(labels):
+        chosen = features[labels == label]
+        for measure in (lambda f: f, lambda f: (f - features.mean(0)) ** 2):  # mean and spread
+            every, some = measure(features), measure(chosen)
+            away = np.abs(some.mean(0) - every.mean(0)) / (every.std(0) / np.sqrt(len(some)))
+            assert away.max() < 4, (label, away)
 
 
 def test_motion_alone_does_not_tell_who_acts():
-    """Every figure moves on the screen, and idle ones often drift further than actors go."""
+    """Every figure moves on the screen, idle ones often drift further than actors go, and both drift as often."""
     idle = [a.pose for n in range(60) for a in scene(n).actors if not a.actions]
     travel = [np.hypot(np.ptp(pose.x), np.ptp(pose.y)) for pose in idle]
     assert min(travel) > 0.3 and np.mean(np.array(travel) > 6) > 0.4
+    drifts = {acts: [] for acts in (False, True)}
+    for made in (scene(n) for n in range(400)):
+        for actor in made.actors:
+            if not any(toy.CLASSES[label] in ("circle", "bounce", "sway") for label, *_ in actor.actions):
+                steps = np.hypot(np.diff(actor.pose.x + made.camera[0]), np.diff(actor.pose.y + made.camera[1]))
+                drifts[bool(actor.actions)].append(steps.mean() > 1e-6)
+    assert abs(np.mean(drifts[True]) - np.mean(drifts[False])) < 0.12

@@ -139,7 +139,17 @@ def test_validation_scores_lie_between_0_and_1(toy_videos, toy_cache, tiny_confi
 
 @pytest.mark.slow
 def test_a_tiny_network_learns_its_videos_by_heart(tmp_path, toy_videos, toy_cache, tiny_config):
-    train = replace(SHORT, epochs=60, batch=6, mixup=0.0, label_smoothing=0.0, smallest_crop=1.0, learning_rate=4e-3, validate_every=100, ema=0.9)
+    train = replace(
+        SHORT,
+        epochs=60,
+        batch=6,
+        mixup=0.0,
+        label_smoothing=0.0,
+        smallest_crop=1.0,
+        learning_rate=4e-3,
+        validate_every=100,
+        ema=0.9,
+    )
     run = trainer(tmp_path, toy_videos, toy_cache, replace(tiny_config, dropout=0.0, kept=8), train)
     run.run()
     entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -341,8 +341,7 @@ def test_truncated_files_give_what_is_there(tmp_path, name):
     assert probe(path).width == 64
 
 
-def test_empty_packets_do_not_end_the_video(tmp_path):
-    """To a decoder an empty packet means the end."""
+def test_empty_packets_are_no_damage(tmp_path, caplog):
     path = make(tmp_path / "a.mp4", frames=20, codec="mpeg4")
     data = bytearray(path.read_bytes())
     at = data.find(b"stsz") + 12
@@ -353,7 +352,9 @@ def test_empty_packets_do_not_end_the_video(tmp_path):
     path.write_bytes(data)
     with av.open(str(path)) as plain:
         assert [packet.size for packet in plain.demux(video=0)].index(0) == 7, "the file is not what the test needs"
-    assert len(list(read(path))) == 19
+    with caplog.at_level(logging.WARNING):
+        assert len(list(read(path))) == 19
+    assert not caplog.records
 
 
 # --------------------------------------------------------------------------------------------------------------- refusals
@@ -504,11 +505,14 @@ def test_no_frames(tmp_path):
 def test_absurd_sizes(tmp_path, monkeypatch, width, height):
     path = make(tmp_path / "a.avi", codec="rawvideo", pix_fmt="bgr24", frames=1, size=(16, 16))
     data = bytearray(path.read_bytes())
-    at = data.find(struct.pack("<III", 40, 16, 16)) if struct.pack("<III", 40, 16, 16) in data else data.find(b"strf") + 8
+    at = data.find(b"strf") + 8
+    assert struct.unpack_from("<Iii", data, at) == (40, 16, -16)
     struct.pack_into("<ii", data, at + 4, width, height)
     path.write_bytes(data)
-    monkeypatch.setattr(video, "decode", lambda *_: pytest.fail("a frame would have been allocated"))
-    refused(path)
+    if width * height < container.MAX_PIXELS:
+        # Beyond it the codec itself refuses.
+        monkeypatch.setattr(video, "decode", lambda *_: pytest.fail("a frame would have been decoded"))
+    refused(path, "8192")
     gif = tmp_path / "a.gif"
     gif.write_bytes(b"GIF89a" + struct.pack("<HHBBB", min(width, 65535), min(height, 65535), 0, 0, 0) + b"," + bytes(50))
     refused(gif)

@@ -207,7 +207,9 @@ class TorchvisionBackbone(nn.Module):
         try:
             self.net = get_model(name, weights="DEFAULT" if pretrained else None)
         except (OSError, RuntimeError) as error:
-            raise InputError(f"the weights of torchvision/{name} cannot be had: {error}; look at the network, or train without.") from error
+            raise InputError(
+                f"the weights of torchvision/{name} cannot be had: {error}; look at the network, or train without."
+            ) from error
         for classifier in ("fc", "head", "classifier"):
             if hasattr(self.net, classifier):
                 setattr(self.net, classifier, nn.Identity())

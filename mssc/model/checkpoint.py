@@ -102,7 +102,9 @@ def load_model(folder: Path) -> MSSC:
     again = "copy the model's folder again, or train anew"
     for names, what in ((sorted(set(wanted) - set(tensors)), "lacks"), (sorted(set(tensors) - set(wanted)), "has unknown")):
         if names:
-            raise InputError(f"{path} {what} {len(names)} tensors, the first {names[0]!r}; it does not fit its {CONFIG}: {again}.")
+            raise InputError(
+                f"{path} {what} {len(names)} tensors, the first {names[0]!r}; it does not fit its {CONFIG}: {again}."
+            )
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise InputError(

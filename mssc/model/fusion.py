@@ -25,8 +25,11 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from ..structures import InputError
+from .layers import BN_EPS, BN_MOMENTUM
 
-BATCH_NORM = {"eps": 1e-3, "momentum": 0.03}
+
+def _batch_norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width, eps=BN_EPS, momentum=BN_MOMENTUM)
 
 
 def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
@@ -135,9 +138,9 @@ class ChannelEmbedding(nn.Module):
                 _conv(inner, inner, 3, groups=inner),
                 nn.ReLU(),
                 _conv(inner, width),
-                nn.BatchNorm2d(width, **BATCH_NORM),
+                _batch_norm(width),
             )
-        self.norm = nn.BatchNorm2d(width, **BATCH_NORM)
+        self.norm = _batch_norm(width)
 
     def forward(self, spatial: Tensor, motion: Tensor) -> Tensor:
         """Two (B, C, H, W) maps to one."""
@@ -196,7 +199,7 @@ class ExchangeAdd(nn.Module):
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int = 1, act: Callable[[], nn.Module] = nn.SiLU) -> nn.Sequential:
-    return nn.Sequential(_conv(inputs, outputs, kernel, bias=False), nn.BatchNorm2d(outputs, **BATCH_NORM), act())
+    return nn.Sequential(_conv(inputs, outputs, kernel, bias=False), _batch_norm(outputs), act())
 
 
 class Add(nn.Module):

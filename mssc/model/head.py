@@ -171,7 +171,12 @@ class Head(nn.Module):
             self.pooled = PooledClassifier(roi_dims, [*key_dims, *key_dims, *clip_dims], config)
 
     def forward(
-        self, fused: tuple[Tensor, ...], key: tuple[Tensor, ...], motion: Tensor | None, clip_context: list[Tensor], boxes: Tensor | None
+        self,
+        fused: tuple[Tensor, ...],
+        key: tuple[Tensor, ...],
+        motion: Tensor | None,
+        clip_context: list[Tensor],
+        boxes: Tensor | None,
     ) -> Predictions:
         """Predict.
 
@@ -200,7 +205,7 @@ class Head(nn.Module):
             context = [x.mean((2, 3)) for x in key]
             for x, level in zip(key, objectness_maps, strict=True) if key else ():
                 # sigmoid / its sum, taken in logarithms: where all cells are sure of nothing, 0 / 0 would be NaN
-                weight = F.logsigmoid(level.detach().float()).flatten(2).softmax(2).reshape(level.shape)
+                weight = F.logsigmoid(level.detach()).flatten(2).softmax(2).reshape(level.shape)
                 context.append((x * weight).sum((2, 3)))
             maps = [*class_maps, *([motion] if motion is not None else [])]
             logits = self.pooled(maps, context + clip_context, boxes, self.size)

@@ -127,17 +127,19 @@ class MSSC(nn.Module):
         """(B, 3, S, S) RGB 0..255 to the 2D path's levels, before the stems; () without a 2D path."""
         if self.backbone2d is None or self.neck is None:
             return ()
-        images = (images.float() - self.key_mean.reshape(-1, 1, 1)) / self.key_std.reshape(-1, 1, 1)  # type: ignore[operator,union-attr]
+        mean, std = self.get_buffer("key_mean"), self.get_buffer("key_std")
+        images = (images.to(mean.dtype) - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
         return self.neck(self.backbone2d(images.contiguous(memory_format=torch.channels_last)))
 
     def clip_features(self, clip: Tensor, memory: tuple[Tensor, ...], age: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, 3, T, S, S) RGB 0..255, brought to `clip_size`, to the 3D path's map (B, C3, T', h, w)."""
         batch, _, steps = clip.shape[:3]
-        frames = clip.transpose(1, 2).flatten(0, 1).float()
+        mean, std = self.get_buffer("clip_mean"), self.get_buffer("clip_std")
+        frames = clip.transpose(1, 2).flatten(0, 1).to(mean.dtype)
         factor = self.config.key_size // self.config.clip_size
         if factor > 1:
             frames = F.avg_pool2d(frames, factor)
-        frames = (frames - self.clip_mean.reshape(-1, 1, 1)) / self.clip_std.reshape(-1, 1, 1)  # type: ignore[operator,union-attr]
+        frames = (frames - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
         return self.backbone3d(frames.unflatten(0, (batch, steps)).transpose(1, 2), memory, age)  # type: ignore[misc]
 
     def motion_features(self, clip_map: Tensor, memory: tuple[Tensor, ...], age: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -196,19 +198,19 @@ class MSSC(nn.Module):
             motion_memory, collapse_memory, clip_memory, context_memory = (), (), (), ()
         clip_map, video_memory = self.clip_features(clip, video_memory, age)
         if not self.causal:
-            like, side = clip_map, tuple(clip_map.shape[-2:])
-            motion_memory = self.motion.initial(len(clip_map), *side, like)  # type: ignore[union-attr,operator]
-            collapse_memory = self.collapse_map.initial(len(clip_map), *side, like)
-            clip_memory = self.clip_statistics.initial(len(clip_map), *side, like)
-            context_memory = self.motion_statistics.initial(len(clip_map), *side, like)
+            windows, height, width = len(clip_map), *clip_map.shape[-2:]
+            motion_memory = self.motion.initial(windows, height, width, clip_map)  # type: ignore[union-attr,operator]
+            collapse_memory = self.collapse_map.initial(windows, height, width, clip_map)
+            clip_memory = self.clip_statistics.initial(windows, height, width, clip_map)
+            context_memory = self.motion_statistics.initial(windows, height, width, clip_map)
             keys = torch.full_like(keys, clip_map.shape[2] - 1)
         motion, motion_memory = self.motion_features(clip_map, motion_memory, age)
         statistics, collapse_memory = self.collapse_map(_channels_last(motion), collapse_memory, age)
         seen, clip_memory = self.clip_statistics(_channels_last(clip_map), clip_memory, age)
         moved, context_memory = self.motion_statistics(_channels_last(motion), context_memory, age)
         at_keys = take(statistics, keys).flatten(0, 1)
-        width = self.config.width
-        part = {"mixed": slice(None), "current": slice(0, width), "mean": slice(width, 2 * width)}[self.config.collapse]
+        depth = self.config.width
+        part = {"mixed": slice(None), "current": slice(0, depth), "mean": slice(depth, 2 * depth)}[self.config.collapse]
         collapsed = self.collapse(at_keys[..., part]).permute(0, 3, 1, 2)  # type: ignore[misc]
         context = [take(x, keys).flatten(0, 3) for x in (seen, moved)]
         fused = self.fuse(key, collapsed)
