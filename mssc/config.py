@@ -132,9 +132,9 @@ class ModelConfig:
 class TrainConfig:
     """A training run. Lengths in frames, learning rates per step, shares in [0, 1]."""
 
-    epochs: int = 40
+    epochs: int = 24
     batch: int = 8  # clips
-    clip_length: int = 20  # frames a clip spans, from a true start: the network's state begins empty there
+    clip_length: int = 16  # frames a clip spans, from a true start: the network's state begins empty there
     keys: int = 3  # key frames per clip
     stride_jitter: tuple[float, float] = (0.7, 1.6)  # frame-rate jitter
     learning_rate: float = 1e-3

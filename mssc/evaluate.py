@@ -286,15 +286,9 @@ def collect(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annot
                 raise InputError(f"'{name}' has {video.frames} frames, but a ground-truth tube that ends at {tube.stop}.")
             tubes.append((offset + tube.start, tube))
         offset += video.frames + 1
-    first = _concatenate(
-        [np.full(len(d), frame) for frame, d in found],
-        [d.labels for _, d in found],
-        *zip(*((d.boxes, d.scores) for _, d in found), strict=True),
-    )
-    second = _concatenate(
-        [np.arange(start, start + len(t)) for start, t in tubes],
-        [np.full(len(t), t.label) for _, t in tubes],
-        *zip(*((t.boxes, np.arange(len(t)) < len(t) - 1) for _, t in tubes), strict=True),
+    first = _rows([(np.full(len(d), frame), d.labels, d.boxes, d.scores) for frame, d in found])
+    second = _rows(
+        [(np.arange(a, a + len(t)), np.full(len(t), t.label), t.boxes, np.arange(len(t)) < len(t) - 1) for a, t in tubes]
     )
     for what, rows in (("a detection", first), ("the ground truth", second)):
         if classes is not None and rows.label.size and rows.label.max() >= classes:
@@ -302,15 +296,10 @@ def collect(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annot
     return first, second
 
 
-def _concatenate(frame=(), label=(), box=(), score=()) -> Rows:
-    if not frame:
-        return Rows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
-    return Rows(
-        np.concatenate(frame).astype(np.int64),
-        np.concatenate(label).astype(np.int64),
-        np.concatenate(box).astype(np.float64),
-        np.concatenate(score).astype(np.float64),
-    )
+def _rows(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> Rows:
+    nothing = (np.zeros(0), np.zeros(0), np.zeros((0, 4)), np.zeros(0))
+    frame, label, box, score = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
+    return Rows(frame.astype(np.int64), label.astype(np.int64), box, score)
 
 
 def _known(results: Mapping[str, object], truth: Mapping[str, Annotated]) -> None:
@@ -341,9 +330,12 @@ def _select(found: Rows, wanted: Rows, convention: Convention) -> tuple[Rows, Ro
 
 
 def _without_labels(rows: Rows) -> Rows:
-    order = np.argsort(-rows.score, kind="stable")
-    _, first = np.unique(np.column_stack([rows.frame, rows.box])[order], axis=0, return_index=True)
-    kept = rows.where(order[np.sort(first)])
+    """One row of label 0 per frame and box, with the best score."""
+    order = np.lexsort((-rows.score, *rows.box.T, rows.frame))
+    frame, box = rows.frame[order], rows.box[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(frame) != 0) | (np.diff(box, axis=0) != 0).any(axis=1)
+    kept = rows.where(np.sort(order[new]))
     return kept._replace(label=np.zeros_like(kept.label))
 
 
@@ -370,7 +362,8 @@ def _pairs(found: Rows, wanted: Rows, classes: int, iou: float, pixel: float) ->
         overlap = _iou(found.box[chunk][row], wanted.box[column], pixel)
         near = overlap >= iou
         pairs.append((row[near] + chunk.start, column[near], overlap[near]))
-    return tuple(np.concatenate(part) for part in zip(*pairs, strict=True))  # type: ignore[return-value]
+    row, column, overlap = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return row, column, overlap
 
 
 def _chunks(count: int, size: int = 1 << 16) -> Iterator[slice]:
@@ -451,13 +444,8 @@ def _video_maps(
     groups: dict[tuple[str, int], list[int]] = {}
     for column, (name, tube) in enumerate(wanted):
         groups.setdefault((name, tube.label), []).append(column)
-    pairs = np.array(
-        [
-            (r, c, _tube_iou(tube, wanted[c][1]))
-            for r, (name, tube) in enumerate(found)
-            for c in groups.get((name, tube.label), ())
-        ]
-    ).reshape(-1, 3)
+    near = [(r, c) for r, (name, tube) in enumerate(found) for c in groups.get((name, tube.label), ())]
+    pairs = np.array([(r, c, _tube_iou(found[r][1], wanted[c][1])) for r, c in near]).reshape(-1, 3)
     labels = np.array([tube.label for _, tube in found], np.int64)
     positives = np.bincount(np.array([tube.label for _, tube in wanted], np.int64), minlength=classes)
     scores = []
@@ -475,6 +463,5 @@ def _tube_iou(a: Tube, b: Tube) -> float:
     if stop <= start:
         return 0.0
     ours, theirs = (tube.boxes[start - tube.start : stop - tube.start].astype(np.float64) for tube in (a, b))
-    return (
-        float(_iou(ours, theirs, PROTOCOLS["act"].pixel).mean()) * (stop - start) / (max(a.stop, b.stop) - min(a.start, b.start))
-    )
+    temporal = (stop - start) / (max(a.stop, b.stop) - min(a.start, b.start))
+    return temporal * float(_iou(ours, theirs, PROTOCOLS["act"].pixel).mean())

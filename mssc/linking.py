@@ -38,7 +38,15 @@ class LinkConfig:
             interpolation.
         horizon: time constant in frames of the exponential mean that `OnlineLinker.step` returns; 0 returns scores as they are.
         floor: the action is plausible from this score on, and
-        idle: for so many frames after the last such score: between these a link is recorded.
+        idle: for so many frames after the last such score: as long, a link is recorded, and a tube may be cut from it.
+        ratio: a frame speaks for the action if its score is above this share of the record's level, the mean of the better
+            half of its scores. A share, because weakly recognised actions want to be trimmed as well.
+        evidence: the most that one frame says for or against the action, in units of log odds.
+        switch: what a change between action and no action costs, in the same units: the smoothing cost of the two-state
+            labelling that Saha et al. (BMVC 2016) and ROAD trim by. They label absolute scores (cost 3 and more).
+        contrast: a tube is trimmed once more, against its `peak` best frames instead of its better half, if what remains
+            scores so many times what is left out: short strong actions of an actor who stays in view.
+        peak: see `contrast`.
         min_length: frames of the shortest tube; a video that is shorter may give a tube of its length.
         nms: of two tubes of one class that overlap by more than this in space and time, the better remains (0.3: ACT, ROAD).
     """
@@ -53,19 +61,22 @@ class LinkConfig:
     horizon: float = 8.0
     floor: float = 0.02
     idle: int = 50
-    ratio: float = 0.3
-    smoothing: int = 15
-    min_length: int = 8
+    ratio: float = 0.25
+    evidence: float = 2.0
+    switch: float = 8.0
+    contrast: float = 8.0
+    peak: int = 25
+    min_length: int = 10
     nms: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("min_score", "iou", "momentum", "floor", "ratio", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
-        for name in ("score_weight", "seniority", "max_gap", "horizon", "idle"):
+        for name in ("score_weight", "seniority", "max_gap", "horizon", "idle", "evidence", "switch", "contrast"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
-        for name in ("mature", "smoothing", "min_length"):
+        for name in ("mature", "peak", "min_length"):
             if not getattr(self, name) >= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
@@ -74,7 +85,7 @@ class LinkConfig:
         if not 0 < rate < float("inf"):
             raise InputError(f"the frame rate is {rate}; it must be a positive number.")
         scale = float(rate) / REFERENCE_RATE
-        counts = {name: max(1, round(getattr(self, name) * scale)) for name in ("mature", "idle", "smoothing", "min_length")}
+        counts = {name: max(1, round(getattr(self, name) * scale)) for name in ("mature", "idle", "peak", "min_length")}
         return replace(self, **counts, max_gap=round(self.max_gap * scale), horizon=self.horizon * scale)
 
 
@@ -92,7 +103,7 @@ _LIVE = np.dtype(
         ("opened", np.int64),  # its first frame
     ]
 )
-_ROW = np.dtype([("record", np.int64), ("label", np.int64), ("frame", np.int64), ("box", np.float32, 4), ("score", np.float32)])
+_ROW = np.dtype([("record", np.int64), ("label", np.int32), ("frame", np.int32), ("box", np.float32, 4), ("score", np.float32)])
 
 
 class OnlineLinker:
@@ -134,11 +145,12 @@ class OnlineLinker:
         owner = self._match(boxes, detections.labels[rows], scores)
         self._continue(owner, boxes, scores)
         new = np.flatnonzero(owner < 0)
-        born = np.zeros(len(new), _LIVE)
-        born["label"], born["box"], born["last"], born["rows"] = detections.labels[rows[new]], boxes[new], self._frame, 1
-        born["sum"], born["weight"], born["hot"], born["record"] = scores[new], 1, -config.idle - 1, -1
-        owner[new] = len(live) + np.arange(len(new))
-        self._live = np.concatenate([live, born])
+        if len(new):
+            born = np.zeros(len(new), _LIVE)
+            born["label"], born["box"], born["last"], born["rows"] = detections.labels[rows[new]], boxes[new], self._frame, 1
+            born["sum"], born["weight"], born["hot"], born["record"] = scores[new], 1, -config.idle - 1, -1
+            owner[new] = len(live) + np.arange(len(new))
+            self._live = np.concatenate([live, born])
         self._record(owner, detections, rows)
         linked = detections.scores.copy()
         linked[rows] = np.clip(self._live["sum"][owner] / self._live["weight"][owner], 0, 1)
@@ -155,11 +167,10 @@ class OnlineLinker:
         row = np.arange(len(link)) + np.repeat(left - (np.cumsum(counts) - counts), counts)
         age = self._frame - live["last"]
         expected = live["box"] + np.tile(live["velocity"] * age[:, None], 2)
-        overlap = _iou(expected[link], boxes[row])
-        near = overlap >= max(config.iou, 1e-9)
-        link, row, overlap = link[near], row[near], overlap[near]
+        link, row, overlap = _near(expected, boxes, link, row, config.iou)
         senior = np.minimum(live["rows"] / config.mature, 1) * np.exp((1 - age) / config.mature)
-        order = np.lexsort((row, link, -(overlap + config.score_weight * scores[row] + config.seniority * senior[link])))
+        claim = overlap + config.score_weight * scores[row] + config.seniority * senior[link]
+        order = np.argsort(-claim, kind="stable")
         owner, taken = [-1] * len(labels), set()
         for i, j in zip(link[order].tolist(), row[order].tolist(), strict=True):
             if owner[j] < 0 and i not in taken:
@@ -168,17 +179,16 @@ class OnlineLinker:
         return np.array(owner, np.int64)
 
     def _continue(self, owner: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> None:
-        config, hit = self.config, owner >= 0
-        live = self._live[owner[hit]]
-        age = self._frame - live["last"]
-        moved = (boxes[hit] - live["box"]).reshape(-1, 2, 2).mean(axis=1) / age[:, None]
-        live["velocity"] += config.momentum * (moved - live["velocity"])
+        config, live, hit = self.config, self._live, owner >= 0
+        link, boxes, scores = owner[hit], boxes[hit], scores[hit]
+        age = self._frame - live["last"][link]
+        moved = (boxes - live["box"][link]).reshape(-1, 2, 2).mean(axis=1) / age[:, None]
+        live["velocity"][link] += config.momentum * (moved - live["velocity"][link])
         kept = np.exp(-age / config.horizon) if config.horizon else np.zeros(len(age))
-        live["sum"] = kept * live["sum"] + scores[hit]
-        live["weight"] = kept * live["weight"] + 1
-        live["box"], live["last"] = boxes[hit], self._frame
-        live["rows"] += 1
-        self._live[owner[hit]] = live
+        live["sum"][link] = kept * live["sum"][link] + scores
+        live["weight"][link] = kept * live["weight"][link] + 1
+        live["box"][link], live["last"][link] = boxes, self._frame
+        live["rows"][link] += 1
 
     def _record(self, owner: np.ndarray, detections: Detections, rows: np.ndarray) -> None:
         live = self._live
@@ -211,10 +221,13 @@ class OnlineLinker:
         self._open = self._logged
         closed = log[~is_open]
         closed = closed[np.argsort(closed["record"], kind="stable")]
+        edges = np.flatnonzero(np.diff(closed["record"], prepend=-1, append=-1))
+        if not len(closed):
+            return
+        spans = closed["frame"][edges[1:] - 1] - closed["frame"][edges[:-1]] + 1
         shortest = min(self.config.min_length, self._frame)
-        for record in np.split(closed, np.flatnonzero(np.diff(closed["record"])) + 1):
-            if len(record) and record["frame"][-1] - record["frame"][0] + 1 >= shortest:
-                self._pending += _cut(record, shortest, self.config)
+        for i in np.flatnonzero(spans >= shortest):
+            self._pending += _cut(closed[edges[i] : edges[i + 1]], shortest, self.config)
 
     def finished(self) -> list[Tube]:
         """The tubes that nothing to come can change, best first; each is given once."""
@@ -244,53 +257,68 @@ def link(frames: Iterable[Detections], config: LinkConfig | None = None, rate: f
 def tube_nms(tubes: Sequence[Tube], threshold: float = 0.3) -> list[Tube]:
     """Keep, per class and best first, the tubes that overlap no kept one by more than `threshold` (see `tube_iou`)."""
     order = sorted(tubes, key=lambda tube: (-tube.score, tube.label, tube.start, len(tube), tube.boxes.tobytes()))
-    kept: list[Tube] = []
-    for label in {tube.label for tube in order}:
-        rest = [tube for tube in order if tube.label == label]
-        while rest:
-            best, rest = rest[0], rest[1:]
-            kept.append(best)
-            rest = [tube for tube, overlap in zip(rest, _overlaps(best, rest), strict=True) if overlap <= threshold]
-    rank = {id(tube): i for i, tube in enumerate(order)}
-    return sorted(kept, key=lambda tube: rank[id(tube)])
+    spans = np.array([(tube.label, tube.start, tube.stop) for tube in order], np.int64).reshape(-1, 3)
+    kept = np.ones(len(order), bool)
+    for i, best in enumerate(order):
+        if not kept[i]:
+            continue
+        rest = np.flatnonzero(kept[i + 1 :] & (spans[i + 1 :, 0] == best.label)) + i + 1
+        shared = np.minimum(spans[rest, 2], best.stop) - np.maximum(spans[rest, 1], best.start)
+        either = np.maximum(spans[rest, 2], best.stop) - np.minimum(spans[rest, 1], best.start)
+        rest = rest[shared > max(threshold, 0) * either]  # the overlap cannot be more than that in time
+        kept[rest[_overlaps(best, [order[j] for j in rest]) > threshold]] = False
+    return [tube for tube, keep in zip(order, kept, strict=True) if keep]
 
 
 def tube_iou(a: Tube, b: Tube) -> float:
     """Overlap in space and time: temporal IoU x mean spatial IoU over the frames in both."""
-    return float(_overlaps(a, [b])[0])
+    return float(_overlaps(a, [b])[0]) if min(a.stop, b.stop) > max(a.start, b.start) else 0.0
 
 
 def _overlaps(one: Tube, others: Sequence[Tube]) -> np.ndarray:
-    """`tube_iou` of one tube with each of several, (n,)."""
-    start = np.array([max(one.start, tube.start) for tube in others], np.int64)
-    stop = np.array([min(one.stop, tube.stop) for tube in others], np.int64)
-    result = np.zeros(len(others))
-    near = np.flatnonzero(stop > start).tolist()
-    if not near:
-        return result
-    a = np.concatenate([one.boxes[start[i] - one.start : stop[i] - one.start] for i in near]).astype(np.float64)
-    b = np.concatenate([others[i].boxes[start[i] - others[i].start : stop[i] - others[i].start] for i in near])
-    shared = (stop - start)[near]
-    spatial = np.add.reduceat(_iou(a, b.astype(np.float64)), np.cumsum(shared) - shared)
-    either = np.array([max(one.stop, others[i].stop) - min(one.start, others[i].start) for i in near])
-    result[near] = spatial / either  # = (spatial / shared) x (shared / either)
-    return result
+    """`tube_iou` of one tube with each of several that share frames with it, (n,)."""
+    if not others:
+        return np.zeros(0)
+    spans = [(max(one.start, tube.start), min(one.stop, tube.stop)) for tube in others]
+    a = np.concatenate([one.boxes[start - one.start : stop - one.start] for start, stop in spans])
+    b = np.concatenate([tube.boxes[start - tube.start : stop - tube.start] for tube, (start, stop) in zip(others, spans, strict=True)])
+    shared = np.array([stop - start for start, stop in spans])
+    either = np.array([max(one.stop, tube.stop) - min(one.start, tube.start) for tube in others])
+    ious = _iou(a.astype(np.float64).T, b.astype(np.float64).T)
+    return np.add.reduceat(ious, np.cumsum(shared) - shared) / either  # the mean over shared frames x shared / either
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of continuous boxes pair by pair, (P, 4) and (P, 4) -> (P,); 0 where both are without area."""
-    side = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
-    inter = side[:, 0] * side[:, 1]
-    union = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1]) + (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) - inter
+    """IoU of continuous boxes pair by pair, (4, P) and (4, P) -> (P,); 0 where both are without area."""
+    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
+    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
+    inter = np.maximum(width, 0) * np.maximum(height, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def _near(
+    a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the pairs (a[i], b[j]), those that overlap, by at least `least`; with the IoU."""
+    a, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
+    for low, high in ((0, 2), (1, 3)):  # most pairs are far apart in one direction
+        meet = np.flatnonzero((a[low][i] < b[high][j]) & (b[low][j] < a[high][i]))
+        i, j = i[meet], j[meet]
+    overlap = _iou(a[:, i], b[:, j])
+    near = overlap >= least
+    return i[near], j[near], overlap[near]
 
 
 def _cut(record: np.ndarray, shortest: int, config: LinkConfig) -> list[Tube]:
     """The tubes in one record, a link's rows in the order of frames."""
     start = int(record["frame"][0])
     frames = np.arange(start, int(record["frame"][-1]) + 1)
-    scores = np.interp(frames, record["frame"], record["score"])
-    boxes = np.stack([np.interp(frames, record["frame"], side) for side in record["box"].T], axis=1)
+    if len(frames) == len(record):
+        scores, boxes = record["score"].astype(np.float64), record["box"]
+    else:
+        scores = np.interp(frames, record["frame"], record["score"])
+        boxes = np.stack([np.interp(frames, record["frame"], side) for side in record["box"].T], axis=1)
     return [
         Tube(int(record["label"][0]), float(scores[a:b].mean()), start + a, boxes[a:b], scores[a:b])
         for a, b in trim(scores, config)
@@ -299,12 +327,56 @@ def _cut(record: np.ndarray, shortest: int, config: LinkConfig) -> list[Tube]:
 
 
 def trim(scores: np.ndarray, config: LinkConfig) -> list[tuple[int, int]]:
-    top = np.sort(scores)[-max(1, len(scores) // 4) :].mean()
-    th = max(config.ratio * top, 0.03)
-    w = config.smoothing
-    z = np.convolve(np.pad(scores, (w // 2, w - 1 - w // 2), mode="edge"), np.ones(w) / w, "valid")
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], (z >= 0.7 * th).astype(int), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if z[a:b].max() >= th]
+    """Where the action is: intervals (first frame, frame after the last) of one link's scores.
+
+    Each frame gives evidence, its log odds against a threshold relative to the link's own level; of all labellings of the
+    frames as action or not, the best is the one with most evidence less the cost of its changes.
+
+    Args:
+        scores: (T,), one per frame.
+        config: `floor`, `ratio`, `evidence`, `switch`, `contrast` and `peak` are used.
+    """
+    odds = _log_odds(scores)
+    kept = []
+    for a, b in _label(odds, _level(scores, -(-len(scores) // 2), config), config):
+        finer = _label(odds[a:b], _level(scores[a:b], config.peak, config), config)
+        inside = np.zeros(b - a, bool)
+        for c, d in finer:
+            inside[c:d] = True
+        sharp = inside.any() and not inside.all()
+        if sharp and scores[a:b][inside].mean() >= config.contrast * scores[a:b][~inside].mean():
+            kept += [(a + c, a + d) for c, d in finer]
+        else:
+            kept.append((a, b))
+    return kept
+
+
+def _log_odds(scores: np.ndarray) -> np.ndarray:
+    p = np.clip(scores, 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def _level(scores: np.ndarray, count: int, config: LinkConfig) -> float:
+    best = np.sort(scores)[-count:].mean()
+    return float(_log_odds(np.maximum(config.ratio * best, config.floor)))
+
+
+def _label(odds: np.ndarray, level: float, config: LinkConfig) -> list[tuple[int, int]]:
+    """Viterbi's algorithm for two states, where all that matters is by how much action leads."""
+    evidence = np.clip(odds - level, -config.evidence, config.evidence)
+    if evidence.min() > 0:
+        return [(0, len(odds))]
+    lead, leads, cost = 0.0, [], config.switch
+    for value in evidence.tolist():
+        lead = value + (cost if lead > cost else -cost if lead < -cost else lead)
+        leads.append(lead)
+    action = lead > 0
+    states = [action]
+    for lead in reversed(leads[:-1]):  # the best way into a state comes from the other one if that leads by more than the cost
+        action = lead > (-cost if action else cost)
+        states.append(action)
+    edges = np.flatnonzero(np.diff(np.array([False, *reversed(states), False], np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def _settled(tubes: list[Tube], first: dict[int, int]) -> tuple[list[Tube], list[Tube]]:

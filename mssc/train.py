@@ -206,6 +206,8 @@ class Trainer:
             raise InputError(
                 f"the data set has the classes {training.classes}, the model {model_config.classes}; they must agree."
             )
+        if coco is None and start is None:
+            config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
         self.accelerator = Accelerator(mixed_precision=config.precision)
         self.progress = progress and self.accelerator.is_main_process

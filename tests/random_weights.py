@@ -8,12 +8,36 @@ from torch import nn
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
-def randomise(module: nn.Module, run: Callable[[], object] | None = None, seed: int = 0) -> nn.Module:
-    """Draw every parameter anew, so that each one matters.
+def settle(module: nn.Module, run: Callable[[], object]) -> nn.Module:
+    """Give BatchNorm the statistics of one call, so that activations keep a sane size through many layers.
 
     Args:
         module: changed in place.
-        run: calls it once, to give BatchNorm the statistics of that call: activations then keep a sane size through many layers.
+        run: calls it.
+
+    Returns:
+        The module, in eval mode.
+    """
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    module.train()
+    with torch.no_grad():
+        run()
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+        if norm.running_var is not None:
+            norm.running_var.clamp_(min=0.3 * norm.running_var.mean())  # a channel that hardly varies would amplify rounding
+    return module.eval()
+
+
+def randomise(module: nn.Module, run: Callable[[], object] | None = None, seed: int = 0) -> nn.Module:
+    """Draw every parameter anew, so that each one matters. A whole network then amplifies rounding: compare in double precision.
+
+    Args:
+        module: changed in place.
+        run: calls it once, see `settle`.
         seed: of the draw.
 
     Returns:
@@ -28,14 +52,4 @@ def randomise(module: nn.Module, run: Callable[[], object] | None = None, seed: 
                 nn.init.normal_(p, std=1.5 / p[0].numel() ** 0.5)
             else:
                 nn.init.normal_(p, std=0.3)
-    if run is not None:
-        norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-        usual = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.momentum = 1.0
-        module.train()
-        with torch.no_grad():
-            run()
-        for norm, momentum in zip(norms, usual, strict=True):
-            norm.momentum = momentum
-    return module.eval()
+    return settle(module, run) if run is not None else module.eval()

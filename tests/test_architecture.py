@@ -74,7 +74,7 @@ def test_files_are_readable(path):
     text = path.read_text()
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "a file says what it is"
-    assert len(text.splitlines()) <= 420, "long files want to become two"
+    assert len(text.splitlines()) <= 500, "long files want to become two"
     assert path.name != "utils.py"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torch.utils._pytree as pytree
-from random_weights import randomise
+from random_weights import randomise, settle
 from torch import nn
 
 from mssc.config import ABLATIONS, ModelConfig
@@ -26,8 +27,12 @@ IDLE = {"T-B: centred": {"motion.perceptual.map.bias"}}  # it cancels in map(z) 
 
 
 def _clip(config, length, batch=1, seed=0):
+    """Blurred blobs of any brightness: in white noise all places look alike to deep layers, which then amplify rounding."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (batch, 3, length, config.key_size, config.key_size), dtype=torch.uint8, generator=generator)
+    blobs = torch.randn(batch * length, 3, 7, 7, generator=generator) * 80 * torch.rand(batch * length, 1, 1, 1, generator=generator)
+    blobs = blobs + 255 * torch.rand(batch * length, 3, 1, 1, generator=generator)
+    frames = F.interpolate(blobs, size=(config.key_size,) * 2, mode="bicubic").clamp(0, 255).to(torch.uint8)
+    return frames.unflatten(0, (batch, length)).transpose(1, 2).contiguous()
 
 
 def _boxes(config, count, seed=0):
@@ -35,9 +40,10 @@ def _boxes(config, count, seed=0):
     return torch.cat([corners.amin(2), corners.amax(2)], 2)
 
 
-def _model(config, seed=0):
+def _model(config, seed=0, prepare=settle):
+    torch.manual_seed(seed)
     model = MSSC(config)
-    return randomise(model, lambda: model(_clip(config, 4, 2), torch.tensor([[0, 3]] * 2)), seed)
+    return prepare(model, lambda: model(_clip(config, 4, 4, seed=99), torch.tensor([[0, 3]] * 4)))
 
 
 def _feed(model, clip, chunks, boxes=None):
@@ -55,11 +61,12 @@ def _feed(model, clip, chunks, boxes=None):
 
 
 def _assert_close(got, wanted, tolerance=1e-4):
-    """Every value to `tolerance`, of the largest where that is above 1: boxes of single precision round at their own scale."""
+    """Every value to `tolerance` of itself, of 1 (logits) or of 64 pixels (boxes), whatever is the largest."""
     for name in DENSE:
         a, b = (x[name] if isinstance(x, dict) else getattr(x, name) for x in (got, wanted))
         assert a.shape == b.shape
-        assert ((a - b).abs() <= tolerance * b.abs().clamp(min=1)).all(), (name, (a - b).abs().max())
+        scale = b.abs().clamp(min=64 if name == "anchor_boxes" else 1)
+        assert ((a - b).abs() <= tolerance * scale).all(), (name, (a - b).abs().max())
 
 
 # ------------------------------------------------------------------------------------------------------ every ablation's contract
@@ -106,7 +113,9 @@ def test_a_batch_of_two_is_two_singles(case):
 
 def test_backward_reaches_every_parameter(case):
     case.model.zero_grad()
-    out = case.model(case.clip, case.keys, _boxes(case.config, 4))
+    with torch.no_grad():
+        boxes = case.model(case.clip, case.keys).anchor_boxes[:, [5, 70, 82]]  # of each level, for the logits per anchor
+    out = case.model(case.clip, case.keys, boxes)
     (out.anchor_boxes.div(64).square().mean() + out.anchor_objectness.square().mean() + out.logits.square().mean()).backward()
     unreached = {n for n, p in case.model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)}
     assert unreached - IDLE.get(case.name, set()) == set()
@@ -125,13 +134,32 @@ def test_a_stream_is_its_clip_and_sees_no_future(name):
     model, clip, boxes = _model(config, seed=1), _clip(config, 17), _boxes(config, 17)
     with torch.no_grad():
         whole = model(clip, torch.arange(17)[None], boxes)
-        streamed, shapes, state = _feed(model, clip, (1, 3, 8, 1), boxes)
+        streamed, shapes, state = _feed(model, clip, (1, 3, 8), boxes)
         _assert_close(streamed, whole)
         for length in (1, 2):  # the future is not there yet
             early = model(clip[:, :, :length], torch.arange(length)[None], boxes[:length])
             _assert_close(early, {n: getattr(whole, n)[:length] for n in DENSE})
+        if config.paths != "key":  # the test can fail: a stream that forgot would say something else
+            fresh = model(clip[:, :, 12:], torch.arange(5)[None], boxes[12:])
+            assert (fresh.logits - whole.logits[12:]).abs().max() > 1e-2
+            if config.paths == "both":
+                assert (fresh.anchor_boxes - whole.anchor_boxes[12:]).abs().max() > 0.1
     assert all(shape == [x.shape for x in pytree.tree_leaves(model.initial_state())] for shape in shapes)
     assert state[0].tolist() == [17]
+
+
+EXACT = [n for n in ROWS if n.startswith("T-A") or n.split(": ")[-1] in ("native position", "1D kernels", "FRM + SFM", "SFM per task")]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_with_wild_weights_the_stream_is_exact_in_double_precision(name):
+    config = dataclasses.replace(TINY, **ROWS[name])
+    model, clip, boxes = _model(config, prepare=randomise).double(), _clip(config, 9), _boxes(config, 9).double()
+    with torch.no_grad():
+        whole = model(clip, torch.arange(9)[None], boxes)
+        streamed, _, _ = _feed(model, clip, (1, 3, 5), boxes)
+    assert whole.logits.dtype == torch.float64
+    _assert_close(streamed, whole, 1e-9)
 
 
 # ------------------------------------------------------------------------------------------------------------------- streams
@@ -155,15 +183,6 @@ def test_streams_of_every_length_and_chunk(paths, size, chunk):
     assert all(shape == shapes[0] for shape in shapes)
 
 
-def test_in_double_precision_the_stream_is_exact():
-    model, clip, boxes = _model(ODD).double(), _clip(ODD, 10), _boxes(ODD, 10).double()
-    with torch.no_grad():
-        whole = model(clip, torch.arange(10)[None], boxes)
-        streamed, _, _ = _feed(model, clip, (1, 3), boxes)
-    assert whole.logits.dtype == torch.float64
-    _assert_close(streamed, whole, 1e-6)  # SFM's context is taken in single precision
-
-
 def test_the_stream_object_is_advance_frame_by_frame():
     model, clip = _model(TINY), _clip(TINY, 7)
     frames = clip[0].transpose(0, 1)
@@ -171,8 +190,7 @@ def test_the_stream_object_is_advance_frame_by_frame():
     out = [stream(frames[0]), stream(frames[1:4]), stream(frames[4:].float())]  # one frame, several, floats
     with torch.no_grad():
         whole = model(clip, torch.arange(7)[None])
-    for name in ("anchor_boxes", "anchor_objectness"):
-        assert torch.allclose(torch.cat([getattr(p, name) for p in out]), getattr(whole, name), atol=1e-4, rtol=1e-4)
+    _assert_close({name: torch.cat([getattr(p, name) for p in out]) for name in DENSE}, whole)
     assert [len(p.logits) for p in out] == [1, 3, 3] and not out[0].logits.requires_grad
     assert stream.state[0].tolist() == [7] and model.stream().state[0].tolist() == [0]  # a new stream starts anew
 
@@ -230,8 +248,7 @@ def test_the_streaming_step_can_be_exported():
 
 def _noncausal(name, window, clip_size=64):
     config = dataclasses.replace(TINY, backbone3d=f"torchvision/{name}", window=window, clip_size=clip_size)
-    torch.manual_seed(0)
-    return config, MSSC(config).eval()
+    return config, _model(config)
 
 
 @pytest.mark.parametrize(
@@ -244,15 +261,9 @@ def test_a_stream_of_a_video_network_is_the_clip_of_its_last_window(name, window
     assert not model.causal
     with torch.no_grad():
         out = [stream(part) for part in clip[0].transpose(0, 1).split([window - 1, 1, 3])]
-        streamed = [torch.cat([getattr(p, n) for p in out]) for n in ("anchor_boxes", "anchor_objectness")]
         for key in (0, window - 2, window - 1, window, window + 2):
             last = model(clip[:, :, max(key - window + 1, 0) : key + 1])
-            for a, b in zip(streamed, last, strict=False):
-                assert torch.allclose(a[key], b[0], atol=1e-4, rtol=1e-4), key
-        if key > window:
-            forgotten = clip.clone()
-            forgotten[:, :, : key - window + 1] = 0
-            assert torch.equal(model(forgotten).anchor_objectness, model(clip).anchor_objectness)
+            _assert_close({name: torch.cat([getattr(p, name) for p in out])[key : key + 1] for name in DENSE}, last)
     assert stream.before.shape[2] == window - 1 and stream.state[0].tolist() == [window + 3]
     assert pytree.tree_leaves(stream.state)[1:] == []  # no memory but the frames
 
@@ -342,7 +353,7 @@ def test_it_starts_from_a_detectors_weights(paths):
 def test_without_fusion_it_is_the_detector_it_started_from():
     # One path, no fusion: boxes and objectness are those of the COCO detector.
     detector = CocoDetector()
-    detector = randomise(detector, lambda: detector(255 * torch.rand(4, 3, 64, 64)))
+    detector = settle(detector, lambda: detector(255 * torch.rand(4, 3, 64, 64)))
     model = MSSC(dataclasses.replace(TINY, paths="key")).eval()
     model.initialise_from(detector)
     clip = _clip(TINY, 1)

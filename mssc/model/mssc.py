@@ -303,7 +303,8 @@ class Stream:
                 clip, skip = torch.cat([self.before, clip], 2), self.before.shape[2]
             self.before = clip[:, :, max(clip.shape[2] - self.model.config.window + 1, 0) :]
         keys = torch.arange(skip, clip.shape[2], device=clip.device)[None]
-        predictions, _, self.state = self.model.advance(clip, self.state, keys)
+        predictions, _, after = self.model.advance(clip, self.state, keys)
+        self.state = (self.state[0] + len(frames), *after[1:])  # the frames that came before are no new ones
         return predictions
 
 

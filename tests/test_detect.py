@@ -1,0 +1,154 @@
+"""From predictions to detections to a result; the command line has its own tests."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mssc import detect
+from mssc.config import ModelConfig
+from mssc.data.decoding import decode
+from mssc.detect import VideoResult, action_probabilities, stream_detections, to_detections
+from mssc.model.checkpoint import save_model
+from mssc.model.mssc import MSSC
+from mssc.scoring import detect_dataset, model_hash
+from mssc.structures import InputError, Predictions, Tube
+from mssc.video import VideoInfo, probe
+
+CONFIG = ModelConfig(classes=("sit", "stand"), key_size=64, clip_size=32)
+
+
+def predictions(boxes, objectness, logits) -> Predictions:
+    boxes, objectness, logits = torch.tensor(boxes), torch.tensor(objectness), torch.tensor(logits)
+    return Predictions(boxes, objectness, boxes, objectness, logits)
+
+
+def test_scores_boxes_and_rows_worked_out_by_hand():
+    # two actors, the second one seen twice (IoU 0.9), in a source of 128x32
+    given = predictions(
+        [[[0.0, 0, 32, 64], [40, 10, 60, 30], [40, 10, 60, 28]]],
+        [[0.0, 2.0, 1.0]],  # probabilities 0.5, 0.881, 0.731
+        [[[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]]],
+    )
+    (found,) = to_detections(given, CONFIG, 128, 32)
+    np.testing.assert_allclose(found.boxes[found.labels == 0], [[80, 5, 120, 15], [0, 0, 64, 32]])
+    sure = 1 / (1 + np.exp(-4.0))
+    np.testing.assert_allclose(found.scores[found.labels == 0], [0.880797 * sure, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(found.scores[found.labels == 1], [0.880797 * (1 - sure), 0.25], rtol=1e-5)
+
+
+def test_labels_that_do_not_exclude_each_other_may_both_be_certain():
+    logits = torch.tensor([[8.0, 8.0]])
+    assert action_probabilities(logits, CONFIG).tolist() == [[0.5, 0.5]]
+    assert (action_probabilities(logits, replace(CONFIG, actions="multilabel")) > 0.99).all()
+
+
+def test_frames_do_not_suppress_each_other_and_boxes_stay_inside():
+    box = [[-10.0, -10, 80, 80]]
+    given = predictions([box, box, box], [[3.0], [3.0], [-9.0]], [[[5.0, 0.0]]] * 3)
+    found = to_detections(given, CONFIG, 100, 50)
+    assert [len(d) for d in found] == [1, 1, 0]
+    assert found[0].boxes.tolist() == [[0, 0, 100, 50]]
+
+
+def test_predictions_are_not_modified():
+    given = predictions([[[0.0, 0, 32, 64]]], [[1.0]], [[[0.0, 0.0]]])
+    copies = [tensor.clone() for tensor in given]
+    to_detections(given, CONFIG, 128, 32)
+    assert all(torch.equal(a, b) for a, b in zip(given, copies, strict=True))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_config):
+    torch.manual_seed(1)
+    return MSSC(tiny_config).eval()
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_the_chunk_size_does_not_matter(model, toy_videos, monkeypatch, at_once):
+    images = list(decode(toy_videos.videos[0].path))
+    for conv in model.head.boxes.obj_preds:
+        torch.nn.init.constant_(conv.bias, 2.0)
+    whole = list(stream_detections(model, images))
+    monkeypatch.setattr(detect, "FRAMES_AT_ONCE", at_once)
+    parts = list(stream_detections(model, images))
+    assert len(whole) == len(parts) == len(images) and sum(map(len, whole)) > 0
+    for a, b in zip(whole, parts, strict=True):
+        assert abs(a.scores.max() - b.scores.max()) < 1e-4
+
+
+def result(tubes, times) -> VideoResult:
+    info = VideoInfo(Path("a/walk.mp4"), 64, 48, Fraction(10), len(times), len(times) / 10)
+    return VideoResult(info, ("sit", "stand"), tubes, [], times, {"network": 2.0, "draw": 0.5}, "tiny", 0.3)
+
+
+def test_seconds_follow_the_frames_own_times():
+    tube = Tube(1, 0.7, 2, np.tile([1, 2, 3, 4], (2, 1)))
+    found = result([tube], [0.0, 0.1, 0.5, 0.6, 1.0])  # a variable rate
+    assert found.seconds(tube) == (0.5, 1.0)
+    row = found.to_json()["tubes"][0]
+    assert (row["action"], row["start_frame"], row["end_frame"], row["start_seconds"]) == ("stand", 2, 3, 0.5)
+    assert found.frames_per_second == pytest.approx(2.0)
+
+
+def test_a_result_without_tubes_is_written_too(tmp_path):
+    found = result([], [0.0])
+    found.write_json(tmp_path / "new" / "r.json")
+    found.write_csv(tmp_path / "new" / "r.csv")
+    assert json.loads((tmp_path / "new" / "r.json").read_text())["tubes"] == []
+    assert (tmp_path / "new" / "r.csv").read_text().startswith("actor,action,score")
+
+
+def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match="taken"):
+        result([], [0.0]).write_json(tmp_path / "taken")
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_model_has_its_own_threshold(tmp_path, model):
+    save_model(model, tmp_path / "m", {"threshold": 0.17})
+    assert detect.default_threshold(tmp_path / "m") == 0.17
+    save_model(model, tmp_path / "m")
+    assert detect.default_threshold(tmp_path / "m") == detect.DEFAULT_THRESHOLD
+    assert len(model_hash(tmp_path / "m")) == 12
+
+
+def test_a_model_is_loaded_once_and_again_when_it_changed(tmp_path, model):
+    save_model(model, tmp_path / "m")
+    first = detect.load_for_detection(tmp_path / "m")
+    assert detect.load_for_detection(tmp_path / "m") is first
+    assert not any(p.requires_grad for p in first.parameters()) and not first.training
+
+
+def test_the_progress_of_both_passes_is_told(model, toy_videos, tmp_path):
+    said = []
+    video = toy_videos.videos[0]
+    found = detect.detect_video(video.path, model, output=tmp_path / "o.mp4", progress=lambda *a: said.append(a))
+    stages = [stage for _, _, stage in said]
+    assert list(dict.fromkeys(stages)) == ["looking for actions", "drawing"]
+    assert said[-1][0] == video.frames == len(found.times) == len(found.detections)
+    assert {"decode", "resize", "network", "boxes", "link", "draw", "encode"} == set(found.timings)
+    assert probe(tmp_path / "o.mp4").rate == video.rate
+
+
+def test_every_video_of_a_dataset_is_streamed(model, toy_videos):
+    part = toy_videos.subset([v.name for v in toy_videos.videos[:2]])
+    own, linked, tubes = detect_dataset(model, part)
+    assert set(own) == set(linked) == set(tubes) == {v.name for v in part.videos}
+    assert [len(own[v.name]) for v in part.videos] == [v.frames for v in part.videos]
+
+
+def test_shipped_models_load_and_say_what_they_are():
+    models = detect.available_models()
+    assert detect.default_model() in models
+    for name, folder in models.items():
+        network = detect.load_for_detection(name)
+        assert len(network.config.classes) > 1
+        assert (folder / "README.md").stat().st_size > 500, "a card tells data, licence, recipe and scores"
+        assert (folder / "model.safetensors").stat().st_size < 10_000_000
+        assert 0 < detect.default_threshold(name) < 1
