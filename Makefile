@@ -31,7 +31,7 @@ notebooks: .venv/ready  ## run every notebook
 	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout 300
 
 train-toy: .venv/ready  ## generate the toy set and train a small model on it
-	$(BIN)/python -m mssc train toy --data data/toy -o runs/toy --epochs 40 --mixup 0 --validate-every 4 \
+	$(BIN)/python -m mssc train toy --data data/toy -o runs/toy --mixup 0 --learning-rate 2e-3 \
 		--model.key-size 128 --model.clip-size 64
 
 clean:  ## remove the environment and what was made

@@ -18,7 +18,7 @@ import mssc  # noqa: F401  (sets how threads wait, before torch is imported)
 import torch
 
 from mssc.data import toy
-from mssc.detect import detect_video, load_for_detection
+from mssc.detect import FRAMES_AT_ONCE, detect_video, load_for_detection
 from mssc.video import Writer, read
 
 
@@ -66,12 +66,12 @@ def streaming(name: str) -> None:
 
     by_clip = seconds(recompute, 3) / window
     singly = seconds(stream_singly) / window
-    chunked = seconds(lambda: stream(frames[:8])) / 8
+    chunked = seconds(lambda: stream(frames[:FRAMES_AT_ONCE])) / FRAMES_AT_ONCE
     print("\n| way | ms a frame | frames a second | against recomputing |\n|---|---|---|---|")
     for label, each in (
         (f"recompute {window} frames per key frame", by_clip),
         ("stream, 1 frame a call", singly),
-        ("stream, 8 frames a call", chunked),
+        (f"stream, {FRAMES_AT_ONCE} frames a call", chunked),
     ):
         print(f"| {label} | {1000 * each:.1f} | {1 / each:.0f} | {by_clip / each:.1f}x |")
 

@@ -5,19 +5,20 @@
     read --> resize --> network, streaming --> NMS --> online linking --> tubes      first pass
     read --> draw the tubes --> write                                               second pass, if a video is wanted
 
-Neither pass holds more than a few frames. The second pass decodes again rather than keeping frames: what is drawn is what is reported.
+Decoding runs beside the rest, a few frames ahead; neither pass holds more than those. The second pass decodes again rather than keeping
+frames: what is drawn is what is reported.
 """
 
-import csv
 import ctypes
 import functools
 import json
 import os
 import platform
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -32,12 +33,14 @@ from .data.transforms import resize
 from .linking import LinkConfig, OnlineLinker
 from .model.checkpoint import load_model
 from .model.mssc import MSSC, fold_batch_norms
+from .result import VideoResult
 from .structures import Detections, InputError, Predictions, Tube
 from .video import VideoInfo, Writer, probe, read
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
-FRAMES_AT_ONCE = 8  # per call of the network: fewer calls are faster, more need more memory
+FRAMES_AT_ONCE = 16  # per call of the network: fewer calls are faster, more need more memory
+FRAMES_AHEAD = 8  # decoded before they are needed
 DEFAULT_THRESHOLD = 0.3
 MODELS = Path(__file__).resolve().parent.parent / "assets" / "models"
 
@@ -159,111 +162,6 @@ def load_for_detection(name: str | Path = "default") -> MSSC:
     return _ready(folder, weights.stat().st_mtime if weights.exists() else 0.0)
 
 
-# -------------------------------------------------------------------- results
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """What was found in a video.
-
-    Attributes:
-        info: about the video.
-        classes: names of the actions.
-        tubes: that score at least `threshold`, in order of their start.
-        detections: of every frame, all rows of at least `LOWEST_SCORE`, with the scores of their links (see `mssc.linking`).
-        times: seconds of each frame since the first.
-        timings: seconds that each stage took.
-        model: its name.
-        threshold: used.
-        video: the annotated video, if one was asked for.
-    """
-
-    info: VideoInfo
-    classes: tuple[str, ...]
-    tubes: list[Tube]
-    detections: list[Detections]
-    times: list[float]
-    timings: dict[str, float]
-    model: str
-    threshold: float
-    video: Path | None = field(default=None)
-
-    @property
-    def frames_per_second(self) -> float:
-        """Of the whole pipeline."""
-        return len(self.times) / max(sum(self.timings.values()), 1e-9)
-
-    def seconds(self, tube: Tube) -> tuple[float, float]:
-        """When a tube starts and ends."""
-        return visualise.span(tube, self.info.rate, self.times)
-
-    def to_json(self) -> dict:
-        """Plain values: the video, the model, and each tube with its boxes."""
-        tubes = []
-        for tube, actor in zip(self.tubes, visualise.actors(self.tubes), strict=True):
-            start, end = self.seconds(tube)
-            tubes.append(
-                {
-                    "actor": actor,
-                    "action": self.classes[tube.label],
-                    "score": round(tube.score, 4),
-                    "start_frame": tube.start,
-                    "end_frame": tube.stop - 1,
-                    "start_seconds": round(start, 4),
-                    "end_seconds": round(end, 4),
-                    "boxes": np.round(tube.boxes, 2).tolist(),
-                    "scores": np.round(tube.scores, 4).tolist(),
-                }
-            )
-        return {
-            "video": self.info.path.name,
-            "width": self.info.width,
-            "height": self.info.height,
-            "frames": len(self.times),
-            "frames_per_second": float(self.info.rate),
-            "seconds": round(self.times[-1], 4),
-            "model": self.model,
-            "threshold": self.threshold,
-            "boxes_are": "x1, y1, x2, y2 in pixels of the video, one per frame from start_frame to end_frame",
-            "tubes": tubes,
-        }
-
-    def write_json(self, path: Path) -> None:
-        """Write `to_json`, whole or not at all.
-
-        Raises:
-            InputError: if the file cannot be written.
-        """
-        with _whole_file(path) as part:
-            part.write_text(json.dumps(self.to_json(), indent=1))
-
-    def write_csv(self, path: Path) -> None:
-        """Write a line per tube.
-
-        Raises:
-            InputError: if the file cannot be written.
-        """
-        keys = ["actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds"]
-        with _whole_file(path) as part, part.open("w", newline="") as file:
-            rows = csv.DictWriter(file, keys, extrasaction="ignore")
-            rows.writeheader()
-            rows.writerows(self.to_json()["tubes"])
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}; choose another folder or make room.") from error
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
-
-
 # -------------------------------------------------------------------- the pipeline
 
 
@@ -293,6 +191,55 @@ class _Clock:
             yield item
 
 
+def _ahead(items: Iterable[T], most: int = FRAMES_AHEAD) -> Iterator[T]:
+    """The items, produced by a thread of their own, at most `most` of them waiting. What it raises is raised here."""
+    waiting: queue.Queue = queue.Queue(most)
+    left = threading.Event()
+
+    def put(entry: object) -> bool:
+        while not left.is_set():
+            try:
+                waiting.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:  # also an interrupt: the consumer shall hear of everything
+            put((None, error))
+
+    producer = threading.Thread(target=produce, daemon=True, name="decode")
+    producer.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        left.set()
+        producer.join(timeout=5)
+
+
+@contextmanager
+def _half_of_the_cores() -> Iterator[None]:
+    """Let the network use half of the cores: the decoder and the encoder need the others, and small maps do not gain from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, max(1, (os.cpu_count() or 2) // 2)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def detect_video(
     path: str | Path,
     model: str | Path | MSSC = "default",
@@ -319,7 +266,8 @@ def detect_video(
     info, clock = probe(path), _Clock()
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect) if output is not None else None
     linker = OnlineLinker(link, float(info.rate))
-    detections, times = _first_pass(network, info, linker, clock, progress)
+    with _half_of_the_cores():
+        detections, times = _first_pass(network, info, linker, clock, progress)
     with clock("link"):
         tubes = [tube for tube in linker.finish() if tube.score >= threshold]
     tubes.sort(key=lambda tube: (tube.start, -tube.score))
@@ -369,7 +317,7 @@ def _first_pass(
     times: list[float] = []
 
     def images() -> Iterator[np.ndarray]:
-        for frame in clock.each("decode", read(info.path)):
+        for frame in clock.each("decode", _ahead(read(info.path))):
             times.append(frame.time)
             yield frame.image
 
@@ -392,7 +340,7 @@ def _second_pass(
     progress: Progress | None,
 ) -> None:
     actors = visualise.actors(tubes)
-    for frame in clock.each("decode", read(info.path)):
+    for frame in clock.each("decode", _ahead(read(info.path))):
         with clock("draw"):
             here = [(tube, actor) for tube, actor in zip(tubes, actors, strict=True) if tube.start <= frame.index < tube.stop]
             rows = Detections(

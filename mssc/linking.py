@@ -28,8 +28,10 @@ class LinkConfig:
     Args:
         min_score: rows below it are not linked; they keep their score.
         iou: a row may continue a link if it overlaps the box expected there by this much. ROAD (Singh et al., ICCV 2017) and
-            the YOWO family ask for 0.1 or nothing; with boxes moved along their velocity more is safe.
+            the YOWO family ask for 0.1 or nothing, which lets links jump between actors.
         momentum: weight of the newest displacement in a link's velocity (pixels per frame); 0 expects boxes to stand still.
+        foresight: after a gap, boxes are expected to have gone on for so many frames, and then to stand still: with farther
+            guesses occluded actors are lost more often.
         score_weight: what a row's score adds to its overlap when several rows want one link, and
         seniority: what a link's length adds when several links want one row, so that a second box around an actor does not
             take the link over. ROAD likewise lets better links choose first.
@@ -52,8 +54,9 @@ class LinkConfig:
     """
 
     min_score: float = 0.01
-    iou: float = 0.2
-    momentum: float = 0.1
+    iou: float = 0.3
+    momentum: float = 0.2
+    foresight: int = 5
     score_weight: float = 0.5
     seniority: float = 0.5
     mature: int = 10
@@ -73,7 +76,7 @@ class LinkConfig:
         for name in ("min_score", "iou", "momentum", "floor", "ratio", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
-        for name in ("score_weight", "seniority", "max_gap", "horizon", "idle", "evidence", "switch", "contrast"):
+        for name in ("score_weight", "seniority", "foresight", "max_gap", "horizon", "idle", "evidence", "switch", "contrast"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
         for name in ("mature", "peak", "min_length"):
@@ -85,7 +88,9 @@ class LinkConfig:
         if not 0 < rate < float("inf"):
             raise InputError(f"the frame rate is {rate}; it must be a positive number.")
         scale = float(rate) / REFERENCE_RATE
-        counts = {name: max(1, round(getattr(self, name) * scale)) for name in ("mature", "idle", "peak", "min_length")}
+        counts = {
+            name: max(1, round(getattr(self, name) * scale)) for name in ("mature", "foresight", "idle", "peak", "min_length")
+        }
         return replace(self, **counts, max_gap=round(self.max_gap * scale), horizon=self.horizon * scale)
 
 
@@ -138,9 +143,7 @@ class OnlineLinker:
             at the rate of `LinkConfig.horizon`; frames without a row age the past and add nothing.
         """
         config, live = self.config, self._live
-        rows = np.flatnonzero(detections.scores >= config.min_score)
-        # In an order that only the rows' contents decide, so that the order in which they come does not matter.
-        rows = rows[np.lexsort((*detections.boxes[rows].T, -detections.scores[rows], detections.labels[rows]))]
+        rows = _ordered(detections, np.flatnonzero(detections.scores >= config.min_score))
         boxes, scores = detections.boxes[rows].astype(np.float64), detections.scores[rows].astype(np.float64)
         owner = self._match(boxes, detections.labels[rows], scores)
         self._continue(owner, boxes, scores)
@@ -166,7 +169,7 @@ class OnlineLinker:
         link = np.repeat(np.arange(len(live)), counts)
         row = np.arange(len(link)) + np.repeat(left - (np.cumsum(counts) - counts), counts)
         age = self._frame - live["last"]
-        expected = live["box"] + np.tile(live["velocity"] * age[:, None], 2)
+        expected = live["box"] + np.tile(live["velocity"] * np.minimum(age, config.foresight)[:, None], 2)
         link, row, overlap = _near(expected, boxes, link, row, config.iou)
         senior = np.minimum(live["rows"] / config.mature, 1) * np.exp((1 - age) / config.mature)
         claim = overlap + config.score_weight * scores[row] + config.seniority * senior[link]
@@ -257,34 +260,50 @@ def link(frames: Iterable[Detections], config: LinkConfig | None = None, rate: f
 def tube_nms(tubes: Sequence[Tube], threshold: float = 0.3) -> list[Tube]:
     """Keep, per class and best first, the tubes that overlap no kept one by more than `threshold` (see `tube_iou`)."""
     order = sorted(tubes, key=lambda tube: (-tube.score, tube.label, tube.start, len(tube), tube.boxes.tobytes()))
-    spans = np.array([(tube.label, tube.start, tube.stop) for tube in order], np.int64).reshape(-1, 3)
-    kept = np.ones(len(order), bool)
-    for i, best in enumerate(order):
-        if not kept[i]:
-            continue
-        rest = np.flatnonzero(kept[i + 1 :] & (spans[i + 1 :, 0] == best.label)) + i + 1
-        shared = np.minimum(spans[rest, 2], best.stop) - np.maximum(spans[rest, 1], best.start)
-        either = np.maximum(spans[rest, 2], best.stop) - np.minimum(spans[rest, 1], best.start)
-        rest = rest[shared > max(threshold, 0) * either]  # the overlap cannot be more than that in time
-        kept[rest[_overlaps(best, [order[j] for j in rest]) > threshold]] = False
-    return [tube for tube, keep in zip(order, kept, strict=True) if keep]
+    labels = np.array([tube.label for tube in order], np.int64)
+    dropped: set[int] = set()
+    for label in np.unique(labels):
+        rank = np.flatnonzero(labels == label)
+        for better, worse in rank[_conflicts([order[i] for i in rank], threshold)].tolist():
+            if better not in dropped:
+                dropped.add(worse)
+    return [tube for i, tube in enumerate(order) if i not in dropped]
 
 
 def tube_iou(a: Tube, b: Tube) -> float:
     """Overlap in space and time: temporal IoU x mean spatial IoU over the frames in both."""
-    return float(_overlaps(a, [b])[0]) if min(a.stop, b.stop) > max(a.start, b.start) else 0.0
+    return float(_overlaps([a, b], np.array([[0, 1]]))[0]) if min(a.stop, b.stop) > max(a.start, b.start) else 0.0
 
 
-def _overlaps(one: Tube, others: Sequence[Tube]) -> np.ndarray:
-    """`tube_iou` of one tube with each of several that share frames with it, (n,)."""
-    if not others:
+def _conflicts(tubes: Sequence[Tube], threshold: float) -> np.ndarray:
+    """The pairs i < j of tubes that overlap by more than `threshold`, (P, 2), sorted."""
+    start, stop = np.array([tube.start for tube in tubes]), np.array([tube.stop for tube in tubes])
+    low = np.array([tube.boxes[:, :2].min(axis=0) for tube in tubes])  # of the box around the whole tube
+    high = np.array([tube.boxes[:, 2:].max(axis=0) for tube in tubes])
+    found = [np.zeros((0, 2), np.int64)]
+    for i in range(len(tubes) - 1):
+        rest = slice(i + 1, None)
+        shared = np.minimum(stop[rest], stop[i]) - np.maximum(start[rest], start[i])
+        either = np.maximum(stop[rest], stop[i]) - np.minimum(start[rest], start[i])
+        near = shared > max(threshold, 0) * either  # no overlap is more than that in time
+        near &= ((low[rest] < high[i]) & (low[i] < high[rest])).all(axis=1)
+        j = np.flatnonzero(near) + i + 1
+        pairs = np.stack([np.full(len(j), i), j], axis=1)
+        found.append(pairs[_overlaps(tubes, pairs) > threshold])
+    return np.concatenate(found)
+
+
+def _overlaps(tubes: Sequence[Tube], pairs: np.ndarray) -> np.ndarray:
+    """`tube_iou` of pairs (P, 2) of tubes that share frames, (P,)."""
+    if not len(pairs):
         return np.zeros(0)
-    spans = [(max(one.start, tube.start), min(one.stop, tube.stop)) for tube in others]
-    a = np.concatenate([one.boxes[start - one.start : stop - one.start] for start, stop in spans])
-    b = np.concatenate([tube.boxes[start - tube.start : stop - tube.start] for tube, (start, stop) in zip(others, spans, strict=True)])
-    shared = np.array([stop - start for start, stop in spans])
-    either = np.array([max(one.stop, tube.stop) - min(one.start, tube.start) for tube in others])
-    ious = _iou(a.astype(np.float64).T, b.astype(np.float64).T)
+    both = [(tubes[i], tubes[j]) for i, j in pairs.tolist()]
+    spans = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in both]
+    first = np.concatenate([a.boxes[x - a.start : y - a.start] for (a, _), (x, y) in zip(both, spans, strict=True)])
+    second = np.concatenate([b.boxes[x - b.start : y - b.start] for (_, b), (x, y) in zip(both, spans, strict=True)])
+    shared = np.array([y - x for x, y in spans])
+    either = np.array([max(a.stop, b.stop) - min(a.start, b.start) for a, b in both])
+    ious = _iou(first.astype(np.float64).T, second.astype(np.float64).T)
     return np.add.reduceat(ious, np.cumsum(shared) - shared) / either  # the mean over shared frames x shared / either
 
 
@@ -297,9 +316,16 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def _near(
-    a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray, least: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ordered(detections: Detections, rows: np.ndarray) -> np.ndarray:
+    """Sort by label, then by descending score, so that the order in which rows come does not matter."""
+    labels, scores, boxes = detections.labels[rows], -detections.scores[rows], detections.boxes[rows]
+    order = np.lexsort((scores, labels))
+    if ((np.diff(labels[order]) == 0) & (np.diff(scores[order]) == 0)).any():
+        order = np.lexsort((*boxes.T, scores, labels))
+    return rows[order]
+
+
+def _near(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the pairs (a[i], b[j]), those that overlap, by at least `least`; with the IoU."""
     a, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
     for low, high in ((0, 2), (1, 3)):  # most pairs are far apart in one direction
@@ -366,17 +392,29 @@ def _label(odds: np.ndarray, level: float, config: LinkConfig) -> list[tuple[int
     evidence = np.clip(odds - level, -config.evidence, config.evidence)
     if evidence.min() > 0:
         return [(0, len(odds))]
-    lead, leads, cost = 0.0, [], config.switch
-    for value in evidence.tolist():
-        lead = value + (cost if lead > cost else -cost if lead < -cost else lead)
-        leads.append(lead)
-    action = lead > 0
-    states = [action]
-    for lead in reversed(leads[:-1]):  # the best way into a state comes from the other one if that leads by more than the cost
-        action = lead > (-cost if action else cost)
-        states.append(action)
-    edges = np.flatnonzero(np.diff(np.array([False, *reversed(states), False], np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    lead, cost = 0.0, config.switch
+    starts, stops = [], []  # where the best way to action comes from no action, and the reverse
+    for frame, value in enumerate(evidence.tolist()):
+        if lead > cost:
+            stops.append(frame)
+            lead = cost
+        elif lead < -cost:
+            starts.append(frame)
+            lead = -cost
+        lead += value
+    intervals, end = [], len(odds) if lead > 0 else _last(stops, len(odds))
+    while end:
+        start = _last(starts, end)
+        intervals.append((start, end))
+        end = _last(stops, start)
+    return intervals[::-1]
+
+
+def _last(events: list[int], before: int) -> int:
+    """The last event before a frame, else 0; later ones are removed."""
+    while events and events[-1] >= before:
+        events.pop()
+    return events[-1] if events else 0
 
 
 def _settled(tubes: list[Tube], first: dict[int, int]) -> tuple[list[Tube], list[Tube]]:

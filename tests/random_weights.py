@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
 
 
 def settle(module: nn.Module, run: Callable[[], object]) -> nn.Module:
@@ -18,7 +19,7 @@ def settle(module: nn.Module, run: Callable[[], object]) -> nn.Module:
     Returns:
         The module, in eval mode.
     """
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = [part for part in module.modules() if isinstance(part, BATCH_NORMS)]
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0

@@ -17,6 +17,7 @@ ORDER = [
     ("linking",),
     ("evaluate",),
     ("visualise",),  # knows structures alone; before detect, which draws
+    ("result",),
     ("detect",),
     ("scoring",),
     ("train",),

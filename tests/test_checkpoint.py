@@ -205,7 +205,12 @@ def _full_in_rust(_, path, **__):
 @pytest.mark.parametrize("earlier", [True, False])
 @pytest.mark.parametrize(
     ("where", "what", "broken"),
-    [(checkpoint, "save_file", _full), (checkpoint, "save_file", _full_in_rust), (Path, "write_text", _full), (os, "replace", _full)],
+    [
+        (checkpoint, "save_file", _full),
+        (checkpoint, "save_file", _full_in_rust),
+        (Path, "write_text", _full),
+        (os, "replace", _full),
+    ],
 )
 def test_a_failed_save_leaves_what_was_there(model, folder, monkeypatch, earlier, where, what, broken):
     target = folder if earlier else folder.parent / "new"

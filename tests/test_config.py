@@ -80,7 +80,7 @@ def test_model_config_refuses(changes, words):
     [
         (_values(colour="red"), "unknown fields ['colour']"),
         ({k: v for k, v in _values().items() if k != "width"}, "lacks ['width']"),
-        (_values(version=CONFIG_VERSION + 1, colour="red"), f"of version {CONFIG_VERSION + 1}, this package reads version {CONFIG_VERSION}"),
+        (_values(version=CONFIG_VERSION + 1, colour="red"), f"is of version {CONFIG_VERSION + 1}, this package reads"),
         ({k: v for k, v in _values().items() if k != "version"}, "of version None"),
         (_values(width="64"), "the config's width is '64'; int is wanted"),
         (_values(width=64.0), "the config's width is 64.0; int is wanted"),

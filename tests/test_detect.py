@@ -1,6 +1,8 @@
 """From predictions to detections to a result; the command line has its own tests."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -152,3 +154,41 @@ def test_shipped_models_load_and_say_what_they_are():
         assert (folder / "README.md").stat().st_size > 500, "a card tells data, licence, recipe and scores"
         assert (folder / "model.safetensors").stat().st_size < 10_000_000
         assert 0 < detect.default_threshold(name) < 1
+
+
+def test_items_are_made_ahead_in_order_and_errors_arrive():
+    assert list(detect._ahead(range(50), 3)) == list(range(50))
+
+    def broken():
+        yield 1
+        raise InputError("the middle is missing.")
+
+    source = detect._ahead(broken())
+    assert next(source) == 1
+    with pytest.raises(InputError, match="middle"):
+        next(source)
+
+
+def test_no_more_is_made_ahead_than_asked_and_leaving_ends_it():
+    made = []
+
+    def items():
+        for index in range(1000):
+            made.append(index)
+            yield index
+
+    source = detect._ahead(items(), 4)
+    assert next(source) == 0
+    time.sleep(0.2)
+    assert len(made) <= 7
+    before = threading.active_count()
+    source.close()
+    assert threading.active_count() < before and len(made) <= 8
+
+
+def test_the_number_of_threads_is_given_back():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), detect._half_of_the_cores():
+        assert torch.get_num_threads() <= max(1, before)
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before

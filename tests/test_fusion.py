@@ -168,7 +168,11 @@ def test_6_parameter_formulas(c):
         "sfm_softmax": 17 * c * c + 26 * c,
     }
     assert {name: _count(c, fusion=name) for name in FUSION} == wanted
-    table = {64: (71_296, 49_792, 21_504, 86_465), 128: (281_856, 197_888, 83_968, 344_961), 256: (1_120_768, 788_992, 331_776, 1_378_049)}
+    table = {
+        64: (71_296, 49_792, 21_504, 86_465),
+        128: (281_856, 197_888, 83_968, 344_961),
+        256: (1_120_768, 788_992, 331_776, 1_378_049),
+    }
     assert (wanted["sfm"], stage1, stage2, wanted["cfam"]) == table[c]
     assert sum(p.numel() for p in Rectify(c).parameters()) == {64: 107_074, 128: 427_138, 256: 1_706_242}[c]
     inner = c // 2

@@ -1,5 +1,6 @@
 """The head: boxes from cells, which of them are classified, and from what."""
 
+import dataclasses
 import math
 
 import pytest
@@ -122,9 +123,7 @@ def test_a_given_box_has_the_objectness_of_the_anchor_that_fits_it_best():
 
 def test_no_box_to_classify_is_allowed():
     for classifier in ("pooled", "anchor"):
-        out = _head(ModelConfig(classes=("a", "b", "c"), key_size=SIZE, clip_size=32, width=C, classifier=classifier))(
-            *_inputs(), torch.zeros(2, 0, 4)
-        )
+        out = _head(dataclasses.replace(CONFIG, classifier=classifier))(*_inputs(), torch.zeros(2, 0, 4))
         assert out.logits.shape == (2, 0, 3) and out.objectness.shape == (2, 0) and out.anchor_boxes.shape == (2, 84, 4)
 
 
@@ -218,18 +217,22 @@ def test_task_branches_feed_their_own_towers():
     boxes = torch.tensor([[[3.0, 3, 40, 50]]]).repeat(2, 1, 1)
     shared, split = head(fused, key, motion, clip, boxes), head(both, key, motion, clip, boxes)
     for_box = head(both[3:], key, motion, clip, boxes)
-    assert torch.equal(split.anchor_boxes, for_box.anchor_boxes) and torch.equal(split.anchor_objectness, for_box.anchor_objectness)
+    assert torch.equal(split.anchor_boxes, for_box.anchor_boxes)
+    assert torch.equal(split.anchor_objectness, for_box.anchor_objectness)
     assert not torch.equal(split.anchor_boxes, shared.anchor_boxes)
     assert not torch.allclose(split.logits, for_box.logits, atol=1e-3)
 
 
 def test_logits_per_anchor_are_those_of_the_cell():
-    head, inputs = _head(ModelConfig(classes=("a", "b", "c"), key_size=SIZE, clip_size=32, width=C, classifier="anchor", kept=5)), _inputs()
+    head, inputs = _head(dataclasses.replace(CONFIG, classifier="anchor")), _inputs()
     out = head(*inputs, None)
     maps = [conv(x) for conv, x in zip(head.cls_convs, inputs[0], strict=True)]
     every = torch.cat([pred(x).flatten(2).transpose(1, 2) for pred, x in zip(head.anchor.cls_preds, maps, strict=True)], 1)
-    index = torch.tensor([[int((a == b).all(1).nonzero()[0]) for b in kept] for a, kept in zip(out.anchor_boxes, out.boxes, strict=True)])
-    assert torch.equal(out.logits, take(every, index)) and head.pooled is None
+    for image in range(2):
+        for box, logits in zip(out.boxes[image], out.logits[image], strict=True):
+            anchor = (out.anchor_boxes[image] == box).all(1)
+            assert torch.equal(logits, every[image][anchor][0])
+    assert head.pooled is None
 
 
 # ------------------------------------------------------------------------------------------------------------------ time

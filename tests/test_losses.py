@@ -153,9 +153,9 @@ def test_padding_is_no_box_and_a_batch_counts_together():
     both = box_losses(_predictions(boxes, objectness), truth, real, SIZE)
     parts, count = {"box": 0.0, "objectness": 0.0}, 0
     for image in range(2):
-        here = truth[image : image + 1, : real[image].sum()]
-        one = box_losses(_predictions(boxes[image : image + 1], objectness[image : image + 1]), here, real[image : image + 1, : here.shape[1]], SIZE)
-        positives = len(assign(boxes[image], objectness[image], here[0], CENTRES, STRIDES)[0])
+        here, alone = truth[image][real[image]], _predictions(boxes[image][None], objectness[image][None])
+        one = box_losses(alone, here[None], torch.ones(1, len(here), dtype=torch.bool), SIZE)
+        positives = len(assign(boxes[image], objectness[image], here, CENTRES, STRIDES)[0])
         count += positives
         parts = {name: parts[name] + value.item() * positives for name, value in one.items()}
     assert {k: v.item() for k, v in both.items()} == pytest.approx({k: v / count for k, v in parts.items()}, rel=1e-5)

@@ -116,7 +116,13 @@ def test_1_deviation_from_the_average_is_rescaled_channel_by_channel(form):
     assert torch.allclose(centre - mu, shift.expand_as(mu), atol=1e-5)  # `centred` leaves the average in its place
 
 
-FIVE = ["perceptual.map.weight", "perceptual.gate.weight", "spacetime.scale.weight", "spacetime.narrow.weight", "spacetime.wide.weight"]
+FIVE = [
+    "perceptual.map.weight",
+    "perceptual.gate.weight",
+    "spacetime.scale.weight",
+    "spacetime.narrow.weight",
+    "spacetime.wide.weight",
+]
 
 
 def _gradients(module):

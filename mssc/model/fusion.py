@@ -115,7 +115,9 @@ class Exchange(nn.Module):
                 taken = queries[i] @ self.context[i](keys[other], values[other]).to(x.dtype)
             taken = taken.transpose(1, 2).flatten(2)
             corrected = self.norm[i](x + self.leave[i](torch.cat([residual[i], taken], -1)))
-            out.append(corrected.transpose(1, 2).reshape(spatial.shape))
+            out.append(
+                corrected.transpose(1, 2).unflatten(2, spatial.shape[-2:])
+            )  # a view: channels last, as convolutions like it
         return out[0], out[1]
 
 

@@ -1,0 +1,117 @@
+"""What was found in a video, and how it is written down."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import visualise
+from .structures import Detections, InputError, Tube
+from .video import VideoInfo
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What was found in a video.
+
+    Attributes:
+        info: about the video.
+        classes: names of the actions.
+        tubes: that score at least `threshold`, in order of their start.
+        detections: of every frame, all rows of at least `mssc.detect.LOWEST_SCORE`, with the scores of their links (see `mssc.linking`).
+        times: seconds of each frame since the first.
+        timings: seconds that each stage took; decoding runs beside the others and counts as far as they waited for it.
+        model: its name.
+        threshold: used.
+        video: the annotated video, if one was asked for.
+    """
+
+    info: VideoInfo
+    classes: tuple[str, ...]
+    tubes: list[Tube]
+    detections: list[Detections]
+    times: list[float]
+    timings: dict[str, float]
+    model: str
+    threshold: float
+    video: Path | None = field(default=None)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of the whole pipeline."""
+        return len(self.times) / max(sum(self.timings.values()), 1e-9)
+
+    def seconds(self, tube: Tube) -> tuple[float, float]:
+        """When a tube starts and ends."""
+        return visualise.span(tube, self.info.rate, self.times)
+
+    def to_json(self) -> dict:
+        """Plain values: the video, the model, and each tube with its boxes."""
+        tubes = []
+        for tube, actor in zip(self.tubes, visualise.actors(self.tubes), strict=True):
+            start, end = self.seconds(tube)
+            tubes.append(
+                {
+                    "actor": actor,
+                    "action": self.classes[tube.label],
+                    "score": round(tube.score, 4),
+                    "start_frame": tube.start,
+                    "end_frame": tube.stop - 1,
+                    "start_seconds": round(start, 4),
+                    "end_seconds": round(end, 4),
+                    "boxes": np.round(tube.boxes, 2).tolist(),
+                    "scores": np.round(tube.scores, 4).tolist(),
+                }
+            )
+        return {
+            "video": self.info.path.name,
+            "width": self.info.width,
+            "height": self.info.height,
+            "frames": len(self.times),
+            "frames_per_second": float(self.info.rate),
+            "seconds": round(self.times[-1], 4),
+            "model": self.model,
+            "threshold": self.threshold,
+            "boxes_are": "x1, y1, x2, y2 in pixels of the video, one per frame from start_frame to end_frame",
+            "tubes": tubes,
+        }
+
+    def write_json(self, path: Path) -> None:
+        """Write `to_json`, whole or not at all.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        with _whole_file(path) as part:
+            part.write_text(json.dumps(self.to_json(), indent=1))
+
+    def write_csv(self, path: Path) -> None:
+        """Write a line per tube.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        keys = ["actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds"]
+        with _whole_file(path) as part, part.open("w", newline="") as file:
+            rows = csv.DictWriter(file, keys, extrasaction="ignore")
+            rows.writeheader()
+            rows.writerows(self.to_json()["tubes"])
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}; choose another folder or make room.") from error
+    finally:
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
