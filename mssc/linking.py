@@ -10,6 +10,7 @@ bounded by the links that are live, however long the video. One class never look
 action to the next gives two tubes.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,7 @@ class LinkConfig:
             half of its scores. A share, because weakly recognised actions want to be trimmed as well.
         evidence: the most that one frame says for or against the action, in units of log odds.
         switch: what a change between action and no action costs, in the same units: the smoothing cost of the two-state
-            labelling that Saha et al. (BMVC 2016) and ROAD trim by. They label absolute scores (cost 3 and more).
+            labelling by which Saha et al. (BMVC 2016) and ROAD trim. They label absolute scores.
         contrast: a tube is trimmed once more, against its `peak` best frames instead of its better half, if what remains
             scores so many times what is left out: short strong actions of an actor who stays in view.
         peak: see `contrast`.
@@ -63,7 +64,7 @@ class LinkConfig:
     max_gap: int = 25
     horizon: float = 8.0
     floor: float = 0.02
-    idle: int = 50
+    idle: int = 25
     ratio: float = 0.25
     evidence: float = 2.0
     switch: float = 8.0
@@ -88,12 +89,12 @@ class LinkConfig:
         if not 0 < rate < float("inf"):
             raise InputError(f"the frame rate is {rate}; it must be a positive number.")
         scale = float(rate) / REFERENCE_RATE
-        counts = {
-            name: max(1, round(getattr(self, name) * scale)) for name in ("mature", "foresight", "idle", "peak", "min_length")
-        }
-        return replace(self, **counts, max_gap=round(self.max_gap * scale), horizon=self.horizon * scale)
+        counts = {name: max(1, round(getattr(self, name) * scale)) for name in _COUNTS}
+        scaled = {name: getattr(self, name) * scale for name in ("horizon", "switch")}
+        return replace(self, **counts, **scaled, max_gap=round(self.max_gap * scale))
 
 
+_COUNTS = ("mature", "foresight", "idle", "peak", "min_length")
 _LIVE = np.dtype(
     [
         ("label", np.int64),
@@ -278,8 +279,9 @@ def tube_iou(a: Tube, b: Tube) -> float:
 def _conflicts(tubes: Sequence[Tube], threshold: float) -> np.ndarray:
     """The pairs i < j of tubes that overlap by more than `threshold`, (P, 2), sorted."""
     start, stop = np.array([tube.start for tube in tubes]), np.array([tube.stop for tube in tubes])
-    low = np.array([tube.boxes[:, :2].min(axis=0) for tube in tubes])  # of the box around the whole tube
-    high = np.array([tube.boxes[:, 2:].max(axis=0) for tube in tubes])
+    boxes = np.concatenate([tube.boxes for tube in tubes])
+    first = np.cumsum(stop - start) - (stop - start)
+    low, high = np.minimum.reduceat(boxes[:, :2], first), np.maximum.reduceat(boxes[:, 2:], first)  # around whole tubes
     found = [np.zeros((0, 2), np.int64)]
     for i in range(len(tubes) - 1):
         rest = slice(i + 1, None)
@@ -362,7 +364,8 @@ def trim(scores: np.ndarray, config: LinkConfig) -> list[tuple[int, int]]:
         scores: (T,), one per frame.
         config: `floor`, `ratio`, `evidence`, `switch`, `contrast` and `peak` are used.
     """
-    odds = _log_odds(scores)
+    p = np.clip(scores, 1e-6, 1 - 1e-6)
+    odds = np.log(p / (1 - p))
     kept = []
     for a, b in _label(odds, _level(scores, -(-len(scores) // 2), config), config):
         finer = _label(odds[a:b], _level(scores[a:b], config.peak, config), config)
@@ -377,14 +380,11 @@ def trim(scores: np.ndarray, config: LinkConfig) -> list[tuple[int, int]]:
     return kept
 
 
-def _log_odds(scores: np.ndarray) -> np.ndarray:
-    p = np.clip(scores, 1e-6, 1 - 1e-6)
-    return np.log(p / (1 - p))
-
-
 def _level(scores: np.ndarray, count: int, config: LinkConfig) -> float:
-    best = np.sort(scores)[-count:].mean()
-    return float(_log_odds(np.maximum(config.ratio * best, config.floor)))
+    """The log odds from which on a frame speaks for the action."""
+    count = min(count, len(scores))
+    level = max(config.ratio * float(np.partition(scores, -count)[-count:].sum()) / count, config.floor)
+    return math.log(max(level, 1e-6)) - math.log(max(1 - level, 1e-6))
 
 
 def _label(odds: np.ndarray, level: float, config: LinkConfig) -> list[tuple[int, int]]:
