@@ -51,6 +51,7 @@ class LinkConfig:
             scores so many times what is left out: short strong actions of an actor who stays in view.
         peak: see `contrast`.
         min_length: frames of the shortest tube; a video that is shorter may give a tube of its length.
+        presence: share of a tube's frames that have a row of their own, not interpolated.
         nms: of two tubes of one class that overlap by more than this in space and time, the better remains (0.3: ACT, ROAD).
     """
 
@@ -71,10 +72,11 @@ class LinkConfig:
     contrast: float = 8.0
     peak: int = 25
     min_length: int = 10
+    presence: float = 0.5
     nms: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("min_score", "iou", "momentum", "floor", "ratio", "nms"):
+        for name in ("min_score", "iou", "momentum", "floor", "ratio", "presence", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
         for name in ("score_weight", "seniority", "foresight", "max_gap", "horizon", "idle", "evidence", "switch", "contrast"):
@@ -131,7 +133,8 @@ class OnlineLinker:
         self._log: list[np.ndarray] = []  # rows of open and of just closed records
         self._logged = self._open = 0  # rows in the log; of these, in open records when last sorted
         self._records = 0
-        self._pending: list[Tube] = []
+        self._pending: list[Tube] = []  # may still meet tubes to come
+        self._done: list[Tube] = []
 
     def step(self, detections: Detections) -> Detections:
         """Take the next frame, also when nothing was found in it.
@@ -203,6 +206,8 @@ class OnlineLinker:
         live["opened"][opens] = self._frame
         self._records += len(opens)
         written = live["record"][owner] >= 0
+        if not written.any():
+            return
         entry = np.zeros(int(written.sum()), _ROW)
         entry["record"], entry["frame"] = live["record"][owner[written]], self._frame
         entry["label"], entry["box"] = detections.labels[rows[written]], detections.boxes[rows[written]]
@@ -218,7 +223,7 @@ class OnlineLinker:
             self._sort_log()
 
     def _sort_log(self) -> None:
-        """Turn closed records into tubes; keep the open ones."""
+        """Turn closed records into tubes, settle those that nothing to come can change, and keep the open records."""
         log = np.concatenate([np.zeros(0, _ROW), *self._log])
         is_open = np.isin(log["record"], self._live["record"])
         self._log, self._logged = [log[is_open]], int(is_open.sum())
@@ -226,21 +231,22 @@ class OnlineLinker:
         closed = log[~is_open]
         closed = closed[np.argsort(closed["record"], kind="stable")]
         edges = np.flatnonzero(np.diff(closed["record"], prepend=-1, append=-1))
-        if not len(closed):
-            return
+        rows = np.diff(edges)
         spans = closed["frame"][edges[1:] - 1] - closed["frame"][edges[:-1]] + 1
         shortest = min(self.config.min_length, self._frame)
-        for i in np.flatnonzero(spans >= shortest):
+        for i in np.flatnonzero((spans >= shortest) & (rows >= self.config.presence * shortest)):
             self._pending += _cut(closed[edges[i] : edges[i + 1]], shortest, self.config)
+        first: dict[int, int] = {}
+        for link in self._live[self._live["record"] >= 0]:
+            first[int(link["label"])] = min(first.get(int(link["label"]), self._frame), int(link["opened"]))
+        settled, self._pending = _settled(self._pending, first)
+        self._done += tube_nms(settled, self.config.nms)
 
     def finished(self) -> list[Tube]:
         """The tubes that nothing to come can change, best first; each is given once."""
         self._sort_log()
-        first: dict[int, int] = {}
-        for link in self._live[self._live["record"] >= 0]:
-            first[int(link["label"])] = min(first.get(int(link["label"]), self._frame), int(link["opened"]))
-        done, self._pending = _settled(self._pending, first)
-        return tube_nms(done, self.config.nms)
+        done, self._done = self._done, []
+        return sorted(done, key=_rank)
 
     def finish(self) -> list[Tube]:
         """End the video: the tubes not yet given, best first. The next `step` starts another video."""
@@ -260,7 +266,7 @@ def link(frames: Iterable[Detections], config: LinkConfig | None = None, rate: f
 
 def tube_nms(tubes: Sequence[Tube], threshold: float = 0.3) -> list[Tube]:
     """Keep, per class and best first, the tubes that overlap no kept one by more than `threshold` (see `tube_iou`)."""
-    order = sorted(tubes, key=lambda tube: (-tube.score, tube.label, tube.start, len(tube), tube.boxes.tobytes()))
+    order = sorted(tubes, key=_rank)
     labels = np.array([tube.label for tube in order], np.int64)
     dropped: set[int] = set()
     for label in np.unique(labels):
@@ -269,6 +275,10 @@ def tube_nms(tubes: Sequence[Tube], threshold: float = 0.3) -> list[Tube]:
             if better not in dropped:
                 dropped.add(worse)
     return [tube for i, tube in enumerate(order) if i not in dropped]
+
+
+def _rank(tube: Tube) -> tuple:
+    return -tube.score, tube.label, tube.start, len(tube), tube.boxes.tobytes()
 
 
 def tube_iou(a: Tube, b: Tube) -> float:
@@ -342,16 +352,17 @@ def _cut(record: np.ndarray, shortest: int, config: LinkConfig) -> list[Tube]:
     """The tubes in one record, a link's rows in the order of frames."""
     start = int(record["frame"][0])
     frames = np.arange(start, int(record["frame"][-1]) + 1)
-    if len(frames) == len(record):
-        scores, boxes = record["score"].astype(np.float64), record["box"]
-    else:
-        scores = np.interp(frames, record["frame"], record["score"])
-        boxes = np.stack([np.interp(frames, record["frame"], side) for side in record["box"].T], axis=1)
-    return [
-        Tube(int(record["label"][0]), float(scores[a:b].mean()), start + a, boxes[a:b], scores[a:b])
-        for a, b in trim(scores, config)
-        if b - a >= shortest
-    ]
+    scores, boxes = record["score"].astype(np.float64), record["box"]
+    if len(frames) > len(record):
+        scores = np.interp(frames, record["frame"], scores)
+        boxes = np.stack([np.interp(frames, record["frame"], side) for side in boxes.T], axis=1)
+    tubes = []
+    for a, b in trim(scores, config):
+        rows = np.diff(np.searchsorted(record["frame"], [start + a, start + b]))[0]
+        if b - a >= shortest and rows >= config.presence * (b - a):
+            # The mean, not the mean of the best frames: it ranks as well on noisy videos, and a user can read it.
+            tubes.append(Tube(int(record["label"][0]), float(scores[a:b].mean()), start + a, boxes[a:b], scores[a:b]))
+    return tubes
 
 
 def trim(scores: np.ndarray, config: LinkConfig) -> list[tuple[int, int]]:

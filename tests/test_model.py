@@ -82,8 +82,7 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     model, clip, keys = MSSC(config).eval(), _clip(config, 5, 2), torch.tensor([[1, 4], [0, 3]])
     kept = clip.clone(), keys.clone()
     with torch.no_grad():
-        features = model.forward_features(clip, keys)
-        out = model(clip, keys)
+        out, features, _ = model.advance(clip, model.initial_state(2), keys)
     assert [tuple(x.shape) for x in out] == [(4, 84, 4), (4, 84), (4, 4, 4), (4, 4), (4, 4, 3)]
     assert all(x.isfinite().all() for x in out)
     levels = 6 if config.fusion_branch == "task" else 3
@@ -102,19 +101,19 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_stream_is_its_clip_alone_or_in_a_batch(name):
     config = dataclasses.replace(TINY, **ROWS[name])
-    model, clip, boxes = _exact(config), _clip(config, 12, 2), _boxes(config, 8).double()
-    keys = torch.tensor([0, 1, 5, 11])
+    model, clip, boxes = _exact(config), _clip(config, 9, 2), _boxes(config, 6).double()
+    keys = torch.tensor([0, 4, 8])
     with torch.no_grad():
         both = model(clip, keys.repeat(2, 1), boxes)
-        whole = {name: getattr(both, name)[:4] for name in DENSE}
-        every = torch.zeros(12, 2, 4, dtype=torch.float64).index_copy(0, keys, boxes[:4])
-        streamed, shapes, state = _feed(model, clip[:1], (1, 3, 8), every)  # its first frame is a clip of one frame
+        whole = {name: getattr(both, name)[:3] for name in DENSE}
+        every = torch.zeros(9, 2, 4, dtype=torch.float64).index_copy(0, keys, boxes[:3])
+        streamed, shapes, state = _feed(model, clip[:1], (1, 3, 5), every)  # its first frame is a clip of one frame
         _assert_close({name: streamed[name][keys] for name in DENSE}, whole, 1e-9)
         if config.paths != "key":  # the test can fail: a stream that forgot would say something else
-            fresh = model(clip[:1, :, 9:], torch.tensor([[2]]), boxes[3:4])
-            assert (fresh.logits - whole["logits"][3:]).abs().max() > 1e-3
+            fresh = model(clip[:1, :, 6:], torch.tensor([[2]]), boxes[2:3])
+            assert (fresh.logits - whole["logits"][2:]).abs().max() > 1e-3
     assert all(shape == [x.shape for x in pytree.tree_leaves(model.initial_state())] for shape in shapes)
-    assert state[0].tolist() == [12]
+    assert state[0].tolist() == [9]
 
 
 # ------------------------------------------------------------------------------------------------------------------- streams
@@ -135,7 +134,7 @@ SIZES = {
 def test_streams_of_every_length_and_chunk(size, dtype):
     config = SIZES[size]
     keys = torch.tensor([0, 1, 4, 16, 20, 33, 39])
-    for seed, chunk in enumerate((1, 3, 8)) if dtype == torch.float32 else [(3, 8)]:
+    for seed, chunk in enumerate((1, 3, 8)) if (size, dtype) == ("both 64/32", torch.float32) else [(0, 3)]:
         model = _model(config, seed) if dtype == torch.float32 else _exact(config, seed)
         clip, boxes = _clip(config, 40, seed=seed), _boxes(config, 40).to(dtype)
         with torch.no_grad():
