@@ -12,7 +12,6 @@ frames: what is drawn is what is reported.
 import ctypes
 import functools
 import json
-import os
 import platform
 import queue
 import threading
@@ -229,17 +228,6 @@ def _ahead(items: Iterable[T], most: int = FRAMES_AHEAD) -> Iterator[T]:
         producer.join(timeout=5)
 
 
-@contextmanager
-def _half_of_the_cores() -> Iterator[None]:
-    """Let the network use half of the cores: the decoder and the encoder need the others, and small maps do not gain from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, max(1, (os.cpu_count() or 2) // 2)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def detect_video(
     path: str | Path,
     model: str | Path | MSSC = "default",
@@ -266,8 +254,7 @@ def detect_video(
     info, clock = probe(path), _Clock()
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect) if output is not None else None
     linker = OnlineLinker(link, float(info.rate))
-    with _half_of_the_cores():
-        detections, times = _first_pass(network, info, linker, clock, progress)
+    detections, times = _first_pass(network, info, linker, clock, progress)
     with clock("link"):
         tubes = [tube for tube in linker.finish() if tube.score >= threshold]
     tubes.sort(key=lambda tube: (tube.start, -tube.score))

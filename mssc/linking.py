@@ -132,6 +132,7 @@ class OnlineLinker:
         self._live = np.zeros(0, _LIVE)
         self._log: list[np.ndarray] = []  # rows of open and of just closed records
         self._logged = self._open = 0  # rows in the log; of these, in open records when last sorted
+        self._closed = False  # has any record been closed since?
         self._records = 0
         self._pending: list[Tube] = []  # may still meet tubes to come
         self._done: list[Tube] = []
@@ -170,11 +171,9 @@ class OnlineLinker:
         config, live = self.config, self._live
         left = np.searchsorted(labels, live["label"], "left")
         counts = np.searchsorted(labels, live["label"], "right") - left
-        link = np.repeat(np.arange(len(live)), counts)
-        row = np.arange(len(link)) + np.repeat(left - (np.cumsum(counts) - counts), counts)
         age = self._frame - live["last"]
         expected = live["box"] + np.tile(live["velocity"] * np.minimum(age, config.foresight)[:, None], 2)
-        link, row, overlap = _near(expected, boxes, link, row, config.iou)
+        link, row, overlap = _near(expected, boxes, left, counts, config.iou)
         senior = np.minimum(live["rows"] / config.mature, 1) * np.exp((1 - age) / config.mature)
         claim = overlap + config.score_weight * scores[row] + config.seniority * senior[link]
         order = np.argsort(-claim, kind="stable")
@@ -217,9 +216,12 @@ class OnlineLinker:
 
     def _retire(self) -> None:
         config, live = self.config, self._live
+        written = live["record"] >= 0
         live["record"][self._frame - live["hot"] > config.idle] = -1
-        self._live = live[self._frame - live["last"] <= np.minimum(config.max_gap, live["rows"])]
-        if self._logged > max(4096, 2 * self._open):
+        alive = self._frame - live["last"] <= np.minimum(config.max_gap, live["rows"])
+        self._closed |= bool((written & ~(alive & (live["record"] >= 0))).any())
+        self._live = live[alive]
+        if self._closed and self._logged > max(4096, 2 * self._open):
             self._sort_log()
 
     def _sort_log(self) -> None:
@@ -227,7 +229,7 @@ class OnlineLinker:
         log = np.concatenate([np.zeros(0, _ROW), *self._log])
         is_open = np.isin(log["record"], self._live["record"])
         self._log, self._logged = [log[is_open]], int(is_open.sum())
-        self._open = self._logged
+        self._open, self._closed = self._logged, False
         closed = log[~is_open]
         closed = closed[np.argsort(closed["record"], kind="stable")]
         edges = np.flatnonzero(np.diff(closed["record"], prepend=-1, append=-1))
@@ -237,8 +239,8 @@ class OnlineLinker:
         for i in np.flatnonzero((spans >= shortest) & (rows >= self.config.presence * shortest)):
             self._pending += _cut(closed[edges[i] : edges[i + 1]], shortest, self.config)
         first: dict[int, int] = {}
-        for link in self._live[self._live["record"] >= 0]:
-            first[int(link["label"])] = min(first.get(int(link["label"]), self._frame), int(link["opened"]))
+        for one in self._live[self._live["record"] >= 0]:
+            first[int(one["label"])] = min(first.get(int(one["label"]), self._frame), int(one["opened"]))
         settled, self._pending = _settled(self._pending, first)
         self._done += tube_nms(settled, self.config.nms)
 
@@ -337,12 +339,17 @@ def _ordered(detections: Detections, rows: np.ndarray) -> np.ndarray:
     return rows[order]
 
 
-def _near(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the pairs (a[i], b[j]), those that overlap, by at least `least`; with the IoU."""
+def _near(
+    a: np.ndarray, b: np.ndarray, left: np.ndarray, counts: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs (i, j), left[i] <= j < left[i] + counts[i], whose boxes a[i] and b[j] overlap by at least `least`; and the IoU."""
     a, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
-    for low, high in ((0, 2), (1, 3)):  # most pairs are far apart in one direction
-        meet = np.flatnonzero((a[low][i] < b[high][j]) & (b[low][j] < a[high][i]))
-        i, j = i[meet], j[meet]
+    j = np.arange(counts.sum()) + np.repeat(left - (np.cumsum(counts) - counts), counts)
+    # Most pairs are far apart already from left to right.
+    meet = np.flatnonzero((np.repeat(a[0], counts) < b[2][j]) & (b[0][j] < np.repeat(a[2], counts)))
+    i, j = np.repeat(np.arange(len(counts)), counts)[meet], j[meet]
+    meet = np.flatnonzero((a[1][i] < b[3][j]) & (b[1][j] < a[3][i]))
+    i, j = i[meet], j[meet]
     overlap = _iou(a[:, i], b[:, j])
     near = overlap >= least
     return i[near], j[near], overlap[near]
@@ -361,7 +368,7 @@ def _cut(record: np.ndarray, shortest: int, config: LinkConfig) -> list[Tube]:
         rows = np.diff(np.searchsorted(record["frame"], [start + a, start + b]))[0]
         if b - a >= shortest and rows >= config.presence * (b - a):
             # The mean, not the mean of the best frames: it ranks as well on noisy videos, and a user can read it.
-            tubes.append(Tube(int(record["label"][0]), float(scores[a:b].mean()), start + a, boxes[a:b], scores[a:b]))
+            tubes.append(Tube(int(record["label"][0]), float(scores[a:b].mean()), start + a, boxes[a:b].copy(), scores[a:b]))
     return tubes
 
 

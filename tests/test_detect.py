@@ -16,7 +16,7 @@ from mssc.config import ModelConfig
 from mssc.data.decoding import decode
 from mssc.detect import VideoResult, action_probabilities, stream_detections, to_detections
 from mssc.model.checkpoint import save_model
-from mssc.model.mssc import MSSC
+from mssc.model.mssc import MSSC, half_of_the_cores
 from mssc.scoring import detect_dataset, model_hash
 from mssc.structures import InputError, Predictions, Tube
 from mssc.video import VideoInfo, probe
@@ -188,7 +188,7 @@ def test_no_more_is_made_ahead_than_asked_and_leaving_ends_it():
 
 def test_the_number_of_threads_is_given_back():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), detect._half_of_the_cores():
+    with pytest.raises(ZeroDivisionError), half_of_the_cores():
         assert torch.get_num_threads() <= max(1, before)
         raise ZeroDivisionError
     assert torch.get_num_threads() == before
