@@ -96,6 +96,7 @@ class LinkConfig:
         return replace(self, **counts, **scaled, max_gap=round(self.max_gap * scale))
 
 
+_AT_ONCE = 1 << 18  # pairs of tubes, or their boxes, that are compared in one go
 _COUNTS = ("mature", "foresight", "idle", "peak", "min_length")
 _LIVE = np.dtype(
     [
@@ -167,13 +168,13 @@ class OnlineLinker:
         return Detections(detections.boxes, detections.labels, linked)
 
     def _match(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Which live link each row continues, -1: none. Rows come sorted by label."""
+        """Which live link each row continues, -1: none. Rows come sorted by label and left side."""
         config, live = self.config, self._live
-        left = np.searchsorted(labels, live["label"], "left")
-        counts = np.searchsorted(labels, live["label"], "right") - left
+        if not len(labels) or not len(live):
+            return np.full(len(labels), -1)
         age = self._frame - live["last"]
         expected = live["box"] + np.tile(live["velocity"] * np.minimum(age, config.foresight)[:, None], 2)
-        link, row, overlap = _near(expected, boxes, left, counts, config.iou)
+        link, row, overlap = _near(expected, live["label"], boxes, labels, config.iou)
         senior = np.minimum(live["rows"] / config.mature, 1) * np.exp((1 - age) / config.mature)
         claim = overlap + config.score_weight * scores[row] + config.seniority * senior[link]
         order = np.argsort(-claim, kind="stable")
@@ -295,15 +296,17 @@ def _conflicts(tubes: Sequence[Tube], threshold: float) -> np.ndarray:
     first = np.cumsum(stop - start) - (stop - start)
     low, high = np.minimum.reduceat(boxes[:, :2], first), np.maximum.reduceat(boxes[:, 2:], first)  # around whole tubes
     found = [np.zeros((0, 2), np.int64)]
-    for i in range(len(tubes) - 1):
-        rest = slice(i + 1, None)
-        shared = np.minimum(stop[rest], stop[i]) - np.maximum(start[rest], start[i])
-        either = np.maximum(stop[rest], stop[i]) - np.minimum(start[rest], start[i])
+    height = 1 + _AT_ONCE // len(tubes)
+    for top in range(0, len(tubes), height):
+        i, j = np.nonzero(np.arange(len(tubes)) > np.arange(top, min(top + height, len(tubes)))[:, None])
+        i += top
+        shared = np.minimum(stop[i], stop[j]) - np.maximum(start[i], start[j])
+        either = np.maximum(stop[i], stop[j]) - np.minimum(start[i], start[j])
         near = shared > max(threshold, 0) * either  # no overlap is more than that in time
-        near &= ((low[rest] < high[i]) & (low[i] < high[rest])).all(axis=1)
-        j = np.flatnonzero(near) + i + 1
-        pairs = np.stack([np.full(len(j), i), j], axis=1)
-        found.append(pairs[_overlaps(tubes, pairs) > threshold])
+        near &= ((low[i] < high[j]) & (low[j] < high[i])).all(axis=1)
+        pairs, frames = np.stack([i[near], j[near]], axis=1), np.cumsum(shared[near])
+        cuts = np.searchsorted(frames, np.arange(_AT_ONCE, frames[-1] if len(frames) else 0, _AT_ONCE))
+        found += [part[_overlaps(tubes, part) > threshold] for part in np.split(pairs, cuts)]
     return np.concatenate(found)
 
 
@@ -331,27 +334,33 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _ordered(detections: Detections, rows: np.ndarray) -> np.ndarray:
-    """Sort by label, then by descending score, so that the order in which rows come does not matter."""
-    labels, scores, boxes = detections.labels[rows], -detections.scores[rows], detections.boxes[rows]
-    order = np.lexsort((scores, labels))
-    if ((np.diff(labels[order]) == 0) & (np.diff(scores[order]) == 0)).any():
-        order = np.lexsort((*boxes.T, scores, labels))
+    """Sort by label, then from left to right, so that the order in which rows come does not matter."""
+    labels, scores, boxes = detections.labels[rows], detections.scores[rows], detections.boxes[rows]
+    order = np.lexsort((boxes[:, 0], labels))
+    if ((np.diff(labels[order]) == 0) & (np.diff(boxes[order, 0]) == 0)).any():
+        order = np.lexsort((scores, *boxes.T[::-1], labels))
     return rows[order]
 
 
 def _near(
-    a: np.ndarray, b: np.ndarray, left: np.ndarray, counts: np.ndarray, least: float
+    a: np.ndarray, a_labels: np.ndarray, b: np.ndarray, b_labels: np.ndarray, least: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs (i, j), left[i] <= j < left[i] + counts[i], whose boxes a[i] and b[j] overlap by at least `least`; and the IoU."""
+    """The pairs (i, j) of boxes of one label whose IoU is at least `least`, and the IoU. `b` is sorted by label and left side."""
     a, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
-    j = np.arange(counts.sum()) + np.repeat(left - (np.cumsum(counts) - counts), counts)
-    # Most pairs are far apart already from left to right.
-    meet = np.flatnonzero((np.repeat(a[0], counts) < b[2][j]) & (b[0][j] < np.repeat(a[2], counts)))
-    i, j = np.repeat(np.arange(len(counts)), counts)[meet], j[meet]
+    # An IoU of t takes a box as wide as t to 1/t times the other, and t times the wider one to be shared: so the left side
+    # of b lies between (1 - 1/t) and (1 - t) widths from that of a.
+    origin, width, t = b[0].min() - 1, b[0].max() - b[0].min() + 2, max(least, 1e-6)
+    keys = b_labels * width + (b[0] - origin)
+    low = a[0] - origin + (a[2] - a[0]) * (1 - 1 / t) * 1.001 - 1e-3
+    high = a[0] - origin + (a[2] - a[0]) * (1 - t) * 1.001 + 1e-3
+    left = np.searchsorted(keys, a_labels * width + np.clip(low, 0, width))
+    counts = np.searchsorted(keys, a_labels * width + np.clip(high, 0, width)) - left
+    i = np.repeat(np.arange(len(counts)), counts)
+    j = np.arange(len(i)) + np.repeat(left - (np.cumsum(counts) - counts), counts)
     meet = np.flatnonzero((a[1][i] < b[3][j]) & (b[1][j] < a[3][i]))
     i, j = i[meet], j[meet]
     overlap = _iou(a[:, i], b[:, j])
-    near = overlap >= least
+    near = overlap >= t
     return i[near], j[near], overlap[near]
 
 
