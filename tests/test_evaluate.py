@@ -24,6 +24,7 @@ from mssc.evaluate import (
 )
 from mssc.structures import Detections, InputError, Tube
 
+BASIC = ("voc", "act", "yowo")
 BOX = [10.0, 10.0, 30.0, 50.0]
 
 
@@ -143,7 +144,7 @@ def test_frame_map_equals_brute_force(seed, name, frames):
 
 def test_the_protocols_differ_on_the_same_detections():
     detections, truth = random_case(1, videos=8)
-    assert len({round(frame_map(detections, truth, 3, 0.5, name).map, 6) for name in PROTOCOLS}) == 3
+    assert len({round(frame_map(detections, truth, 3, 0.5, name).map, 6) for name in BASIC}) == 3
 
 
 # hits by descending score, positives, area under the envelope, under the trapezoids from (0, 1)
@@ -188,6 +189,17 @@ def test_inclusive_pixels_flip_a_decision():
     assert frame_map(found, truth, 1, protocol="yowo").map == 1
     exact = {"a": [dets((0, 0.9, 0, 0, 10, 5))] * 2}
     assert frame_map(exact, truth, 1, iou=0.5, protocol="voc").map == 1  # the threshold itself suffices
+
+
+def test_yowos_annotations_lie_beside_the_others():
+    # x1, y1, x2, y2 of J-HMDB's first annotated brush_hair box, and what YOWO's file says; its frame ends at (320, 240).
+    truth = {"a": Truth((still([71, 48, 246, 239], 2),), 2)}
+    exact = {"a": [dets((0, 0.9, 72, 49, 248, 240))] * 2}
+    assert frame_map(exact, truth, 1, 1.0, "yowo-jhmdb").map == 1 and frame_map(exact, truth, 1, 1.0, "yowo").map == 0
+    # UCF101-24: 175, 100, 47 wide, 78 high is "174 99 221 177"
+    truth = {"a": Truth((still([175, 100, 222, 178], 2),), 2)}
+    exact = {"a": [dets((0, 0.9, 174, 99, 221, 177))] * 2}
+    assert frame_map(exact, truth, 1, 1.0, "yowo-ucf101-24").map == 1 and frame_map(exact, truth, 1, 1.0, "yowo").map == 0
 
 
 def test_which_frames_count():
@@ -437,21 +449,10 @@ def test_known_frame_scores(known):
 
 @pytest.mark.data
 def test_known_yowo_score(known):
-    """YOWO's own script gave 49.22 (two decimals) on these detections; by its rules, this ground truth gives 49.93.
-
-    What remains is its ground truth, which is not here. 49.22 is exactly what comes out if detections are rounded to whole
-    pixels, as YOWO writes them, and if its annotation of J-HMDB lacked frame 40, so that detections there were false: likely,
-    not proven. That its matching and its AP are ours is what this test holds.
-    """
+    """YOWO's own script gave 49.22 (two decimals): its rules over the boxes of its own annotation, which lie beside ACT's."""
     detections, truth, _, _ = known
-    assert 100 * frame_map(detections, truth, 21, 0.5, "yowo").map == pytest.approx(49.9275, abs=1e-4)
-    shorter = {
-        name: video._replace(tubes=tuple(Tube(t.label, 1, t.start, t.boxes[: 39 - t.start]) for t in video.tubes))
-        for name, video in truth.items()
-    }
-    found, wanted = collect(detections, shorter, 21)
-    whole = found._replace(box=found.box.round())
-    assert 100 * score_rows(whole, wanted, 21, 0.5, PROTOCOLS["yowo"]).map == pytest.approx(49.22, abs=0.005)
+    assert 100 * frame_map(detections, truth, 21, 0.5, "yowo-jhmdb").map == pytest.approx(49.22, abs=0.005)
+    assert 100 * frame_map(detections, truth, 21, 0.5, "yowo").map == pytest.approx(49.9275, abs=1e-4)  # over ACT's boxes
 
 
 @pytest.mark.data

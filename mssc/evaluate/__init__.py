@@ -1,0 +1,41 @@
+"""How good detections and tubes are: frame-mAP under named protocols, video-mAP, AVA's mAP, errors by kind, false alarms.
+
+A frame without detections keeps its ground truth. Scores are fractions in [0, 1]; classes without ground truth count in no
+mean. Detections with equal scores are taken in the order given. Nothing here modifies its inputs.
+"""
+
+from .alarms import FalseAlarms, alarm_curve, false_alarms
+from .ava import AvaTable, ava_map
+from .errors import ERRORS, Errors, confusion, error_types
+from .frames import actor_ap, frame_map, score_rows
+from .matching import average_precision, collect
+from .protocols import PROTOCOLS, RANGE, Annotated, Convention, FrameDetections, Rows, Score, Truth
+from .videos import video_accuracy, video_map, video_map_range
+
+__all__ = [
+    "ERRORS",
+    "PROTOCOLS",
+    "RANGE",
+    "Annotated",
+    "AvaTable",
+    "Convention",
+    "Errors",
+    "FalseAlarms",
+    "FrameDetections",
+    "Rows",
+    "Score",
+    "Truth",
+    "actor_ap",
+    "alarm_curve",
+    "ava_map",
+    "average_precision",
+    "collect",
+    "confusion",
+    "error_types",
+    "false_alarms",
+    "frame_map",
+    "score_rows",
+    "video_accuracy",
+    "video_map",
+    "video_map_range",
+]

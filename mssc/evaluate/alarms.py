@@ -1,0 +1,66 @@
+"""False alarms: what is reported where nothing happens."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .matching import collect
+from .protocols import Annotated, FrameDetections, Rows
+
+
+class FalseAlarms(NamedTuple):
+    """What was reported where nothing happens.
+
+    Attributes:
+        alarms: runs of consecutive frames without action in which one class is reported: what a viewer would call one alarm.
+        detections: rows reported in frames without action.
+        frames: frames without action in which anything is reported.
+        minutes: of video, with and without action.
+        idle_minutes: of video without action.
+    """
+
+    alarms: int
+    detections: int
+    frames: int
+    minutes: float
+    idle_minutes: float
+
+    @property
+    def per_minute(self) -> float:
+        """Alarms per minute of video; NaN without video."""
+        return self.alarms / self.minutes if self.minutes else float("nan")
+
+
+def false_alarms(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], threshold: float) -> FalseAlarms:
+    """Count what scores at least `threshold` in frames without any ground truth.
+
+    A wrong class or a misplaced box in a frame *with* action is an error of frame-mAP, not an alarm. An alarm that flickers
+    counts each time it comes back.
+
+    Raises:
+        InputError: for detections of an unknown video or frame.
+    """
+    return alarm_curve(detections, truth, (threshold,))[0]
+
+
+def alarm_curve(
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], thresholds: Sequence[float]
+) -> list[FalseAlarms]:
+    """`false_alarms` at several thresholds; see there."""
+    found, wanted = collect(detections, truth, None)
+    found = found.where(~np.isin(found.frame, wanted.frame))
+    minutes = idle = 0.0
+    for video in truth.values():
+        busy = {frame for tube in video.tubes for frame in range(tube.start, tube.stop)}
+        minutes += float(video.frames / video.rate) / 60
+        idle += float((video.frames - len(busy)) / video.rate) / 60
+    return [_count(found.where(found.score >= threshold), minutes, idle) for threshold in thresholds]
+
+
+def _count(found: Rows, minutes: float, idle: float) -> FalseAlarms:
+    # One more frame than the video has: a run cannot go on from one video into the next (see `collect`).
+    runs = np.unique(np.stack([found.label, found.frame]), axis=1)
+    starts = (np.diff(runs[0]) != 0) | (np.diff(runs[1]) != 1)
+    alarms = int(starts.sum()) + bool(runs.shape[1])
+    return FalseAlarms(alarms, len(found.frame), len(np.unique(found.frame)), minutes, idle)

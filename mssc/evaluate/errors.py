@@ -1,0 +1,183 @@
+"""What kind of errors there are: a confusion of actions, and why detections are wrong.
+
+The kinds are those of TIDE (Bolya et al., ECCV 2020), with its thresholds: a detection is at the right place from an overlap of
+0.5 on and somewhere near from 0.1 on. Video adds one kind that the analyses of ACT and its successors call an error in time: a
+detection in a frame without any action. A wrong detection is of the first kind that fits:
+
+    ============  =====================================================================================================
+    kind          the detection
+    ============  =====================================================================================================
+    duplicate     has the right class and place, but a better one took that box
+    class         has the right place, another class
+    localisation  has the right class and is near
+    both          is near a box of another class
+    no action     is in a frame where nothing happens
+    background    overlaps no box of its frame by 0.1, though something happens there
+    ============  =====================================================================================================
+
+A ground-truth box is *missed* if no detection is right for it, whatever came near.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from .matching import claim, collect, mean_ap, near_pairs, score_hits
+from .protocols import PROTOCOLS, Annotated, FrameDetections, Rows
+
+NEAR = 0.1
+ERRORS = ("duplicate", "class", "localisation", "both", "no action", "background")
+
+
+class Errors(NamedTuple):
+    """What is wrong, counted and weighed.
+
+    Attributes:
+        right: (A,) right detections by class, at the operating threshold.
+        wrong: (6, A) wrong ones, by kind in the order of `ERRORS` and by the class they claim, at that threshold.
+        missed: (A,) ground-truth boxes without a right detection at that threshold.
+        gain: by kind and for "missed", how much frame-mAP would rise if errors of that kind alone, at any score, were gone. A
+            detection of the wrong class or place is put right if it is the best claim to a box that nobody found, else removed.
+        map: the frame-mAP that they add to, all frames.
+        threshold: the operating threshold.
+    """
+
+    right: np.ndarray
+    wrong: np.ndarray
+    missed: np.ndarray
+    gain: dict[str, float]
+    map: float
+    threshold: float
+
+
+def error_types(
+    detections: Mapping[str, FrameDetections],
+    truth: Mapping[str, Annotated],
+    classes: int,
+    threshold: float,
+    iou: float = 0.5,
+) -> Errors:
+    """Sort wrong detections into kinds, by the rules of ``voc``, all frames.
+
+    Args:
+        detections: see `frame_map`.
+        truth: every video to score.
+        classes: how many there are.
+        threshold: counts are of detections that score at least this much; gains are of all.
+        iou: a detection is at the right place from this overlap on.
+
+    Raises:
+        InputError: see `frame_map`.
+    """
+    found, wanted = collect(detections, truth, classes)
+    found = found.where(np.lexsort((-found.score, found.label)))
+    kind, target, _ = _kinds(found, wanted, classes, iou)
+    positives = np.bincount(wanted.label, minlength=classes)
+    base = _map(found, kind < 0, positives)
+    gain = {name: _map(*_without(found, wanted, kind, target, code), positives) - base for code, name in enumerate(ERRORS)}
+    reached = np.unique(target[kind < 0])
+    gain["missed"] = _map(found, kind < 0, np.bincount(wanted.label[reached], minlength=classes)) - base
+    shown = found.where(found.score >= threshold)
+    kind, target, _ = _kinds(shown, wanted, classes, iou)
+    wrong = np.stack([np.bincount(shown.label[kind == code], minlength=classes) for code in range(len(ERRORS))])
+    right = np.bincount(shown.label[kind < 0], minlength=classes)
+    return Errors(right, wrong, positives - right, gain, base, threshold)
+
+
+def _kinds(found: Rows, wanted: Rows, classes: int, iou: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kind (-1: right), ground-truth row (-1: none) and overlap of each detection; they come by class, then best first."""
+    count = len(found.frame)
+    kind = np.where(np.isin(found.frame, wanted.frame), ERRORS.index("background"), ERRORS.index("no action"))
+    target, overlap = np.full(count, -1), np.zeros(count)
+    one = np.zeros_like
+    row, column, near = near_pairs(
+        found._replace(label=one(found.label)), wanted._replace(label=one(wanted.label)), 1, min(NEAR, iou), 0
+    )
+    same = found.label[row] == wanted.label[column]
+    # From the weakest explanation to the strongest, each over the one before.
+    for name, fits in (
+        ("both", ~same),
+        ("localisation", same),
+        ("class", ~same & (near >= iou)),
+        ("duplicate", same & (near >= iou)),
+    ):
+        best = _best(row[fits], column[fits], near[fits])
+        kind[best[0]], target[best[0]], overlap[best[0]] = ERRORS.index(name), best[1], best[2]
+    close = same & (near >= iou)
+    kind[claim(row[close], column[close], near[close], retry=False)] = -1
+    return kind, target, overlap
+
+
+def _best(row: np.ndarray, column: np.ndarray, overlap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row's pairs the one that overlaps most."""
+    order = np.lexsort((column, -overlap, row))
+    rows, first = np.unique(row[order], return_index=True)
+    return rows, column[order][first], overlap[order][first]
+
+
+def _without(found: Rows, wanted: Rows, kind: np.ndarray, target: np.ndarray, code: int) -> tuple[Rows, np.ndarray]:
+    """Detections and hits with one kind of errors mended or removed."""
+    hits, label = kind < 0, found.label.copy()
+    keep = kind != code
+    if ERRORS[code] in ("class", "localisation"):
+        wrong = np.flatnonzero((kind == code) & ~np.isin(target, target[hits]))
+        wrong = wrong[np.argsort(-found.score[wrong], kind="stable")]
+        _, first = np.unique(target[wrong], return_index=True)
+        mended = wrong[first]
+        label[mended] = wanted.label[target[mended]]
+        hits, keep = hits.copy(), keep.copy()
+        hits[mended] = keep[mended] = True
+    rows = found._replace(label=label).where(keep)
+    order = np.lexsort((-rows.score, rows.label))
+    return rows.where(order), hits[keep][order]
+
+
+def _map(found: Rows, hits: np.ndarray, positives: np.ndarray) -> float:
+    return mean_ap(score_hits(found.label, hits, positives, 0.5, PROTOCOLS["voc"], "voc").per_class)
+
+
+def confusion(
+    detections: Mapping[str, FrameDetections],
+    truth: Mapping[str, Annotated],
+    classes: int,
+    threshold: float,
+    iou: float = 0.5,
+) -> np.ndarray:
+    """Which action is taken for which, all frames.
+
+    Boxes are matched whatever their class: detections of the right class choose first, then the others, better scores first;
+    each takes the free ground-truth box that it overlaps most, by at least `iou`.
+
+    Returns:
+        (A + 1, A + 1) counts, rows the truth, columns what was said. The last row counts detections of nothing, the last column
+        what was missed.
+
+    Raises:
+        InputError: see `frame_map`.
+    """
+    found, wanted = collect(detections, truth, classes)
+    found = found.where(found.score >= threshold)
+    one = np.zeros_like
+    row, column, near = near_pairs(found._replace(label=one(found.label)), wanted._replace(label=one(wanted.label)), 1, iou, 0)
+    same = found.label[row] == wanted.label[column]
+    said, meant = np.full(len(wanted.label), classes), np.full(len(found.label), classes)
+    for which in (same, ~same):
+        which = which & (said[column] == classes) & (meant[row] == classes)
+        for r, c in _one_to_one(row[which], column[which], near[which], found.score):
+            said[c], meant[r] = found.label[r], wanted.label[c]
+    table = np.zeros((classes + 1, classes + 1), np.int64)
+    np.add.at(table, (wanted.label, said), 1)
+    np.add.at(table[classes], found.label[meant == classes], 1)
+    return table
+
+
+def _one_to_one(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, score: np.ndarray) -> list[tuple[int, int]]:
+    order = np.lexsort((column, -overlap, row, -score[row]))
+    pairs, rows, columns = [], set(), set()
+    for r, c in zip(row[order].tolist(), column[order].tolist(), strict=True):
+        if r not in rows and c not in columns:
+            rows.add(r)
+            columns.add(c)
+            pairs.append((r, c))
+    return pairs

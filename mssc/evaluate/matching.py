@@ -1,0 +1,175 @@
+"""How detections and ground truth become columns, who is compared with whom, and average precision."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ..structures import Detections, InputError, Tube
+from .protocols import Annotated, Convention, FrameDetections, Rows, Score
+
+
+def collect(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], classes: int | None) -> tuple[Rows, Rows]:
+    """Turn detections and ground truth into columns with common frame numbers.
+
+    Each video gets one number more than it has frames, so that neighbouring numbers are neighbouring frames. The score of a
+    ground-truth row is 0 for the last box of its tube, else 1.
+
+    Raises:
+        InputError: for an unknown video, a frame outside its video, or a class outside `classes` (unless None).
+    """
+    check_names(detections, truth)
+    found: list[tuple[int, Detections]] = []
+    tubes: list[tuple[int, Tube]] = []
+    offset = 0
+    for name, video in truth.items():
+        frames = detections.get(name, ())
+        items = frames.items() if isinstance(frames, Mapping) else enumerate(frames)
+        for frame, rows in items:
+            if not 0 <= frame < video.frames:
+                raise InputError(f"'{name}' has {video.frames} frames, but detections in frame {frame}; frames count from 0.")
+            if len(rows):
+                found.append((offset + frame, rows))
+        for tube in video.tubes:
+            if tube.stop > video.frames:
+                raise InputError(f"'{name}' has {video.frames} frames, but a ground-truth tube that ends at {tube.stop}.")
+            tubes.append((offset + tube.start, tube))
+        offset += video.frames + 1
+    first = _rows([(np.full(len(d), frame), d.labels, d.boxes, d.scores) for frame, d in found])
+    second = _rows(
+        [(np.arange(a, a + len(t)), np.full(len(t), t.label), t.boxes, np.arange(len(t)) < len(t) - 1) for a, t in tubes]
+    )
+    for what, rows in (("a detection", first), ("the ground truth", second)):
+        if classes is not None and rows.label.size and rows.label.max() >= classes:
+            raise InputError(f"{what} has label {rows.label.max()}, but there are {classes} classes, counted from 0.")
+    return first, second
+
+
+def _rows(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> Rows:
+    nothing = (np.zeros(0), np.zeros(0), np.zeros((0, 4)), np.zeros(0))
+    frame, label, box, score = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
+    return Rows(frame.astype(np.int64), label.astype(np.int64), box, score)
+
+
+def check_names(results: Mapping[str, object], truth: Mapping[str, Annotated]) -> None:
+    """Refuse, with an InputError, results for videos that have no ground truth."""
+    unknown = [name for name in results if name not in truth]
+    if unknown:
+        raise InputError(
+            f"there are results for {len(unknown)} unknown videos, e.g. '{unknown[0]}'; names must match the truth's."
+        )
+
+
+def select(found: Rows, wanted: Rows, convention: Convention) -> tuple[Rows, Rows]:
+    """The detections and the ground truth that count under a convention, with the ground-truth boxes it compares with."""
+    if convention.drop_last:
+        wanted = wanted.where(wanted.score > 0)
+    if any(convention.moved):
+        box = wanted.box + convention.moved
+        wanted = wanted._replace(box=box if convention.limit is None else np.minimum(box, 2 * convention.limit))
+    if convention.frames == "annotated":
+        found = found.where(np.isin(found.frame, wanted.frame))
+    return found, wanted
+
+
+def without_labels(rows: Rows) -> Rows:
+    """One row of label 0 per frame and box, with the best score."""
+    order = np.lexsort((-rows.score, *rows.box.T, rows.frame))
+    frame, box = rows.frame[order], rows.box[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(frame) != 0) | (np.diff(box, axis=0) != 0).any(axis=1)
+    kept = rows.where(np.sort(order[new]))
+    return kept._replace(label=np.zeros_like(kept.label))
+
+
+def box_iou(a: np.ndarray, b: np.ndarray, pixel: float) -> np.ndarray:
+    """IoU of boxes pair by pair, (P, 4) and (P, 4) -> (P,); 0 where both are without area."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    inter = np.prod(np.maximum(high - low + pixel, 0), axis=1)
+    union = np.prod(a[:, 2:] - a[:, :2] + pixel, axis=1) + np.prod(b[:, 2:] - b[:, :2] + pixel, axis=1) - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def near_pairs(found: Rows, wanted: Rows, classes: int, iou: float, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of same frame and label that overlap enough: (P,) row of `found`, row of `wanted`, IoU."""
+    check_iou(iou)
+    order = np.argsort(wanted.frame * classes + wanted.label, kind="stable")
+    groups = (wanted.frame * classes + wanted.label)[order]
+    pairs = []
+    for chunk in _chunks(len(found.frame)):
+        keys = found.frame[chunk] * classes + found.label[chunk]
+        left = np.searchsorted(groups, keys, "left")
+        counts = np.searchsorted(groups, keys, "right") - left
+        row = np.repeat(np.arange(len(keys)), counts)
+        column = order[np.arange(len(row)) + np.repeat(left - (np.cumsum(counts) - counts), counts)]
+        overlap = box_iou(found.box[chunk][row], wanted.box[column], pixel)
+        near = overlap >= iou
+        pairs.append((row[near] + chunk.start, column[near], overlap[near]))
+    row, column, overlap = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return row, column, overlap
+
+
+def _chunks(count: int, size: int = 1 << 16) -> Iterator[slice]:
+    for start in range(0, max(count, 1), size):
+        yield slice(start, start + size)
+
+
+def claim(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, retry: bool) -> list[int]:
+    """Let rows, the lowest number first, claim columns: the row numbers that got one."""
+    order = np.lexsort((column, -overlap, row))
+    row, column = row[order], column[order]
+    if not retry:
+        _, first = np.unique(row, return_index=True)
+        row, column = row[first], column[first]
+    done, taken = set(), set()
+    for r, c in zip(row.tolist(), column.tolist(), strict=True):
+        if r not in done and c not in taken:
+            done.add(r)
+            taken.add(c)
+    return sorted(done)
+
+
+def score_hits(
+    labels: np.ndarray, hits: np.ndarray, positives: np.ndarray, iou: float, convention: Convention, protocol: str
+) -> Score:
+    """From hits sorted by label, then by descending score."""
+    ends = np.searchsorted(labels, np.arange(len(positives) + 1))
+    per_class = np.array(
+        [average_precision(hits[a:b], n, convention.envelope) for a, b, n in zip(ends[:-1], ends[1:], positives, strict=True)],
+        dtype=float,
+    )
+    return Score(mean_ap(per_class), per_class, positives, iou, protocol)
+
+
+def average_precision(hits: np.ndarray, positives: int, envelope: bool = True) -> float:
+    """Area under precision over recall.
+
+    Args:
+        hits: (N,) bool, detections by descending score: right or not.
+        positives: how many there were to find.
+        envelope: give each recall the best precision at that recall or beyond, else join the raw points by straight lines
+            from (recall 0, precision 1) on.
+
+    Returns:
+        A fraction; NaN without positives.
+    """
+    if not positives:
+        return float("nan")
+    right = np.cumsum(hits)
+    precision, recall = right / np.arange(1, len(hits) + 1), right / positives
+    if envelope:
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+    else:
+        precision = (precision + np.concatenate([[1.0], precision[:-1]])[: len(precision)]) / 2
+    return float(np.sum(np.diff(recall, prepend=0) * precision))
+
+
+def mean_ap(per_class: np.ndarray) -> float:
+    """Mean over the classes with ground truth, NaN if there is none."""
+    known = per_class[~np.isnan(per_class)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def check_iou(iou: float) -> None:
+    """Refuse, with an InputError, a threshold outside (0, 1]."""
+    if not 0 < iou <= 1:
+        raise InputError(f"the IoU threshold is {iou:g}; it must lie in (0, 1].")

@@ -1,0 +1,86 @@
+"""Video-mAP: are whole tubes right, in space and from start to end?"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..structures import InputError, Tube
+from .matching import box_iou, check_iou, check_names, claim, mean_ap, score_hits
+from .protocols import PROTOCOLS, RANGE, Annotated, Score
+
+
+def video_map(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated], classes: int, iou: float = 0.5) -> Score:
+    """Video-mAP: are whole tubes right, in space and from start to end?
+
+    Overlap, matching and AP follow ACT: the overlap of two tubes is temporal IoU x mean spatial IoU over the frames in both,
+    with inclusive boxes. No suppression happens here.
+
+    Args:
+        tubes: found tubes by video; a video that is missing here has none.
+        truth: every video to score.
+        classes: how many classes there are.
+        iou: a tube is right from this overlap on.
+
+    Raises:
+        InputError: for tubes of an unknown video or class, or a threshold outside (0, 1].
+    """
+    return _video_maps(tubes, truth, classes, (iou,))[0]
+
+
+def video_map_range(
+    tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated], classes: int, ious: Sequence[float] = RANGE
+) -> Score:
+    """Mean of `video_map` over several thresholds, 0.5:0.05:0.95 unless told."""
+    scores = _video_maps(tubes, truth, classes, ious)
+    per_class = np.mean([score.per_class for score in scores], axis=0)
+    return Score(mean_ap(per_class), per_class, scores[0].positives, tuple(ious), "act")
+
+
+def video_accuracy(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated]) -> float:
+    """Share of the videos with ground truth whose best-scored tube names one of their actions; no tube is a wrong answer.
+
+    NaN if no video has ground truth.
+    """
+    check_names(tubes, truth)
+    right = []
+    for name, video in truth.items():
+        if video.tubes:
+            best = max(tubes.get(name, ()), key=lambda tube: tube.score, default=None)
+            right.append(best is not None and best.label in {tube.label for tube in video.tubes})
+    return float(np.mean(right)) if right else float("nan")
+
+
+def _video_maps(
+    tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated], classes: int, ious: Sequence[float]
+) -> list[Score]:
+    check_names(tubes, truth)
+    found = [(name, tube) for name, group in tubes.items() for tube in group]
+    wanted = [(name, tube) for name, video in truth.items() for tube in video.tubes]
+    for _, tube in found + wanted:
+        if tube.label >= classes:
+            raise InputError(f"a tube has label {tube.label}, but there are {classes} classes, counted from 0.")
+    found.sort(key=lambda item: (item[1].label, -item[1].score))
+    groups: dict[tuple[str, int], list[int]] = {}
+    for column, (name, tube) in enumerate(wanted):
+        groups.setdefault((name, tube.label), []).append(column)
+    near = [(r, c) for r, (name, tube) in enumerate(found) for c in groups.get((name, tube.label), ())]
+    pairs = np.array([(r, c, _tube_iou(found[r][1], wanted[c][1])) for r, c in near]).reshape(-1, 3)
+    labels = np.array([tube.label for _, tube in found], np.int64)
+    positives = np.bincount(np.array([tube.label for _, tube in wanted], np.int64), minlength=classes)
+    scores = []
+    for iou in ious:
+        check_iou(iou)
+        near = pairs[pairs[:, 2] >= iou]
+        hits = np.zeros(len(found), bool)
+        hits[claim(near[:, 0].astype(int), near[:, 1].astype(int), near[:, 2], retry=True)] = True
+        scores.append(score_hits(labels, hits, positives, iou, PROTOCOLS["act"], "act"))
+    return scores
+
+
+def _tube_iou(a: Tube, b: Tube) -> float:
+    start, stop = max(a.start, b.start), min(a.stop, b.stop)
+    if stop <= start:
+        return 0.0
+    ours, theirs = (tube.boxes[start - tube.start : stop - tube.start].astype(np.float64) for tube in (a, b))
+    temporal = (stop - start) / (max(a.stop, b.stop) - min(a.start, b.start))
+    return temporal * float(box_iou(ours, theirs, PROTOCOLS["act"].pixel).mean())
