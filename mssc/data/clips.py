@@ -75,6 +75,8 @@ class ClipDataset(TorchDataset):
         self.dataset, self.cache, self.train = dataset, cache, train
         self.actions = len(model.classes)
         self.augment = Augment(model.key_size, train.smallest_crop)
+        # Where labelled frames lie apart, a clip has one of them; keys are shared by all clips of a batch.
+        self.keys = 1 if any(video.labelled is not None for video in dataset.videos) else train.keys
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -96,14 +98,26 @@ class ClipDataset(TorchDataset):
         start = rng.uniform(earliest, max(latest, earliest))
         return np.clip(np.round(start + stride * np.arange(length)), 0, frames - 1).astype(int)
 
+    def _around_labelled(self, labelled: tuple[int, ...], frames: int, key: int, rng: np.random.Generator) -> np.ndarray:
+        """Indices (T,) of a stretch at a random rate, whose frame number `key` is a labelled one; slower where the video ends."""
+        known = [frame for frame in labelled if frame < frames]
+        around = int(rng.choice(known)) if known else frames - 1
+        after = self.train.clip_length - 1 - key
+        limits = [around / key if key else np.inf, (frames - 1 - around) / after if after else np.inf]
+        stride = min(rng.uniform(*self.train.stride_jitter), *limits)
+        return np.round(around + stride * (np.arange(self.train.clip_length) - key)).astype(int)
+
     def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
         index, sample_seed, batch_seed = item
         video, rng = self.dataset.videos[index], np.random.default_rng(sample_seed)
         torch.manual_seed(sample_seed % 2**63)
-        length, count = self.train.clip_length, min(self.train.keys, self.train.clip_length)
+        length, count = self.train.clip_length, min(self.keys, self.train.clip_length)
         edges = np.linspace(0, length, count + 1).astype(int)
         keys = np.random.default_rng(batch_seed).integers(edges[:-1], edges[1:])
-        frames = self._frames(video, self.cache.length(video.name), rng)
+        if video.labelled is None:
+            frames = self._frames(video, self.cache.length(video.name), rng)
+        else:
+            frames = self._around_labelled(video.labelled, self.cache.length(video.name), int(keys[0]), rng)
         clip = torch.from_numpy(self.cache.frames(video.name, frames)).permute(0, 3, 1, 2)
         scale = torch.tensor([clip.shape[3] / video.width, clip.shape[2] / video.height]).repeat(2)
         found = [video.boxes_at(int(frame)) for frame in frames[keys]]

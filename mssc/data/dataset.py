@@ -23,9 +23,10 @@ class Video:
         height: in pixels, as shown.
         rate: frames per second.
         tubes: the ground truth, in pixels of this width and height. Frames outside all tubes are known to hold no action.
+        labelled: the frames of which that is true, ascending; what happens in others is not known. None for all.
 
     Raises:
-        InputError: if there is no frame or pixel, or a tube goes on after the last frame.
+        InputError: if there is no frame or pixel, a tube goes on after the last frame, or no frame is labelled, or one beyond.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Video:
     height: int
     rate: Fraction
     tubes: tuple[Tube, ...]
+    labelled: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.width < 1 or self.height < 1 or self.rate <= 0:
@@ -43,6 +45,13 @@ class Video:
         for tube in self.tubes:
             if tube.stop > self.frames:
                 raise InputError(f"video {self.name!r} has {self.frames} frames, but a tube goes on to frame {tube.stop - 1}.")
+        if self.labelled is not None:
+            object.__setattr__(self, "labelled", tuple(sorted(set(self.labelled))))
+            if not self.labelled or not 0 <= self.labelled[0] <= self.labelled[-1] < self.frames:
+                which = f"{self.labelled[0]} to {self.labelled[-1]}" if self.labelled else "none"
+                raise InputError(
+                    f"video {self.name!r} has {self.frames} frames, of which {which} are labelled; name some of them."
+                )
 
     def boxes_at(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         """The ground truth of one frame.

@@ -1,0 +1,334 @@
+"""Your own videos: a folder of them and one file of annotations.
+
+::
+
+    boxes.csv         the plain table (see `table`); or one XML or zip of CVAT (`cvat`), or one COCO-style JSON (`coco`)
+    videos/…          video files or folders of frames, at any depth; or beside the annotations
+    classes.txt       optional: the names of the actions, one a line; others are then refused
+    splits.csv        optional: "video,split" a line; or train.txt, val.txt and test.txt with a video a line
+
+A tube is one track doing one action. Between annotated frames its box is interpolated. Where every frame is annotated, a gap
+of more than 3 frames ends the tube; where only some are, one of more than 10 times the usual spacing does. Boxes without a
+track are joined to tubes where they overlap from one annotated frame to the next (see `joining`). All frames and all videos
+without a box are background: nothing of interest happens there.
+
+Videos that no list puts anywhere are for training, unless there is no list at all: then a fifth is for validation, such that
+videos of one source (one name up to the number at its end) stay together, and the same ones each time.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mssc.data import coco, cvat, media, table
+from mssc.data.dataset import Dataset, Video
+from mssc.data.division import divide
+from mssc.data.joining import tubes
+from mssc.data.media import Media, first_few
+from mssc.structures import InputError
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "trainval", "test")
+LISTS = ("splits.csv", "train.txt", "val.txt", "test.txt")
+INSIDE = 0.5
+"""A box of which less lies inside the frame is an error; others are cut at the frame."""
+
+
+class Folder(NamedTuple):
+    """All that is in a folder, unjudged.
+
+    Attributes:
+        rows: the annotations, their videos named as in `paths`.
+        paths: every video.
+        looks: what is known of those that can be read.
+        unreadable: why the others cannot be read.
+        unknown: annotated videos that are not there, and their numbers of rows.
+        classes: names of the actions.
+        parts: "train", "val" or "test" of videos, as far as lists or the table say.
+    """
+
+    rows: table.Rows
+    paths: dict[str, Path]
+    looks: dict[str, Media]
+    unreadable: dict[str, str]
+    unknown: Counter
+    classes: tuple[str, ...]
+    parts: dict[str, str]
+
+
+def read_annotations(path: Path, first_frame: int = 0, video: str | None = None, occluded: str = "keep") -> table.Rows:
+    """Reads a file of any kind that is known: the plain csv, CVAT's XML or zip, COCO-style JSON.
+
+    Raises:
+        InputError: for another kind, and for what the readers refuse.
+    """
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise InputError(f"{path} is not there or is no file; name a csv, CVAT's XML or zip, or a COCO-style JSON.")
+    if kind in table.CSV:
+        return table.read_csv(path, first_frame)
+    if kind in (".xml", ".zip"):
+        return cvat.read(path, occluded, video)
+    if kind == ".json":
+        return coco.read(path, first_frame, video)
+    raise InputError(f"{path} is of an unknown kind; give a csv, CVAT's XML or zip, or a COCO-style JSON.")
+
+
+def survey(root: str | Path, progress=lambda names: names) -> Folder:
+    """Reads the annotations and opens every video, without refusing what does not fit.
+
+    Args:
+        root: the folder.
+        progress: wraps the list of videos while they are opened, for a bar.
+
+    Raises:
+        InputError: if there is no folder, no video or no annotation, or the annotations cannot be understood.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; name the one that holds your annotations and videos.")
+    rows = read_annotations(_annotation_file(root))
+    place = root / "videos" if (root / "videos").is_dir() else root
+    paths = media.find(place)
+    if not paths:
+        raise InputError(f"{place} holds no video ({', '.join(sorted(media.SUFFIXES))}) and no folder of images.")
+    looks, unreadable = {}, {}
+    for name in progress(list(paths)):
+        try:
+            looks[name] = media.look(paths[name])
+        except InputError as error:
+            unreadable[name] = str(error)
+    given = list(dict.fromkeys(rows.video))
+    meant = media.resolve(given, paths)
+    unknown = Counter(name for name in rows.video if meant[name] is None)
+    parts = _parts(root, rows, meant, paths)
+    sizes = {meant[name] or name: size for name, size in rows.sizes.items() if name in meant}
+    kept = rows.take(np.array([meant[name] is not None for name in rows.video])) if len(unknown) < len(given) else rows
+    named = np.array([meant[name] or name for name in kept.video], object)
+    kept = table.Rows(rows.source, named, kept.frame, kept.boxes, kept.action, kept.track, kept.line, {}, sizes)
+    return Folder(kept, paths, looks, unreadable, unknown, _classes(root, rows), parts)
+
+
+def load(root: str | Path, part: str = "train", seed: int = 0) -> Dataset:
+    """Reads one part of a folder. Videos are opened for their size, length and rate, not decoded.
+
+    Args:
+        root: the folder, as described above.
+        part: "train", "val", "trainval" (both) or "test".
+        seed: of the division where no list gives one.
+
+    Raises:
+        InputError: for an unknown or empty part, and for everything that `problems` finds.
+    """
+    if part not in PARTS:
+        raise InputError(f"part {part!r}; use one of {', '.join(PARTS)}.")
+    folder = survey(root)
+    found = problems(folder)
+    if found:
+        more = f" ({len(found) - 1} more problems: see python -m mssc check-data custom --data {root})" if len(found) > 1 else ""
+        raise InputError(found[0] + more)
+    return build(folder, part, seed)
+
+
+def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dataset:
+    """The data set of one part, from what can be used.
+
+    Raises:
+        InputError: if no video of that part can be used, or the videos cannot be divided.
+    """
+    chosen = _choose(folder, part, seed)
+    cut: list[str] = []
+    order = np.argsort(folder.rows.video.astype(str), kind="stable")
+    videos = folder.rows.video[order].astype(str)
+    result = []
+    for video in chosen:
+        look = folder.looks[video]
+        here = order[np.searchsorted(videos, video) : np.searchsorted(videos, video, "right")]
+        found = tubes(folder.rows.take(here), look, folder.classes, cut) if len(here) else ()
+        result.append(Video(video, folder.paths[video], look.frames, look.width, look.height, look.rate, found))
+    bare = [video.name for video in result if not video.tubes]
+    if bare:
+        log.info("%d of %d %s videos have no box and serve as background: %s", len(bare), len(result), part, first_few(bare))
+    if cut:
+        log.warning("%d boxes in %d videos reached outside the frame and were cut.", len(cut), len(set(cut)))
+    if not result:
+        raise InputError(f"no video is in the part {part!r}; list some in splits.csv or in the column split.")
+    return Dataset(f"{name} {part}", folder.classes, tuple(result))
+
+
+def _annotation_file(root: Path) -> Path:
+    if (root / "boxes.csv").is_file():
+        return root / "boxes.csv"
+    kinds = (*table.CSV[:2], ".xml", ".zip", ".json")
+    found = [file for file in sorted(root.iterdir()) if file.suffix.lower() in kinds and not file.name.startswith(".")]
+    found = [file for file in found if file.is_file() and file.name not in LISTS]
+    if len(found) != 1:
+        names = first_few([file.name for file in found]) or "nothing"
+        raise InputError(
+            f"{root} must hold one file of annotations, boxes.csv (or one XML or zip of CVAT, or one JSON); it holds {names}."
+        )
+    return found[0]
+
+
+def _classes(root: Path, rows: table.Rows) -> tuple[str, ...]:
+    seen = sorted(set(rows.action))
+    if not (root / "classes.txt").is_file():
+        return tuple(seen)
+    names = [line.strip() for line in table.read_text(root / "classes.txt").splitlines() if line.strip()]
+    unknown = [name for name in seen if name not in names]
+    if unknown:
+        first = rows.at(rows.action == unknown[0])
+        raise InputError(f"{first}: the action {unknown[0]!r} is not in classes.txt, which lists {', '.join(names)}.")
+    return tuple(names)
+
+
+def _parts(root: Path, rows: table.Rows, meant: Mapping[str, str | None], paths: Mapping[str, Path]) -> dict[str, str]:
+    """Which part a video belongs to, from the table's column or from lists."""
+    listed: list[tuple[str, str, str]] = [(video, part, str(rows.source)) for video, part in rows.parts.items()]
+    if (root / "splits.csv").is_file():
+        for number, line in enumerate(table.read_text(root / "splits.csv").splitlines(), 1):
+            video, _, part = line.rpartition(",")
+            if not line.strip() or (number == 1 and part.strip().lower() in ("split", "part")):
+                continue
+            if part.strip().lower() not in table.PARTS:
+                raise InputError(
+                    f"{root / 'splits.csv'}, line {number} is {line!r}; it must be 'video,split': train, val or test."
+                )
+            listed.append((video.strip(), table.PARTS[part.strip().lower()], f"splits.csv, line {number}"))
+    for part in ("train", "val", "test"):
+        if (root / f"{part}.txt").is_file():
+            lines = table.read_text(root / f"{part}.txt").splitlines()
+            listed += [(line.strip(), part, f"{part}.txt") for line in lines if line.strip()]
+    names = media.resolve([video for video, _, _ in listed if video not in meant], paths) | dict(meant)
+    parts: dict[str, str] = {}
+    for video, part, where in listed:
+        name = names[video]
+        if name is None:
+            if video in meant:
+                continue  # annotated and not there: said elsewhere
+            raise InputError(f"{where} lists {video!r}, which is no video of this folder; correct the name or remove it.")
+        if parts.setdefault(name, part) != part:
+            raise InputError(f"{where} puts {video} into {part}, but it is in {parts[name]} already; a video has one split.")
+    return parts
+
+
+def _choose(folder: Folder, part: str, seed: int) -> list[str]:
+    """The readable videos of a part."""
+    names = [name for name in folder.paths if name in folder.looks]
+    if part == "trainval":
+        return [name for name in names if folder.parts.get(name) != "test"]
+    if not folder.parts:
+        if part == "test":
+            raise InputError("there is no test part: no list says which videos are for testing; use val, or write splits.csv.")
+        held_out = _divide(folder, names, seed)
+        return [name for name in names if (name in held_out) == (part == "val")]
+    if "val" not in folder.parts.values() and part in ("train", "val"):
+        rest = [name for name in names if folder.parts.get(name, "train") == "train"]
+        held_out = _divide(folder, rest, seed)
+        return [name for name in rest if (name in held_out) == (part == "val")]
+    loose = [name for name in names if name not in folder.parts]
+    if loose and part == "train":
+        log.info("%d videos are in no list and are used for training: %s", len(loose), first_few(loose))
+    return [name for name in names if folder.parts.get(name, "train") == part]
+
+
+def source(name: str) -> str:
+    """What a video was cut from, as far as names tell: the name without suffix and the number at its end."""
+    stem = Path(name).with_suffix("").as_posix().casefold()
+    return re.sub(r"[\s_.()-]*(?:(?:part|clip|scene|cut)?[\s_.-]*\d+)[\s_.()-]*$", "", stem) or stem
+
+
+def _divide(folder: Folder, names: Sequence[str], seed: int) -> set[str]:
+    """Names for validation: whole sources if that leaves enough, else single videos; see `divide`."""
+    first = {}
+    for video, action in zip(folder.rows.video, folder.rows.action, strict=True):
+        first.setdefault(video, action.replace("/", "|"))
+    if len(names) < 2:
+        raise InputError(
+            f"{len(names)} video cannot be divided into training and validation; add videos, or train with --all-videos."
+        )
+    for key in (source, lambda name: name):
+        # `divide` reads "<class>/<clip>_<number>" and keeps together what differs in the number alone
+        keys = {
+            f"{first.get(name, '(background)')}/{key(name).replace('/', '|')}~_{index}": name for index, name in enumerate(names)
+        }
+        try:
+            chosen = {keys[name] for name in divide(list(keys), seed)}
+        except InputError:
+            continue
+        if key is not source:
+            log.warning(
+                "the videos' names tell no sources apart; each video counts as its own. Write splits.csv if that is wrong."
+            )
+        return chosen
+    raise InputError(
+        f"the {len(names)} videos cannot be divided: no action is in two of them. Add videos, or say in splits.csv which are for what."
+    )
+
+
+def problems(folder: Folder) -> list[str]:
+    """Every reason why the folder cannot be used as it is, one sentence each, the gravest first."""
+    rows = folder.rows
+    found = [f"{folder.paths[name]} is annotated or listed but cannot be used: {why}" for name, why in folder.unreadable.items()]
+    if folder.unknown:
+        count = sum(folder.unknown.values())
+        found.append(
+            f"{rows.source} has {count} rows of {len(folder.unknown)} videos that are not there: {first_few(folder.unknown)}; "
+            "add the videos, or remove the rows."
+        )
+    known = np.array([name in folder.looks for name in rows.video])
+    if not known.any():
+        return found
+    rows = rows.take(known)
+    looks = [folder.looks[name] for name in rows.video]
+    sizes = np.array([(look.width, look.height) for look in looks], float)
+    for name, size in rows.sizes.items():
+        look = folder.looks.get(name)
+        if look is not None and size != (look.width, look.height):
+            found.append(
+                f"{rows.source} was annotated at {size[0]}x{size[1]}, but {name} is {look.width}x{look.height}; "
+                "put the video there that was annotated, or scale the boxes."
+            )
+    again = f"python -m mssc import-annotations {rows.source} -o {rows.source.with_name('boxes.csv')}"
+    if rows.normalised:
+        found.append(
+            f"{rows.source} has boxes from {rows.boxes.min():g} to {rows.boxes.max():g}: they look normalised, pixels are wanted; "
+            f"convert them: {again} --boxes normalised --videos {_place(folder)}"
+        )
+    else:
+        found += _outside(rows, sizes)
+    return found + _late(rows, np.array([look.frames for look in looks]), again)
+
+
+def _place(folder: Folder) -> Path:
+    name, path = next(iter(folder.paths.items()))
+    return path.parents[len(Path(name).parts) - 1]
+
+
+def _outside(rows: table.Rows, sizes: np.ndarray) -> list[str]:
+    limits = np.concatenate([sizes, sizes], 1)
+    inside = np.clip(rows.boxes, 0, limits)
+    area = (rows.boxes[:, 2:] - rows.boxes[:, :2]).prod(1)
+    bad = (inside[:, 2:] - inside[:, :2]).prod(1) < INSIDE * area
+    if not bad.any():
+        return []
+    width, height = sizes[np.flatnonzero(bad)[0]].astype(int)
+    return [f"{rows.at(bad)}: the box lies mostly outside the {width}x{height} frame: {rows.text(bad)}; correct or remove it."]
+
+
+def _late(rows: table.Rows, frames: np.ndarray, again: str) -> list[str]:
+    late = rows.frame >= frames
+    if not late.any():
+        return []
+    index = int(np.flatnonzero(late)[0])
+    last = f"{rows.video[index]} has {frames[index]} frames, 0 to {frames[index] - 1}"
+    if (rows.frame <= frames).all() and rows.frame.min() >= 1:
+        return [f"{rows.at(late)} is of frame {rows.frame[index]}, but {last}: frames seem to be counted from 1; "
+                f"convert them: {again} --first-frame 1"]  # fmt: skip
+    return [f"{rows.at(late)} is of frame {rows.frame[index]}, but {last}; correct or remove it."]

@@ -1,0 +1,284 @@
+"""The plain annotation of one's own videos: a table with a row per box, and its csv file.
+
+::
+
+    video,frame,x1,y1,x2,y2,action,track,split
+    kitchen/monday.mp4,0,31.5,20,120,200,pour,1,train
+
+`frame` counts from 0, boxes are pixels of the video as shown. `track` (any word, one per actor) and `split` (train, val or
+test) may be left out, and the first line as well if the columns stand in this order.
+"""
+
+import csv
+import io
+import os
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mssc.structures import InputError
+
+COLUMNS = ("video", "frame", "x1", "y1", "x2", "y2", "action", "track", "split")
+NEEDED = COLUMNS[:7]
+NUMBERS = ("frame", "x1", "y1", "x2", "y2")
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+CSV = (".csv", ".tsv", ".txt")
+NORMALISED = 1.01  # boxes whose largest number is not above it are shares of the frame, not pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Boxes of videos, one row per box and action.
+
+    Args:
+        source: the file they come from, for messages.
+        video: (N,) str, as written there.
+        frame: (N,) int64 from 0.
+        boxes: (N, 4) float64, x1, y1, x2, y2.
+        action: (N,) str.
+        track: (N,) str, "" where the actor is not known.
+        line: (N,) int64, where each row stands in the file, from 1.
+        parts: "train", "val" or "test" by video, as far as the file says.
+        sizes: width and height that a video was annotated at, as far as the file says.
+
+    Raises:
+        InputError: for no row, a box that is no box, a number that is none, and rows that repeat or contradict each other.
+    """
+
+    source: Path
+    video: np.ndarray
+    frame: np.ndarray
+    boxes: np.ndarray
+    action: np.ndarray
+    track: np.ndarray
+    line: np.ndarray
+    parts: dict[str, str]
+    sizes: dict[str, tuple[int, int]]
+
+    def __post_init__(self) -> None:
+        if not len(self.video):
+            raise InputError(f"{self.source} holds no box; annotate at least one.")
+        for says, bad in (
+            ("has NaN or infinity in its box", ~np.isfinite(self.boxes).all(1)),
+            ("has a box with x2 <= x1 or y2 <= y1 (boxes are x1, y1, x2, y2)", (self.boxes[:, 2:] <= self.boxes[:, :2]).any(1)),
+            ("has a negative frame", self.frame < 0),
+            ("names no video", self.video == ""),
+            ("names no action", self.action == ""),
+        ):
+            bad = np.asarray(bad, bool)
+            if bad.any():
+                raise InputError(f"{self.at(bad)} {says}: {self.text(bad)}; correct or remove it.")
+        self._check_repeats()
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def _check_repeats(self) -> None:
+        seen: dict[tuple, int] = {}
+        keys = zip(self.video, self.frame.tolist(), self.action, self.track, map(tuple, self.boxes.tolist()), strict=True)
+        for index, (video, frame, action, track, box) in enumerate(keys):
+            key = (video, frame, action, track) if track else (video, frame, action, track, box)
+            first = seen.setdefault(key, index)
+            if first != index:
+                one, other = self.boxes[first], self.boxes[index]
+                what = "repeats" if (one == other).all() else f"gives the track {track!r} a second box for the same action beside"
+                raise InputError(
+                    f"{self.source}, {self.place(index)} {what} {self.place(first)}: {video}, frame {frame}, {action}; "
+                    "remove one of them."
+                )
+
+    def at(self, bad: np.ndarray) -> str:
+        """Where the first bad row stands, and how many there are: "boxes.csv, line 7 (and 3 more)"."""
+        count = int(bad.sum())
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        return f"{self.source}, {self.place(int(np.flatnonzero(bad)[0]))}{more}"
+
+    def place(self, index: int) -> str:
+        """Where a row stands: "line 7" of a csv, "entry 7" (a track, an annotation) of other files."""
+        return f"{'line' if self.source.suffix.lower() in CSV else 'entry'} {self.line[index]}"
+
+    def text(self, bad: np.ndarray) -> str:
+        """The first bad row as it was read."""
+        index = int(np.flatnonzero(bad)[0])
+        box = ", ".join(f"{value:g}" for value in self.boxes[index])
+        return f"{self.video[index]}, frame {self.frame[index]}, {box}, {self.action[index]}"
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """Some of the rows, (N,) bool or their indices."""
+        names = ("video", "frame", "boxes", "action", "track", "line")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    @property
+    def normalised(self) -> bool:
+        """Whether all boxes look like shares of the frame, 0 to 1."""
+        return bool(self.boxes.max() <= NORMALISED)
+
+
+def make(
+    source: Path, rows: Sequence[tuple[str, int, tuple[float, float, float, float], str, str, int]], sizes: dict | None = None
+) -> Rows:
+    """Rows of (video, frame, box, action, track, line)."""
+    video, frame, boxes, action, track, line = zip(*rows, strict=True) if rows else ((),) * 6
+    return Rows(
+        source,
+        np.array(video, object),
+        np.array(frame, np.int64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.array(action, object),
+        np.array(track, object),
+        np.array(line, np.int64),
+        {},
+        sizes or {},
+    )
+
+
+def read_csv(path: Path, first_frame: int = 0) -> Rows:
+    """Reads a csv file as described above. Commas, semicolons or tabs separate its columns.
+
+    Args:
+        path: of the file.
+        first_frame: what the file calls the first frame of a video, 0 or 1.
+
+    Raises:
+        InputError: naming the line, for a wrong number of columns, a missing or unknown column, something that is no number,
+            an unknown split, and for all that `Rows` refuses.
+    """
+    header, lines, cells = _cells(path)
+    columns = {name: [row[index].strip() for row in cells] for index, name in enumerate(header)}
+    numbers = {name: _numbers(path, name, columns[name], lines) for name in NUMBERS}
+    frame = numbers["frame"]
+    whole = np.isfinite(frame) & (frame % 1 == 0)
+    if not whole.all():
+        bad = int(np.flatnonzero(~whole)[0])
+        raise InputError(f"{path}, line {lines[bad]}: the frame is {columns['frame'][bad]!r}; it must be a whole number.")
+    if first_frame and frame.min() < first_frame:
+        line = lines[int(frame.argmin())]
+        raise InputError(f"{path}, line {line} has frame {frame.min():g}, so frames do not count from {first_frame}.")
+    video = np.array(columns["video"], object)
+    parts = _parts(path, columns["video"], columns.get("split", []), lines)
+    return Rows(
+        path,
+        video,
+        frame.astype(np.int64) - first_frame,
+        np.stack([numbers[name] for name in NUMBERS[1:]], 1),
+        np.array(columns["action"], object),
+        np.array(columns.get("track", [""] * len(video)), object),
+        np.array(lines, np.int64),
+        parts,
+        {},
+    )
+
+
+def read_text(path: Path) -> str:
+    """A text file, with or without a byte order mark.
+
+    Raises:
+        InputError: if it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as text ({getattr(error, 'strerror', None) or error}); save it as UTF-8."
+        ) from None
+
+
+def _cells(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
+    """The columns' names, and the other rows with their line numbers."""
+    text = read_text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(",;\t", key=first.count)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(f"{path} is no csv file ({error}).") from None
+    if not rows:
+        raise InputError(f"{path} is empty; its columns are {','.join(NEEDED)}[,track][,split].")
+    names: list[str] = [cell.strip().lower() for cell in rows[0][1]]
+    if "video" in names or "action" in names:
+        _check_header(path, names)
+        rows = rows[1:]
+    else:
+        names = list(COLUMNS[: max(len(rows[0][1]), len(NEEDED))])
+    wrong = [(line, row) for line, row in rows if len(row) != len(names)]
+    if wrong:
+        line, row = wrong[0]
+        raise InputError(
+            f"{path}, line {line} has {len(row)} columns, {len(names)} are wanted ({','.join(names)}): "
+            f"{delimiter.join(row)[:80]!r}; {len(wrong)} such lines in all."
+        )
+    if not rows:
+        raise InputError(f"{path} holds no box, only the names of its columns; annotate at least one.")
+    return names, [line for line, _ in rows], [row for _, row in rows]
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    absent = [name for name in NEEDED if name not in names]
+    unknown = [name for name in names if name not in COLUMNS]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if absent or unknown or twice:
+        raise InputError(
+            f"{path}: its first line lacks the columns {absent}, has the unknown ones {unknown} and twice {twice}; "
+            f"the columns are {','.join(NEEDED)}[,track][,split]."
+        )
+
+
+def _numbers(path: Path, name: str, cells: list[str], lines: list[int]) -> np.ndarray:
+    try:
+        return np.array(cells, np.float64)
+    except ValueError:
+        for cell, line in zip(cells, lines, strict=True):
+            try:
+                float(cell)
+            except ValueError:
+                raise InputError(f"{path}, line {line}: {name} is {cell!r}, which is no number.") from None
+        raise
+
+
+def _parts(path: Path, videos: list[str], splits: list[str], lines: list[int]) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for video, split, line in zip(videos, splits, lines, strict=False):
+        if not split:
+            continue
+        if split.lower() not in PARTS:
+            raise InputError(f"{path}, line {line}: the split is {split!r}; use train, val or test.")
+        part = PARTS[split.lower()]
+        if parts.setdefault(video, part) != part:
+            raise InputError(f"{path}, line {line}: {video} is in {part} and in {parts[video]}; a video belongs to one split.")
+    return parts
+
+
+def write_csv(rows: Rows, path: Path) -> None:
+    """Writes the plain csv, whole or not at all. Numbers keep two decimals: hundredths of a pixel.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS if rows.parts else COLUMNS[:-1])
+    cells = zip(rows.video, rows.frame.tolist(), rows.boxes.round(2).tolist(), rows.action, rows.track, strict=True)
+    for video, frame, box, action, track in cells:
+        part = [rows.parts.get(video, "")] if rows.parts else []
+        writer.writerow([video, frame, *(f"{value:g}" for value in box), action, track, *part])
+    part_file = path.with_name(f".{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part_file.write_text(text.getvalue(), encoding="utf-8", newline="")
+        os.replace(part_file, path)
+    except OSError as error:
+        part_file.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
