@@ -1,4 +1,7 @@
-"""``python -m mssc detect | train | evaluate``. Bad input is one sentence on standard error and exit code 2."""
+"""``python -m mssc detect | check-data | import-annotations | train | evaluate``.
+
+Bad input is one sentence on standard error and exit code 2.
+"""
 
 import logging
 import sys
@@ -9,11 +12,18 @@ def main(arguments: list[str] | None = None) -> None:
     import tyro
 
     from .commands import Detect, Evaluate, Train
+    from .preparation import CheckData, ImportAnnotations
     from .structures import InputError
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mssc").setLevel(logging.INFO)
-    commands = {"detect": Detect, "train": Train, "evaluate": Evaluate}
+    commands = {
+        "detect": Detect,
+        "check-data": CheckData,
+        "import-annotations": ImportAnnotations,
+        "train": Train,
+        "evaluate": Evaluate,
+    }
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m mssc", description=__doc__, args=arguments)
     try:
         command.run()

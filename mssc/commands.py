@@ -1,10 +1,7 @@
 """The commands of ``python -m mssc``: what each takes is a dataclass, what it does is its `run`."""
 
 import dataclasses
-import json
 import logging
-import shlex
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +11,10 @@ import tyro
 from tqdm import tqdm
 
 from .config import ModelConfig, TrainConfig
+from .evaluation import Evaluate
 from .structures import InputError
 
+__all__ = ["Detect", "Evaluate", "Train"]
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"}
 log = logging.getLogger("mssc")
 
@@ -101,33 +100,31 @@ def _video_files(given: tuple[Path, ...]) -> list[Path]:
     return files
 
 
-def _datasets(name: str, data: Path, parts: tuple[str, ...]):
+def _datasets(name: str, data: Path, parts: tuple[str, ...], split: int = 1) -> list:
     """The named parts of a data set, read, or for the toy set made, below `data`."""
-    from .data import jhmdb, toy
+    from .data.catalogue import load_dataset
 
-    if name == "toy":
-        sizes = {"train": 240, "val": 60, "trainval": 300, "test": 60}
-        return [toy.generate(data / part, sizes[part], part=part) for part in parts]
-    root = data / "jhmdb" if (data / "jhmdb").is_dir() else data
-    return [jhmdb.load(root, part=part) for part in parts]
+    return [load_dataset(name, data, part, split) for part in parts]
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a model. A run that was stopped goes on where it was when the same command is given again."""
 
-    dataset: tyro.conf.Positional[Literal["jhmdb", "toy"]]
-    """What to learn from. The toy set is generated, the others are read from --data."""
+    dataset: tyro.conf.Positional[Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]]
+    """What to learn from. The toy set is generated, the others are read from --data; custom are your own videos."""
     data: Path
     """Folder of the data set."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder of the run: checkpoints, metrics.jsonl, the model."""
     coco: Path | None = None
     """YOLOX-nano as ONNX, whose weights both paths start from."""
-    start: Path | None = None
-    """Folder of a model to start from instead."""
+    start: str | None = None
+    """Name or folder of a model to start from instead; it may know other actions."""
+    split: int = 1
+    """Of J-HMDB: 1, 2 or 3."""
     all_videos: bool = False
-    """Learn from the validation videos as well, and keep the last model instead of the best."""
+    """Learn from the validation videos as well, and keep the last model instead of the best (always so for ava)."""
     cache: Path | None = None
     """Folder for decoded frames; frames/ beside the run if not given."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
@@ -138,52 +135,29 @@ class Train:
     def run(self) -> None:
         """Read, decode what is not cached, train."""
         from .data.cache import FrameCache
-        from .model.checkpoint import load_model
+        from .data.catalogue import several_at_once
         from .train import Trainer
 
-        parts = ("trainval",) if self.all_videos else ("train", "val")
-        found = _datasets(self.dataset, self.data, parts)
+        select = not self.all_videos and self.dataset != "ava"  # AVA's "val" is what everybody scores on
+        parts = ("train", "val") if select else ("trainval",)
+        found = _datasets(self.dataset, self.data, parts, self.split)
         cache = self.cache or self.output / "frames"
         for dataset in found:
             frames = FrameCache.build(dataset, cache)
-        model = dataclasses.replace(self.model, classes=found[0].classes)
-        start = load_model(self.start) if self.start is not None else None
-        if start is not None:
-            model = start.config
-        weights = start.state_dict() if start is not None else None
-        validation = None if self.all_videos else found[1]
+        model, weights = self._start(found[0].classes, several_at_once(found[0]))
+        validation = found[1] if select else None
         trainer = Trainer(model, self.config, self.output, found[0], frames, validation, self.coco, weights)
         log.info("%d videos to learn from, %d steps, into %s", len(found[0]), trainer.steps, self.output)
         trainer.run()
         log.info("the model is in %s", self.output / "model")
 
+    def _start(self, classes: tuple[str, ...], several: bool) -> tuple:
+        """The network, and the weights of the model to start from, if there is one; `several` actions may be done at once."""
+        from .detect import model_folder
+        from .model.checkpoint import load_model
+        from .model.transfer import carry_over
 
-@dataclass(frozen=True)
-class Evaluate:
-    """Score a model on a data set: frame-mAP and video-mAP, streaming, every frame."""
-
-    model: tyro.conf.Positional[str]
-    """Name of a model that ships, or a model's folder."""
-    dataset: tyro.conf.Positional[Literal["jhmdb", "toy"]]
-    """What to score it on."""
-    data: Path
-    """Folder of the data set."""
-    part: Literal["val", "test", "train"] = "val"
-    """Which videos."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """A JSON file for the result, with protocol, model and command."""
-
-    def run(self) -> None:
-        """Stream every video through the model, then score."""
-        from .scoring import score_dataset
-
-        (dataset,) = _datasets(self.dataset, self.data, (self.part,))
-        bar = tqdm(total=len(dataset), unit="video", dynamic_ncols=True)
-        result = score_dataset(self.model, dataset, lambda: bar.update())
-        bar.close()
-        result |= {"dataset": dataset.name, "part": self.part, "command": shlex.join(["python", "-m", "mssc", *sys.argv[1:]])}
-        for name, value in result.items():
-            log.info("%s: %s", name, f"{value:.4f}" if isinstance(value, float) else value)
-        if self.output is not None:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            self.output.write_text(json.dumps(result, indent=1))
+        start = load_model(model_folder(self.start)) if self.start is not None else None
+        base = start.config if start is not None else self.model
+        config = dataclasses.replace(base, classes=classes, actions="multilabel" if several else base.actions)
+        return config, None if start is None else carry_over(start, config, self.config.seed)

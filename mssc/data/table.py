@@ -9,6 +9,7 @@
 test) may be left out, and the first line as well if the columns stand in this order.
 """
 
+import contextlib
 import csv
 import io
 import os
@@ -280,5 +281,6 @@ def write_csv(rows: Rows, path: Path) -> None:
         part_file.write_text(text.getvalue(), encoding="utf-8", newline="")
         os.replace(part_file, path)
     except OSError as error:
-        part_file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part_file.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None

@@ -1,0 +1,307 @@
+"""Look at a data set before anyone trains on it: what is there, what is broken, what leaks, and a sheet of drawn boxes."""
+
+import json
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .data.custom import source
+from .data.dataset import Dataset, Video
+from .data.decoding import decode, resize
+from .data.media import first_few
+from .structures import Detections, InputError, Tube
+from .visualise import draw
+
+log = logging.getLogger(__name__)
+
+SAME_TUBE = 0.9  # mean overlap of two tubes of one class from which they annotate the same thing twice
+HASH_SIDE = 16  # a first frame's hash compares neighbours in this many rows and columns: 512 bits
+SAME_FRAME = 0.06  # share of bits that may differ between two encodings of one picture
+FLAT = 4.0  # grey levels of spread below which a frame is too plain to be compared (black, a title)
+SMALL = 0.01  # of the frame's area; smaller boxes are hard to learn from small inputs
+SHEET_COLUMNS, SHEET_WIDTH, SHEET_MOST = 4, 320, 24
+
+
+@dataclass
+class Report:
+    """What `check` found.
+
+    Attributes:
+        name: of the data set.
+        problems: reasons why it cannot be used as it is, a sentence each.
+        warnings: what deserves a look.
+        parts: by part, numbers of videos, frames, tubes and frames without action.
+        classes: by class and part, numbers of tubes, frames and videos.
+        sizes: of boxes and tubes, as quantiles.
+        videos: by name, what decoding it gave.
+        sheet: the contact sheet, (H, W, 3) uint8 RGB, or None without a box.
+    """
+
+    name: str
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)
+    classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    sizes: dict[str, list[float]] = field(default_factory=dict)
+    videos: dict[str, dict[str, object]] = field(default_factory=dict)
+    sheet: np.ndarray | None = None
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it."""
+        rows = [["part", "videos", "frames", "tubes", "frames without action"]]
+        rows += [[part, *map(str, numbers.values())] for part, numbers in self.parts.items()]
+        lines = [self.name, "", *_table(rows), ""]
+        parts = list(self.parts)
+        rows = [["class", *(f"{part}: tubes / frames / videos" for part in parts)]]
+        for name, by_part in self.classes.items():
+            rows.append([name, *(" / ".join(map(str, by_part[part].values())) for part in parts)])
+        lines += [*_table(rows), ""]
+        if self.sizes:
+            rows = [["", "least", "a quarter", "half", "three quarters", "most"]]
+            rows += [[what, *(f"{value:.3g}" for value in values)] for what, values in self.sizes.items()]
+            lines += [*_table(rows), ""]
+        lines += [f"look: {sentence}" for sentence in self.warnings]
+        lines += [f"PROBLEM: {sentence}" for sentence in self.problems]
+        verdict = f"{len(self.problems)} problems: mend them before training." if self.problems else "Fit to be trained on."
+        return [*lines, verdict]
+
+    def write(self, folder: Path) -> None:
+        """report.json and, where there is a box, boxes.png.
+
+        Raises:
+            InputError: if they cannot be written.
+        """
+        content = {name: value for name, value in vars(self).items() if name != "sheet"}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "report.json").write_text(json.dumps(content | {"usable": not self.problems}, indent=1), encoding="utf-8")
+            if self.sheet is not None:
+                Image.fromarray(self.sheet).save(folder / "boxes.png")
+        except OSError as error:
+            raise InputError(f"the report cannot be written to {folder}: {error.strerror or error}.") from None
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def check(
+    name: str,
+    parts: Mapping[str, Dataset],
+    problems: Iterable[str] = (),
+    progress: Callable[[Sequence[Video]], Iterable[Video]] = lambda videos: videos,
+) -> Report:
+    """Decode every video of the parts and report.
+
+    Args:
+        name: for the report.
+        parts: data sets that share their classes, by part; a video may be in one of them only.
+        problems: what is known already.
+        progress: wraps the list of videos while they are decoded, for a bar.
+    """
+    report = Report(name, list(problems))
+    videos = {video.name: (part, video) for part, dataset in parts.items() for video in dataset.videos}
+    _count(report, parts)
+    hashes: dict[str, np.ndarray | None] = {}
+    pictures: list[tuple[Video, int, np.ndarray]] = []
+    chosen = _for_sheet(parts)
+    for video in progress([video for _, video in videos.values()]):
+        hashes[video.name] = _decode(report, video, chosen.get(video.name, ()), pictures)
+        report.warnings += _duplicates(video)
+    _leaks(report, {video: part for video, (part, _) in videos.items()}, hashes)
+    _classes(report, parts)
+    if pictures:
+        report.sheet = contact_sheet(pictures, next(iter(parts.values())).classes)
+    return report
+
+
+def _count(report: Report, parts: Mapping[str, Dataset]) -> None:
+    """Fill parts, classes and sizes."""
+    shares, sides, lengths = [], [], []
+    for part, dataset in parts.items():
+        bare = 0
+        counts = {name: {"tubes": 0, "frames": 0, "videos": 0} for name in dataset.classes}
+        for video in dataset.videos:
+            acting = np.zeros(video.frames, bool)
+            for tube in video.tubes:
+                acting[tube.start : tube.stop] = True
+                row = counts[dataset.classes[tube.label]]
+                row["tubes"] += 1
+                row["frames"] += len(tube)
+                size = tube.boxes[:, 2:] - tube.boxes[:, :2]
+                shares.append(size.prod(1) / (video.width * video.height))
+                sides.append(size.min(1))
+                lengths.append(len(tube) / float(video.rate))
+            for label in {tube.label for tube in video.tubes}:
+                counts[dataset.classes[label]]["videos"] += 1
+            bare += int((~acting).sum()) if video.labelled is None else int((~acting[list(video.labelled)]).sum())
+        report.parts[part] = {
+            "videos": len(dataset),
+            "frames": sum(video.frames for video in dataset.videos),
+            "tubes": sum(len(video.tubes) for video in dataset.videos),
+            "bare": bare,
+        }
+        for name, row in counts.items():
+            report.classes.setdefault(name, {})[part] = row
+    if lengths:
+        share = np.concatenate(shares)
+        for what, values in (
+            ("box, share of the frame", share),
+            ("box, shorter side in pixels", np.concatenate(sides)),
+            ("tube, seconds", np.array(lengths)),
+        ):
+            report.sizes[what] = [round(float(value), 5) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])]
+        small = float((share < SMALL).mean())
+        if small > 0.1:
+            report.warnings.append(f"{small:.0%} of the boxes cover less than {SMALL:.0%} of the frame; these are hard to learn.")
+
+
+def _decode(report: Report, video: Video, wanted: Sequence[int], pictures: list) -> np.ndarray | None:
+    """Decode a video, note what is wrong with it, keep the wanted frames; the hash of its first frame."""
+    count, first, size = 0, None, None
+    entry: dict[str, object] = {"path": str(video.path), "annotated frames": video.frames}
+    report.videos[video.name] = entry
+    try:
+        for count, image in enumerate(decode(video.path), 1):
+            if first is None:
+                first, size = frame_hash(image), image.shape[:2]
+            if count - 1 in wanted:
+                pictures.append((video, count - 1, image))
+    except InputError as error:
+        entry["error"] = str(error)
+        report.problems.append(f"{video.name} cannot be decoded: {error}")
+        return None
+    entry["decoded frames"] = count
+    if size is not None and size != (video.height, video.width):
+        report.problems.append(f"{video.name} is {size[1]}x{size[0]}, its boxes are for {video.width}x{video.height}.")
+    last = max((tube.stop for tube in video.tubes), default=0)
+    if count < last:
+        report.warnings.append(
+            f"{video.name} decodes to {count} frames, its boxes go on to frame {last - 1}; the video is damaged or was cut."
+        )
+    return first
+
+
+def _duplicates(video: Video) -> list[str]:
+    """Tubes of one class that lie on one another."""
+    found = []
+    for index, one in enumerate(video.tubes):
+        for other in video.tubes[index + 1 :]:
+            if one.label == other.label and _overlap(one, other) >= SAME_TUBE:
+                found.append(f"{video.name} has the same tube twice from frame {max(one.start, other.start)} on; remove one.")
+    return found[:1] + ([f"{video.name} has {len(found) - 1} more such pairs."] if len(found) > 1 else [])
+
+
+def _overlap(one: Tube, other: Tube) -> float:
+    """Mean overlap of boxes over the frames of the shorter tube."""
+    start, stop = max(one.start, other.start), min(one.stop, other.stop)
+    if stop <= start:
+        return 0.0
+    a, b = (tube.boxes[start - tube.start : stop - tube.start] for tube in (one, other))
+    common = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - common
+    return float((common / np.maximum(union, 1e-9)).sum() / min(len(one), len(other)))
+
+
+def frame_hash(image: np.ndarray) -> np.ndarray | None:
+    """Bits that change little when a picture is encoded or scaled anew: is each cell brighter than its neighbour?
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (2 * HASH_SIDE ** 2,) bool, or None if the picture is too plain to be told from others.
+    """
+    small = resize(image, HASH_SIDE + 1, HASH_SIDE + 1).astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    if small.std() < FLAT:
+        return None
+    across = small[:-1, 1:] > small[:-1, :-1]
+    down = small[1:, :-1] > small[:-1, :-1]
+    return np.concatenate([across.ravel(), down.ravel()])
+
+
+def _leaks(report: Report, part_of: Mapping[str, str], hashes: Mapping[str, np.ndarray | None]) -> None:
+    """Videos of different parts that seem to have one source."""
+    by_source: defaultdict[str, list[str]] = defaultdict(list)
+    for name in part_of:
+        if re.search(r"\d\W*$", Path(name).with_suffix("").name):  # a number at the end: one of several of a name
+            by_source[source(name)].append(name)
+    mixed = [names for names in by_source.values() if len({part_of[name] for name in names}) > 1]
+    if mixed and len(by_source) > 1:
+        pairs = [f"{names[0]} ({part_of[names[0]]}) and {_other(names, part_of)}" for names in mixed]
+        report.warnings.append(
+            f"{len(mixed)} sources are in several parts as far as names tell, such as {first_few(pairs)}; a score would be too good."
+        )
+    names = [name for name, bits in hashes.items() if bits is not None]
+    if len(names) < 2:
+        return
+    bits = np.array([hashes[name] for name in names]).astype(np.float32)
+    differ = (bits @ (1 - bits).T + (1 - bits) @ bits.T) / bits.shape[1]
+    rows, columns = np.nonzero(np.triu(differ <= SAME_FRAME, 1))
+    same = [(names[a], names[b]) for a, b in zip(rows, columns, strict=True) if part_of[names[a]] != part_of[names[b]]]
+    if same:
+        pairs = [f"{a} ({part_of[a]}) and {b} ({part_of[b]})" for a, b in same]
+        report.warnings.append(
+            f"{len(same)} pairs of videos in different parts begin with nearly the same picture: {first_few(pairs)}; "
+            "put them into one part, or a score would be too good."
+        )
+
+
+def _other(names: Sequence[str], part_of: Mapping[str, str]) -> str:
+    other = next(name for name in names if part_of[name] != part_of[names[0]])
+    return f"{other} ({part_of[other]})"
+
+
+def _classes(report: Report, parts: Mapping[str, Dataset]) -> None:
+    """Classes that cannot be learnt or scored."""
+    for part in parts:
+        absent = [name for name, row in report.classes.items() if not row[part]["tubes"]]
+        if absent and part != "test" and len(absent) < len(report.classes):
+            report.warnings.append(f"{part} has no tube of {len(absent)} classes: {first_few(absent)}.")
+    if not any(numbers["tubes"] for numbers in report.parts.values()):
+        report.problems.append("no video has a single tube; annotate some, or check the names of the videos.")
+
+
+def _for_sheet(parts: Mapping[str, Dataset]) -> dict[str, list[int]]:
+    """Frames to draw, by video: the middle of a tube of each class, then further tubes, spread over the videos."""
+    wanted: dict[str, list[int]] = {}
+    used: Counter = Counter()
+    tubes = [(tube.label, video.name, tube) for dataset in parts.values() for video in dataset.videos for tube in video.tubes]
+    queue = []
+    for label, name, tube in tubes:
+        queue.append((used[label], label, len(queue), name, (tube.start + tube.stop - 1) // 2))
+        used[label] += 1
+    for _, _, _, name, frame in sorted(queue):
+        if sum(map(len, wanted.values())) >= SHEET_MOST:
+            break
+        frames = wanted.setdefault(name, [])
+        if frame not in frames:
+            frames.append(frame)
+    return wanted
+
+
+def contact_sheet(pictures: Sequence[tuple[Video, int, np.ndarray]], classes: Sequence[str]) -> np.ndarray:
+    """Frames with their true boxes, in a grid, each with its video and frame written below: (H, W, 3) uint8 RGB."""
+    cells = []
+    for video, frame, image in pictures:
+        boxes, labels = video.boxes_at(frame)
+        scale = SHEET_WIDTH / image.shape[1]
+        small = resize(image, max(1, round(image.shape[0] * scale)), SHEET_WIDTH)
+        truth = Detections(boxes * scale, labels, np.ones(len(labels)))
+        cells.append((draw(small, truth, classes), f"{video.name}, frame {frame}"[-52:]))
+    height = max(cell.shape[0] for cell, _ in cells) + 18
+    rows = -(-len(cells) // SHEET_COLUMNS)
+    sheet = Image.new("RGB", (min(len(cells), SHEET_COLUMNS) * SHEET_WIDTH, rows * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for index, (cell, text) in enumerate(cells):
+        x, y = index % SHEET_COLUMNS * SHEET_WIDTH, index // SHEET_COLUMNS * height
+        sheet.paste(Image.fromarray(cell), (x, y))
+        pen.text((x + 4, y + cell.shape[0] + 3), text, fill="black")
+    return np.asarray(sheet)

@@ -1,0 +1,46 @@
+"""Start from a model that knows other actions: all weights are kept but those that belong to a class."""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from .mssc import MSSC
+
+log = logging.getLogger(__name__)
+
+PER_CLASS = ("head.pooled.logits.", "head.anchor.cls_preds.")
+"""Beginnings of the names of tensors with a row per class."""
+
+
+def carry_over(start: MSSC, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Weights for a model that differs from another one in its classes.
+
+    Args:
+        start: the model to start from. Not modified.
+        config: the new model's; apart from classes and actions that of `start`. The rows of classes that `start` knows by the
+            same name are kept, others are new.
+        seed: of the new rows.
+
+    Returns:
+        A complete state dict.
+    """
+    old = start.state_dict()
+    if config.classes == start.config.classes:
+        return old
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = MSSC(config).state_dict()
+    known = {name: row for row, name in enumerate(start.config.classes)}
+    shared = [(row, known[name]) for row, name in enumerate(config.classes) if name in known]
+    weights = {}
+    for name, tensor in fresh.items():
+        if not name.startswith(PER_CLASS):
+            weights[name] = old[name]
+            continue
+        weights[name] = tensor.clone()
+        for row, source in shared:
+            weights[name][row] = old[name][source]
+    log.info("%d of %d classes are known to the model to start from; the others are new.", len(shared), len(config.classes))
+    return weights
