@@ -1,24 +1,91 @@
-"""A model on a data set: every video streamed from its first frame to its last, then scored by `mssc.evaluate`."""
+"""A model, or saved detections, on a data set: run video by video, linked, then scored by `mssc.evaluate`."""
 
 import hashlib
-from collections.abc import Callable
+import math
+import platform
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 
-from .data.dataset import Dataset
+from . import evaluate
+from .data.dataset import Dataset, Video
 from .data.decoding import decode
-from .detect import load_for_detection, model_folder, stream_detections
-from .evaluate import PROTOCOLS, Truth, actor_ap, frame_map, video_accuracy, video_map, video_map_range
+from .data.transforms import resize
+from .detect import load_for_detection, model_folder, stream_detections, to_detections
+from .evaluate import Annotated, AvaTable, FalseAlarms, FrameDetections, Score, Truth
 from .linking import LinkConfig, OnlineLinker
-from .model.mssc import MSSC
-from .structures import Detections, Tube
+from .model.mssc import MSSC, half_of_the_cores
+from .saved import Folder, Known
+from .structures import Detections, InputError, Tube
+
+AT_ONCE = 8  # windows per call of the network
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""At which false alarms are counted for the picture."""
 
 
 def model_hash(folder: Path) -> str:
     """The first 12 hex digits of the weights' SHA-256."""
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }
+
+
+# -------------------------------------------------------------------- a model on videos
+
+
+def clip_detections(model: MSSC, images: Iterable[np.ndarray]) -> Iterator[Detections]:
+    """Detections of each frame from its window alone, which is computed anew for every frame: as most other systems do.
+
+    Args:
+        model: in eval mode.
+        images: (H, W, 3) uint8 RGB frames of one video, in order. The first windows are as short as what there is.
+    """
+    window: deque[torch.Tensor] = deque(maxlen=model.config.window)
+    waiting: list[torch.Tensor] = []
+    height = width = 0
+
+    def flush() -> Iterator[Detections]:
+        if waiting:
+            with torch.inference_mode(), half_of_the_cores():
+                predictions = model(torch.cat(waiting))
+            yield from to_detections(predictions, model.config, width, height)
+            waiting.clear()
+
+    for image in images:
+        height, width = image.shape[:2]
+        window.append(resize(torch.from_numpy(image).permute(2, 0, 1)[None], model.config.key_size)[0])
+        clip = torch.stack(list(window), dim=1)[None]
+        if waiting and waiting[0].shape != clip.shape:
+            yield from flush()
+        waiting.append(clip)
+        if len(waiting) == AT_ONCE:
+            yield from flush()
+    yield from flush()
+
+
+def detect_frames(model: MSSC, video: Video, mode: str = "stream") -> list[Detections]:
+    """A video's own detections, one entry per frame, not linked.
+
+    Args:
+        model: in eval mode.
+        video: to decode.
+        mode: "stream", or "clip" for `clip_detections`.
+    """
+    detect = {"stream": stream_detections, "clip": clip_detections}[mode]
+    return list(detect(model, decode(video.path)))[: video.frames]
 
 
 def detect_dataset(
@@ -36,50 +103,205 @@ def detect_dataset(
         By video: each frame's own detections, the same with the scores of their links, and the tubes.
     """
     own: dict[str, list[Detections]] = {}
-    linked: dict[str, list[Detections]] = {}
-    tubes: dict[str, list[Tube]] = {}
     for video in dataset.videos:
-        linker = OnlineLinker(link, float(video.rate))
-        own[video.name] = list(stream_detections(model, decode(video.path)))[: video.frames]
-        linked[video.name] = [linker.step(found) for found in own[video.name]]
-        tubes[video.name] = linker.finish()
+        own[video.name] = detect_frames(model, video)
         tick()
-    return own, linked, tubes
+    return own, *link_all(own, known_of(dataset), link)
 
 
-def score_dataset(name: str, dataset: Dataset, tick: Callable[[], object] = lambda: None) -> dict[str, object]:
-    """Every score of a model on a data set, with what is needed to get it again.
+def run_model(
+    name: str, dataset: Dataset, folder: Folder, mode: str = "stream", tick: Callable[[str], object] = lambda video: None
+) -> dict[str, list[Detections]]:
+    """Run a model over every video that the folder does not have yet.
 
     Args:
         name: of the model, or its folder.
-        dataset: what to score it on.
-        tick: is called after each video.
+        dataset: its videos.
+        folder: keeps each video's detections as soon as they are there.
+        mode: see `detect_frames`.
+        tick: is called with each video's name when its detections are there.
+
+    Raises:
+        InputError: for a model, a video or a folder that cannot be used, and a model of other classes.
+    """
+    model = load_for_detection(name)
+    if tuple(model.config.classes) != tuple(dataset.classes):
+        ours, theirs = (", ".join(classes[:3]) + ", …" for classes in (model.config.classes, dataset.classes))
+        raise InputError(f"the model {name} knows {ours}, but {dataset.name} has {theirs}; score it on what it was trained for.")
+    for video in dataset.videos:
+        if video.name not in folder:
+            folder.write(video.name, detect_frames(model, video, mode))
+        tick(video.name)
+    return {video.name: folder.read(video.name) for video in dataset.videos}
+
+
+def known_of(dataset: Dataset) -> Known:
+    """A data set's ground truth."""
+    return Known({video.name: Truth(video.tubes, video.frames, video.rate) for video in dataset.videos}, dataset.classes)
+
+
+def identity(name: str, dataset: Dataset, part: str, split: int, mode: str) -> dict[str, object]:
+    """What makes two runs the same: see `Folder`."""
+    folder = model_folder(name)
+    facts: dict[str, object] = {"dataset": dataset.name, "part": part, "split": split, "videos": len(dataset)}
+    return facts | {"model": folder.name, "weights": model_hash(folder), "mode": mode}
+
+
+def link_all(
+    found: Mapping[str, FrameDetections], known: Known, config: LinkConfig | None = None
+) -> tuple[dict[str, list[Detections]], dict[str, list[Tube]]]:
+    """Link every video's detections.
 
     Returns:
-        ``frame-mAP@0.5 (voc)`` and its like under each protocol, from linked scores, and from each frame's own (``unlinked``);
-        ``video-mAP`` at 0.2, 0.5, 0.75 and 0.5:0.95; all in [0, 1]; and provenance.
+        By video: the detections of each frame with the scores of their links, and the tubes.
     """
-    folder = model_folder(name)
-    own, linked, tubes = detect_dataset(load_for_detection(name), dataset, None, tick)
-    truth = {v.name: Truth(v.tubes, v.frames, v.rate) for v in dataset.videos}
-    classes = len(dataset.classes)
-    voc = frame_map(linked, truth, classes, frames="every")
-    scores: dict[str, object] = {}
-    for protocol in PROTOCOLS:
-        scores[f"frame-mAP@0.5 ({protocol})"] = frame_map(linked, truth, classes, protocol=protocol).map
-    scores["frame-mAP@0.5 (voc, every frame)"] = voc.map
-    scores["frame-mAP@0.5 (voc, unlinked)"] = frame_map(own, truth, classes).map
-    for iou in (0.2, 0.5, 0.75):
-        scores[f"video-mAP@{iou}"] = video_map(tubes, truth, classes, iou).map
-    scores["video-mAP@0.5:0.95"] = video_map_range(tubes, truth, classes).map
-    scores["video accuracy"] = video_accuracy(tubes, truth)
-    scores["actor AP@0.5"] = actor_ap(own, truth)
-    per_class = {name: None if ap != ap else round(float(ap), 4) for name, ap in zip(dataset.classes, voc.per_class, strict=True)}
-    return scores | {
-        "per class": per_class,
-        "videos": len(dataset),
-        "frames": sum(v.frames for v in dataset.videos),
-        "model": folder.name,
-        "weights": model_hash(folder),
-        "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+    linked: dict[str, list[Detections]] = {}
+    tubes: dict[str, list[Tube]] = {}
+    nothing = Detections.empty()
+    for name, frames in found.items():
+        linker = OnlineLinker(config, float(known.truth[name].rate))
+        every = frames if not isinstance(frames, Mapping) else [frames.get(i, nothing) for i in range(known.truth[name].frames)]
+        linked[name] = [linker.step(rows) for rows in every]
+        tubes[name] = linker.finish()
+    return linked, tubes
+
+
+# -------------------------------------------------------------------- scores
+
+
+@dataclass(frozen=True)
+class Results:
+    """All scores of a set of detections.
+
+    Attributes:
+        classes: their names.
+        scores: by name, fractions in [0, 1].
+        voc: frame-mAP@0.5 under ``voc``, all classes; AVA's for AVA.
+        threshold: that counts are at.
+        tubes: video-mAP@0.5, all classes; None where tubes have no meaning.
+        errors: by kind.
+        confusion: (A + 1, A + 1), see `mssc.evaluate.confusion`.
+        alarms: threshold and false alarms.
+    """
+
+    classes: tuple[str, ...]
+    scores: dict[str, float]
+    voc: Score
+    threshold: float
+    tubes: Score | None = None
+    errors: evaluate.Errors | None = None
+    confusion: np.ndarray | None = None
+    alarms: list[tuple[float, FalseAlarms]] = field(default_factory=list)
+
+    def error_counts(self) -> dict[str, int]:
+        """Right detections, wrong ones by kind, missed boxes, at the threshold."""
+        assert self.errors is not None
+        wrong = dict(zip(evaluate.ERRORS, self.errors.wrong.sum(axis=1).tolist(), strict=True))
+        return {"right": int(self.errors.right.sum()), **wrong, "missed": int(self.errors.missed.sum())}
+
+    def record(self) -> dict[str, object]:
+        """Plain values for JSON; NaN becomes None."""
+        out: dict[str, object] = {name: _plain(value) for name, value in self.scores.items()}
+        out["threshold"] = self.threshold
+        here = next((alarms for threshold, alarms in self.alarms if threshold == self.threshold), None)
+        if here is not None:
+            minutes = {"minutes": here.minutes, "minutes without action": here.idle_minutes}
+            out["false alarms"] = {"alarms": here.alarms, "per minute": _plain(here.per_minute), **minutes}
+        if self.errors is not None:
+            out["errors"] = self.error_counts()
+            out["mAP to gain"] = {name: _plain(value) for name, value in self.errors.gain.items()}
+        out["per class"] = {name: self._class(i) for i, name in enumerate(self.classes)}
+        return out
+
+    def _class(self, index: int) -> dict[str, object]:
+        row: dict[str, object] = {"boxes": int(self.voc.positives[index]), "frame-AP@0.5": _plain(self.voc.per_class[index])}
+        if self.tubes is not None:
+            row |= {"tubes": int(self.tubes.positives[index]), "video-AP@0.5": _plain(self.tubes.per_class[index])}
+        if self.errors is not None:
+            wrong = dict(zip(evaluate.ERRORS, self.errors.wrong[:, index].tolist(), strict=True))
+            row |= {"right": int(self.errors.right[index]), **wrong, "missed": int(self.errors.missed[index])}
+        return row
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def score(
+    own: Mapping[str, FrameDetections],
+    known: Known,
+    threshold: float,
+    rescore: bool = True,
+    yowo: str = "yowo",
+    labelled: Mapping[str, Sequence[int]] | None = None,
+) -> Results:
+    """Every score of a set of detections.
+
+    Args:
+        own: each frame's own detections, by video.
+        known: ground truth and classes.
+        threshold: for counts of errors and false alarms.
+        rescore: score detections by their links, as this project's models are meant to be read; else by their own scores.
+        yowo: which of YOWO's annotations its protocol takes, a name in `mssc.evaluate.PROTOCOLS`.
+        labelled: by video, the frames of which is known what happens, where that is not so of all.
+    """
+    truth, count = known.truth, len(known.classes)
+    linked, tubes = link_all(own, known)
+    found: Mapping[str, FrameDetections] = linked if rescore else own
+    if labelled:
+        own, found = _only(own, labelled), _only(found, labelled)
+    scores, voc = _frame_scores(found, own if rescore else None, truth, count, yowo)
+    video = None
+    if not labelled:
+        video = evaluate.video_map(tubes, truth, count, 0.5)
+        for iou in (0.2, 0.5, 0.75):
+            scores[f"video-mAP@{iou}"] = evaluate.video_map(tubes, truth, count, iou).map
+        scores["video-mAP@0.5:0.95"] = evaluate.video_map_range(tubes, truth, count).map
+        scores["video accuracy"] = evaluate.video_accuracy(tubes, truth)
+    scores["actor AP@0.5"] = evaluate.actor_ap(own, truth)
+    at = sorted({*THRESHOLDS, threshold})
+    alarms = [] if labelled else list(zip(at, evaluate.alarm_curve(found, truth, at), strict=True))
+    errors = evaluate.error_types(found, truth, count, threshold)
+    table = evaluate.confusion(found, truth, count, threshold)
+    return Results(tuple(known.classes), scores, voc, threshold, video, errors, table, alarms)
+
+
+def _frame_scores(
+    found: Mapping[str, FrameDetections],
+    own: Mapping[str, FrameDetections] | None,
+    truth: Mapping[str, Annotated],
+    count: int,
+    yowo: str,
+) -> tuple[dict[str, float], Score]:
+    """Frame-mAP under every protocol; `own` are detections before linking."""
+    voc = evaluate.frame_map(found, truth, count)
+    scores = {
+        "frame-mAP@0.5 (voc)": voc.map,
+        "frame-mAP@0.5 (act)": evaluate.frame_map(found, truth, count, protocol="act").map,
+        "frame-mAP@0.75 (act)": evaluate.frame_map(found, truth, count, 0.75, "act").map,
+        "frame-mAP@0.5 (yowo)": evaluate.frame_map(found, truth, count, protocol=yowo).map,
+        "frame-mAP@0.5 (voc, every frame)": evaluate.frame_map(found, truth, count, frames="every").map,
     }
+    if own is not None:
+        scores["frame-mAP@0.5 (voc, unlinked)"] = evaluate.frame_map(own, truth, count).map
+    return scores, voc
+
+
+def _only(found: Mapping[str, FrameDetections], labelled: Mapping[str, Sequence[int]]) -> dict[str, dict[int, Detections]]:
+    chosen: dict[str, dict[int, Detections]] = {}
+    for name, frames in found.items():
+        items = frames if isinstance(frames, Mapping) else dict(enumerate(frames))
+        keep = labelled.get(name, items)
+        chosen[name] = {frame: items[frame] for frame in keep if frame in items}
+    return chosen
+
+
+def score_ava(
+    found: AvaTable, wanted: AvaTable, classes: Mapping[int, str], excluded: Iterable[str], threshold: float
+) -> Results:
+    """AVA's frame-mAP, as its official evaluator gives it, and without its limit of 50 rows a frame."""
+    numbers, left_out = list(classes), set(excluded)
+    ava = evaluate.ava_map(found, wanted, numbers, left_out)
+    every = evaluate.ava_map(found, wanted, numbers, left_out, capacity=None)
+    scores = {"mAP@0.5 (ava)": ava.map, "mAP@0.5 (ava, all rows)": every.map}
+    return Results(tuple(classes.values()), scores, ava, threshold)

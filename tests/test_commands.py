@@ -176,9 +176,7 @@ def test_a_full_disk_leaves_nothing(model_folder, toy_videos, tmp_path, capsys):
 
 
 def test_evaluate_reports_every_protocol(model_folder, tmp_path, capsys, monkeypatch, toy_videos):
-    from mssc import commands
-
-    monkeypatch.setattr(commands, "_datasets", lambda *_: [toy_videos])
+    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
     assert run("evaluate", model_folder, "toy", "--data", tmp_path, "-o", tmp_path / "score.json") == 0
     result = json.loads((tmp_path / "score.json").read_text())
     for name in ("frame-mAP@0.5 (voc)", "frame-mAP@0.5 (act)", "frame-mAP@0.5 (yowo)", "video-mAP@0.5", "video-mAP@0.5:0.95"):

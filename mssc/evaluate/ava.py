@@ -61,13 +61,15 @@ def ava_map(
         InputError: for an empty list of classes, or a class named twice.
     """
     if not classes or len(set(classes)) < len(classes):
-        raise InputError(f"the list of classes has {len(classes)} entries, {len(set(classes))} different; it must name each once.")
+        raise InputError(
+            f"the list of classes has {len(classes)} entries, {len(set(classes))} different; it must name each once."
+        )
     number = np.full(max(max(classes), found.label.max(initial=0), wanted.label.max(initial=0)) + 1, -1)
     number[list(classes)] = np.arange(len(classes))
     names = np.unique(np.concatenate([found.frame, wanted.frame, np.array(list(excluded), dtype=str)]))
     out = np.isin(names, list(excluded))
     ours, theirs = _rows(found, number, names, out), _rows(wanted, number, names, out)
-    ours = ours.where((ours.box[:, 2:] > ours.box[:, :2]).all(axis=1))
+    ours = ours.where(np.flatnonzero((ours.box[:, 2:] > ours.box[:, :2]).all(axis=1)))
     if capacity is not None:
         ours = ours.where(np.sort(_best(ours, capacity)))
     return score_rows(ours, theirs, len(classes), iou, PROTOCOLS["voc"], "ava")
@@ -75,7 +77,7 @@ def ava_map(
 
 def _rows(table: AvaTable, number: np.ndarray, names: np.ndarray, out: np.ndarray) -> Rows:
     rows = Rows(np.searchsorted(names, table.frame), number[table.label], table.box, table.score)
-    return rows.where((rows.label >= 0) & ~out[rows.frame] if len(names) else np.zeros(0, bool))
+    return rows.where(np.flatnonzero((rows.label >= 0) & ~out[rows.frame]))
 
 
 def _best(rows: Rows, capacity: int) -> np.ndarray:

@@ -1,0 +1,146 @@
+"""Pictures of an evaluation: what each class scores, what is taken for what, why detections are wrong, when they alarm.
+
+All return a matplotlib figure; nothing here knows how the numbers came about.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .structures import InputError
+
+if TYPE_CHECKING:  # slow to import, and most commands draw nothing
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#767676"  # Okabe and Ito: apart for colour-blind viewers
+KINDS = ("#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#999999", "#0072b2", "#e69f00")
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _same_length(what: str, values: Sequence, names: Sequence[str]) -> None:
+    if len(values) != len(names):
+        raise InputError(f"there are {len(values)} {what} for {len(names)} names; each needs one.")
+
+
+def class_chart(precision: Sequence[float], positives: Sequence[int], classes: Sequence[str]) -> "Figure":
+    """A bar per class, best first; classes without ground truth come last, without a bar.
+
+    Args:
+        precision: average precision by class, in [0, 1], NaN without ground truth.
+        positives: how many boxes there were to find.
+        classes: their names.
+
+    Raises:
+        InputError: if they differ in number.
+    """
+    _same_length("average precisions", precision, classes)
+    _same_length("counts", positives, classes)
+    values = np.asarray(precision, float)
+    order = np.argsort(-np.nan_to_num(values, nan=-1), kind="stable")
+    figure = _figure(7, 1.2 + 0.22 * len(classes))
+    axes = figure.add_subplot()
+    axes.barh(range(len(order)), 100 * np.nan_to_num(values[order]), color=BLUE)
+    axes.set_yticks(range(len(order)), [f"{_title(classes[int(i)])} ({positives[int(i)]})" for i in order], fontsize=8)
+    for row, i in enumerate(order):
+        said = "no ground truth" if np.isnan(values[i]) else f"{100 * values[i]:.1f}"
+        axes.text(100 * float(np.nan_to_num(values[i])) + 0.5, row, said, va="center", fontsize=7, color=GREY)
+    axes.set(xlim=(0, 108), ylim=(len(order) - 0.5, -0.5), xlabel="average precision, %; boxes to find in brackets")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def confusion_chart(table: np.ndarray, classes: Sequence[str]) -> "Figure":
+    """Rows: what it was, each as shares of its row; columns: what was said. The last of each are background and missed.
+
+    Args:
+        table: (A + 1, A + 1) counts.
+        classes: the A names.
+
+    Raises:
+        InputError: for another shape.
+    """
+    if table.shape != (len(classes) + 1, len(classes) + 1):
+        raise InputError(f"the table has shape {table.shape}; for {len(classes)} classes it must have one row and column more.")
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    side = 2.5 + 0.26 * len(table)
+    figure = _figure(side + 0.8, side)
+    axes = figure.add_subplot()
+    image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    names = [_title(name) for name in list(classes)]
+    axes.set_xticks(range(len(table)), [*names, "missed"], rotation=90, fontsize=7)
+    axes.set_yticks(range(len(table)), [*names, "background"], fontsize=7)
+    if len(table) <= 30:
+        for row, column in zip(*np.nonzero(table), strict=True):
+            ink = "white" if share[row, column] > 0.6 else "black"
+            axes.text(column, row, str(table[row, column]), ha="center", va="center", fontsize=5, color=ink)
+    axes.set(xlabel="said", ylabel="was")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the row")
+    return figure
+
+
+def error_chart(counts: Mapping[str, int], gain: Mapping[str, float]) -> "Figure":
+    """Two rows of bars: how many detections are of each kind, and what each kind costs.
+
+    Args:
+        counts: by kind, also of right detections and missed boxes.
+        gain: by kind, what frame-mAP would gain without it, as a fraction.
+    """
+    kinds = [name for name in {**counts, **gain} if name != "right"]
+    colours = {name: KINDS[i % len(KINDS)] for i, name in enumerate(kinds)} | {"right": GREEN}
+    figure = _figure(9, 3.2)
+    left, right = figure.subplots(1, 2)
+    for axes, values, label in (
+        (left, dict(counts), "detections and missed boxes"),
+        (right, {name: 100 * value for name, value in gain.items()}, "frame-mAP to gain, points"),
+    ):
+        bars = axes.barh(range(len(values)), list(values.values()), color=[colours[name] for name in values])
+        axes.bar_label(
+            bars, [f"{value:.1f}" if isinstance(value, float) else str(value) for value in values.values()], fontsize=8
+        )
+        axes.set_yticks(range(len(values)), list(values), fontsize=8)
+        axes.set(ylim=(len(values) - 0.5, -0.5), xlabel=label)
+        axes.margins(x=0.15)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def alarm_chart(thresholds: Sequence[float], per_minute: Sequence[float], operating: float) -> "Figure":
+    """False alarms per minute of video against the threshold from which tubes are shown.
+
+    Args:
+        thresholds: ascending.
+        per_minute: alarms a minute at each.
+        operating: the threshold in use, marked.
+
+    Raises:
+        InputError: if they differ in number.
+    """
+    _same_length("alarm rates", per_minute, [str(value) for value in thresholds])
+    figure = _figure(6, 3)
+    axes = figure.add_subplot()
+    axes.plot(thresholds, per_minute, color=BLUE, marker="o", markersize=3)
+    axes.axvline(operating, color=ORANGE, linestyle="--", label=f"in use: {operating:g}")
+    axes.set(xlabel="threshold", ylabel="false alarms a minute", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def png(figure: "Figure", dpi: int = 110) -> bytes:
+    """The figure as a PNG file."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    return out.getvalue()

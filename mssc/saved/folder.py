@@ -1,0 +1,164 @@
+"""Our own detections on disk: a file per video, each written whole or not at all, and what they are of.
+
+::
+
+    about.json                     data set, part, split, model, weights, mode: what every file in here is of
+    detections/<video>.npz         frame, label, score, box of every row, and the number of frames
+"""
+
+import json
+import os
+import uuid
+import zipfile
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from ..structures import Detections, InputError
+from .checks import Known
+
+ABOUT, PLACE, VERSION = "about.json", "detections", 1
+
+
+class Folder:
+    """Detections that are written while a model runs, and from which a stopped run goes on.
+
+    Args:
+        path: made if it does not exist.
+        about: what the detections are of.
+
+    Raises:
+        InputError: if the folder holds detections of something else, or cannot be written.
+    """
+
+    def __init__(self, path: Path, about: dict[str, object]) -> None:
+        self.path, wanted = Path(path), {"version": VERSION, **about}
+        if (self.path / ABOUT).exists():
+            here = _about(self.path)
+            differ = [key for key in wanted if here.get(key) != wanted[key]]
+            if differ:
+                key = differ[0]
+                raise InputError(
+                    f"{self.path} holds detections with {key} {here.get(key)!r}, not {wanted[key]!r}; name another output folder."
+                )
+            return
+        try:
+            (self.path / PLACE).mkdir(parents=True, exist_ok=True)
+            write_whole(self.path / ABOUT, json.dumps(wanted, indent=1).encode())
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror or error}; name another output folder.") from None
+
+    def file(self, video: str) -> Path:
+        """Where a video's detections are, or will be."""
+        return self.path / PLACE / (quote(video, safe=" ()@,+=!") + ".npz")
+
+    def __contains__(self, video: str) -> bool:
+        return self.file(video).exists()
+
+    def write(self, video: str, detections: list[Detections]) -> None:
+        """Keep a video's detections, one entry per frame.
+
+        Raises:
+            InputError: if they cannot be written.
+        """
+        file = self.file(video)
+        part = file.with_name(f".{uuid.uuid4().hex[:8]}.part")
+        try:
+            with open(part, "wb") as out:
+                np.savez_compressed(
+                    out,
+                    frames=np.array(len(detections)),
+                    frame=np.repeat(np.arange(len(detections)), [len(d) for d in detections]).astype(np.int32),
+                    label=np.concatenate([d.labels for d in detections] or [np.zeros(0)]).astype(np.int32),
+                    score=np.concatenate([d.scores for d in detections] or [np.zeros(0)]).astype(np.float32),
+                    box=np.concatenate([d.boxes for d in detections] or [np.zeros((0, 4))]).astype(np.float32),
+                )
+            os.replace(part, file)
+        except OSError as error:
+            raise InputError(f"{file} cannot be written: {error.strerror or error}; make room or name another folder.") from None
+        finally:
+            part.unlink(missing_ok=True)
+
+    def read(self, video: str) -> list[Detections]:
+        """A video's detections, one entry per frame.
+
+        Raises:
+            InputError: for a file that is missing or damaged.
+        """
+        file = self.file(video)
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                count, frame, label, score, box = (saved[key] for key in ("frames", "frame", "label", "score", "box"))
+            ends = np.searchsorted(frame, np.arange(int(count) + 1))
+            return [Detections(box[a:b], label[a:b], score[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, InputError) as error:
+            raise InputError(f"{file} is damaged ({error}); remove it and run the evaluation again.") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that whoever sees it sees all of it.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}; make room or name another place.") from None
+    finally:
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder was written by `Folder`."""
+    return (path / ABOUT).is_file() and (path / PLACE).is_dir()
+
+
+def read_folder(path: Path, known: Known) -> dict[str, dict[int, Detections]]:
+    """Every video's detections, by frame from 0.
+
+    Raises:
+        InputError: for a damaged file, an unknown video or class, detections after a video's end, and a video without a file.
+    """
+    folder = Folder(path, _about(path))
+    files = {folder.file(name): name for name in known.truth}
+    strange = sorted(set((path / PLACE).glob("*.npz")) - set(files))
+    if strange:
+        raise InputError(f"{strange[0]} is of a video that is not in the data set; was it made for another part?")
+    absent = [name for name in known.truth if name not in folder]
+    if absent:
+        raise InputError(
+            f"{path} lacks {len(absent)} of {len(known.truth)} videos, e.g. '{absent[0]}'; let the evaluation finish."
+        )
+    found = {}
+    for name in known.truth:
+        frames = folder.read(name)
+        for frame, rows in enumerate(frames):
+            if len(rows) and rows.labels.max() >= len(known.classes):
+                raise InputError(f"{folder.file(name)}: frame {frame} has class {rows.labels.max()} of {len(known.classes)}.")
+        found[name] = {frame: rows for frame, rows in enumerate(frames) if len(rows)}
+    return found
+
+
+def _about(path: Path) -> dict:
+    try:
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / ABOUT} cannot be read ({error}); remove the folder and run the evaluation again.") from None
+    if not isinstance(about, dict) or about.get("version") != VERSION:
+        raise InputError(f"{path / ABOUT} is not of this version; name another output folder.")
+    return about
+
+
+def facts(path: Path) -> dict[str, object]:
+    """What a folder's detections are of: data set, part, split, model, weights, mode.
+
+    Raises:
+        InputError: if it does not say so.
+    """
+    return {key: value for key, value in _about(path).items() if key != "version"}
