@@ -21,7 +21,7 @@ KINDS = ("#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#999999", "#0072b2", "#e69
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height))  # laid out by `png`: matplotlib's engines draw everything several times
 
 
 def _title(name: str) -> str:
@@ -99,7 +99,7 @@ def error_chart(counts: Mapping[str, int], gain: Mapping[str, float]) -> "Figure
     kinds = [name for name in {**counts, **gain} if name != "right"]
     colours = {name: KINDS[i % len(KINDS)] for i, name in enumerate(kinds)} | {"right": GREEN}
     figure = _figure(9, 3.2)
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.35})
     for axes, values, label in (
         (left, dict(counts), "detections and missed boxes"),
         (right, {name: 100 * value for name, value in gain.items()}, "frame-mAP to gain, points"),
@@ -142,5 +142,5 @@ def alarm_chart(thresholds: Sequence[float], per_minute: Sequence[float], operat
 def png(figure: "Figure", dpi: int = 110) -> bytes:
     """The figure as a PNG file."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(out, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
     return out.getvalue()
