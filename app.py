@@ -1,6 +1,6 @@
 """The page: give it a video, see who does what, where, and from when to when.
 
-python app.py [--port 7860]
+python app.py [--port 7860] [--model runs/mine/model]
 """
 
 import argparse
@@ -51,11 +51,31 @@ LAUNCH = {
 }
 
 
+OWN: dict[str, Path] = {}
+"""Models that were named on the command line: names on the page, and folders, which the page does not show."""
+
+
+def add_model(folder: Path) -> str:
+    """Offer a model on the page, beside those that ship.
+
+    Returns:
+        Its name there: that of the folder, or of the run if the folder is a run's ``model``.
+
+    Raises:
+        InputError: if the folder holds no model.
+    """
+    load_config(folder)
+    folder = folder.resolve()
+    name = folder.parent.name if folder.name == "model" else folder.name
+    OWN[name] = folder
+    return name
+
+
 def about(model: str) -> tuple[float, str]:
     """A model's usual threshold, and a sentence on what it can recognise."""
-    classes = load_config(detect.available_models()[model]).classes
+    classes = load_config((detect.available_models() | OWN)[model]).classes
     names = ", ".join(visualise.title(name) for name in classes)
-    return round(detect.default_threshold(model), 2), f"Recognises {len(classes)} actions: {html.escape(names)}."
+    return round(detect.default_threshold(OWN.get(model, model)), 2), f"Recognises {len(classes)} actions: {html.escape(names)}."
 
 
 def describe(result: "detect.VideoResult") -> str:
@@ -106,7 +126,8 @@ def find_actions(video: str | None, model: str, threshold: float, progress: gr.P
     with tempfile.TemporaryDirectory(prefix="mssc-result-") as folder:
         target = Path(folder, f"{Path(video).stem}-actions.mp4")
         try:
-            result = detect.detect_video(video, model=model, threshold=threshold, output=target, progress=report)
+            chosen = OWN.get(model, model)
+            result = detect.detect_video(video, model=chosen, threshold=threshold, output=target, progress=report)
             result.write_json(target.with_suffix(".json"))
         except InputError as error:
             sentence = str(error).replace(f"{Path(video).parent}{os.sep}", "").replace(f"{folder}{os.sep}", "")  # our folders
@@ -117,13 +138,16 @@ def find_actions(video: str | None, model: str, threshold: float, progress: gr.P
         yield describe(result), str(target), timeline, table(result), str(target.with_suffix(".json"))
 
 
-def build() -> gr.Blocks:
+def build(model: str | None = None) -> gr.Blocks:
     """The page, ready to launch.
+
+    Args:
+        model: the name of the one to begin with; None for the default.
 
     Raises:
         InputError: if there is no model.
     """
-    model = detect.default_model()
+    model = model or detect.default_model()
     threshold, knows = about(model)
     with gr.Blocks(title="MS-SC: action tubes", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as page:
         gr.Markdown(INTRO)
@@ -135,7 +159,7 @@ def build() -> gr.Blocks:
                     sources=["upload", "webcam"],
                     webcam_options=gr.WebcamOptions(mirror=False, constraints=WEBCAM),
                 )
-                choice = gr.Dropdown(sorted(detect.available_models()), value=model, label="Model")
+                choice = gr.Dropdown(sorted(detect.available_models() | OWN), value=model, label="Model")
                 known = gr.Markdown(knows)
                 slider = gr.Slider(
                     0.01, 0.99, threshold, step=0.01, label="Threshold", info="Lower finds more, and more that is wrong."
@@ -168,12 +192,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve the page until it is stopped; every file made meanwhile lies in one folder and goes with it."""
     parser = argparse.ArgumentParser(description="Find action tubes in videos, in the browser.")
     parser.add_argument("--port", type=int, help="of the page; the first free one from 7860 on if not given")
+    parser.add_argument("--model", type=Path, help="folder of a model to offer first, such as runs/mine/model")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # leave through the `with` below
     with tempfile.TemporaryDirectory(prefix="mssc-") as folder:
         tempfile.tempdir = folder  # Gradio's uploads and cache as well
         try:
-            build().launch(server_port=options.port, **LAUNCH)
+            build(add_model(options.model) if options.model else None).launch(server_port=options.port, **LAUNCH)
         except (InputError, OSError) as error:  # no model, no free port
             parser.error(str(error))
         finally:

@@ -24,7 +24,7 @@ from mssc.structures import InputError
 
 log = logging.getLogger(__name__)
 
-MOST_BYTES = 1 << 30
+MOST_BYTES = 256 << 20
 MOST_FRAMES = 10_000_000  # that one track may last; a number beyond is a slip or an attack
 DEEPEST = 32  # levels of elements; CVAT's files have about eight
 NOTHING = {"", "none", "no", "false", "0", "n/a", "background", "__undefined__"}
