@@ -14,7 +14,7 @@ from typing import Literal
 
 from .structures import InputError
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 
 
 def _check_choices(config: object) -> None:
@@ -66,6 +66,7 @@ class ModelConfig:
     classifier: Literal["pooled", "anchor"] = "pooled"  # logits per box from RoIs | per anchor as YOWOv2
     hidden: int = 192  # width of the pooled classifier
     dropout: float = 0.5
+    path_dropout: float = 1 / 3  # share of boxes judged by fused features alone, and by motion alone, in training (ours)
     kept: int = 32  # boxes per frame whose actions are classified
     version: int = CONFIG_VERSION
 
@@ -95,6 +96,8 @@ class ModelConfig:
             raise InputError(f"motion_ffn_ratio is {self.motion_ffn_ratio}; it must be 0 (no FFN) or more.")
         if not 0 <= self.dropout <= 1:
             raise InputError(f"dropout is {self.dropout}; it must lie in [0, 1].")
+        if not 0 <= self.path_dropout <= 0.5:
+            raise InputError(f"path_dropout is {self.path_dropout}; it must lie in [0, 0.5].")
 
     def to_json(self) -> str:
         """The config as JSON text."""

@@ -11,7 +11,14 @@ from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 from mssc.model import backbone3d
 from mssc.model.backbone2d import CSPDarknet
-from mssc.model.backbone3d import TORCHVISION_VIDEO, CausalDarknet, TemporalConv, TorchvisionBackbone, build_backbone3d
+from mssc.model.backbone3d import (
+    TORCHVISION_VIDEO,
+    CausalDarknet,
+    MotionStream,
+    TemporalConv,
+    TorchvisionBackbone,
+    build_backbone3d,
+)
 from mssc.structures import InputError
 
 
@@ -55,11 +62,11 @@ def test_temporal_convolution_looks_back_to_a_video_that_stood_still(dilation, c
     assert torch.allclose(torch.cat(out, 1), torch.stack(wanted, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "side"), [(32, 2), (33, 3), (40, 3), (63, 4), (64, 4)])
+@pytest.mark.parametrize(("size", "side"), [(32, 4), (33, 5), (40, 5), (63, 8), (64, 8)])
 def test_it_returns_what_it_declares(net, size, side):
     with torch.no_grad():
         maps, memory = _run(net, _clip(3, size, batch=2))
-    assert net.causal and net.dims == 384 and side == -(-size // net.stride)
+    assert net.causal and net.dims == 480 and side == -(-size // net.stride)
     assert maps.shape == (2, net.dims, 3, side, side)
     assert [x.shape for x in memory] == [x.shape for x in net.initial(2, size, maps)]
 
@@ -118,13 +125,34 @@ def test_inflated_it_sees_what_the_2d_network_sees():
     still = clip[:, :, :1].expand_as(clip)
     with torch.no_grad():
         _, fine, coarse = image_net(clip[:, :, 0])
-        wanted = torch.cat([fine, F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")], 1)
-        maps, _ = _run(net, still)
-        moving, _ = _run(net, clip)
+        wanted = torch.cat([F.interpolate(x, size=(5, 5), mode="nearest") for x in (fine, coarse)], 1)
+        maps, moving = (_run(net, x)[0][:, : -net.motion_dims] for x in (still, clip))
     assert torch.allclose(maps, wanted[:, :, None].expand_as(maps), atol=1e-4)
     assert torch.allclose(moving[:, :, 0], wanted, atol=1e-4) and not torch.allclose(moving[:, :, 1], wanted, atol=0.1)
     stem, theirs = (x.stem.conv.conv.weight.unflatten(1, (4, -1)) for x in (net.net, image_net))
     assert torch.equal(stem[:, :, :3], theirs) and torch.equal(stem[:, :, 3:], 0.5 * theirs)
+
+
+def test_motion_channels_know_motion_and_nothing_else(net):
+    def channels(clip):
+        with torch.no_grad():
+            return _run(net, clip)[0][:, -net.motion_dims :]
+
+    still, other = (_clip(1, 64).expand(-1, -1, 4, -1, -1) for _ in range(2))
+    assert torch.allclose(channels(still), channels(other), atol=1e-5)  # of whatever stands still they know nothing
+    texture = F.interpolate(_clip(1, 24)[:, :, 0], size=(96, 96), mode="bicubic").clamp(0, 255)
+    moving = torch.stack([texture[..., 16 : 16 + 64, 16 + 2 * t : 80 + 2 * t] for t in range(4)], 2)
+    assert not torch.allclose(channels(moving)[:, :, 3], channels(still)[:, :, 3], atol=0.1)
+    assert torch.allclose(channels(moving)[:, :, 0], channels(still)[:, :, 0], atol=1e-5)  # a start is no motion
+
+
+def test_the_cameras_motion_is_taken_out():
+    stream = MotionStream()
+    texture = F.interpolate(_clip(1, 24)[:, :, 0], size=(96, 96), mode="bicubic").clamp(0, 255)
+    panned = torch.stack([texture[..., 16:80, 16 + 2 * t : 80 + 2 * t] for t in range(2)], 1)
+    movements = stream._movements(panned[:, 1:], panned[:, :1])[0, 0]
+    assert movements.shape == (3, 32, 32)
+    assert movements[:2, 4:-4, 4:-4].abs().mean() < 0.2  # the two pixels of the camera are gone
 
 
 def test_gradient_reaches_every_parameter():

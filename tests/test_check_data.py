@@ -154,7 +154,8 @@ def test_weights_are_carried_over_to_other_classes(tiny_config, classifier):
     model.load_state_dict(weights)  # strict
     old = start.state_dict()
     changed = [name for name, value in weights.items() if value.shape != old[name].shape or not torch.equal(value, old[name])]
-    wanted = "head.pooled.logits." if classifier == "pooled" else "head.anchor.cls_preds."
+    pooled = ("head.pooled.fused.logits.", "head.pooled.movement.logits.")
+    wanted = pooled if classifier == "pooled" else "head.anchor.cls_preds."
     assert changed and all(name.startswith(wanted) for name in changed)
     for name in changed:
         assert torch.equal(weights[name][1], old[name][2]) and torch.equal(weights[name], again[name])

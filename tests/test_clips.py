@@ -63,6 +63,23 @@ def test_background_frames_come_as_often_as_asked(toy_videos, toy_cache, tiny_co
     assert share[0.0] == 0 and share[1.0] == 1
 
 
+def test_some_actions_are_played_backwards_as_others(toy_videos, toy_cache, tiny_config):
+    names = toy_videos.classes
+    both = replace(toy_videos, backwards=((names[0], names[1]), (names[1], names[0])))
+    train = replace(TRAIN, clip_length=4, keys=4, stride_jitter=(1.0, 1.0), background=0.0)
+    clips, plain = (ClipDataset(d, toy_cache, tiny_config, train) for d in (both, toy_videos))
+    for index, video in enumerate(toy_videos.videos):
+        labels, turned = {tube.label for tube in video.tubes}, 0
+        for seed in range(40):
+            _, _, found = clips[(index, seed, 0)]
+            _, _, wanted = plain[(index, seed, 0)]
+            seen, real = ([set(actions.nonzero()[:, 1].tolist()) for _, actions in targets] for targets in (found, wanted))
+            if seen != real:
+                turned += 1
+                assert seen == [{1 - label for label in row} for row in real[::-1]]
+        assert turned == 0 if labels - {0, 1} else 10 <= turned <= 30, (labels, turned)
+
+
 def test_boxes_with_two_actions_become_one_row():
     boxes = torch.tensor([[0.0, 0, 4, 4], [1, 1, 5, 5], [0, 0, 4, 4]])
     unique, actions = _one_row_per_box(boxes, torch.tensor([0, 1, 2]), 3)

@@ -85,7 +85,7 @@ def test_model_config_refuses(changes, words):
         (_values(width="64"), "the config's width is '64'; int is wanted"),
         (_values(width=64.0), "the config's width is 64.0; int is wanted"),
         (_values(width=True), "the config's width is True"),
-        (_values(version=True), "the config's version is True"),
+        (_values(version=True), "is of version True"),
         (_values(classes="walk"), "the config's classes is 'walk'; tuple is wanted"),
         (_values(classes=["walk", 3]), "give a list of names"),
         (_values(fusion=None), "the config's fusion is None; str is wanted"),

@@ -5,16 +5,18 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from random_weights import randomise
 
 from mssc.config import ModelConfig
 from mssc.losses import anchor_centres
-from mssc.model.head import STRIDES, BoxHead, Head, PooledClassifier, TemporalStatistics, strongest_anchors, take
+from mssc.model.head import STRIDES, BoxHead, Head, PooledBranch, PooledClassifier, TemporalStatistics, strongest_anchors, take
 from mssc.model.layers import DecoupledTower
 
 C, SIZE = 8, 64
 CONFIG = ModelConfig(classes=("a", "b", "c"), key_size=SIZE, clip_size=32, width=C, hidden=16, kept=5, dropout=0.0)
 DIMS = (4, 6, 10)
+MOVING = 5
 
 
 def _levels(channels, batch=2, size=SIZE):
@@ -23,13 +25,14 @@ def _levels(channels, batch=2, size=SIZE):
 
 
 def _head(config=CONFIG, seed=0):
-    head = Head(DecoupledTower(width=C), DIMS, (7,), C, config)
+    head = Head(DecoupledTower(width=C), DIMS, (7,), C, MOVING, config)
     inputs = _inputs()
     return randomise(head, lambda: head(*inputs, None), seed)
 
 
 def _inputs(batch=2):
-    return _levels(C, batch), _levels(DIMS, batch), torch.randn(batch, C, 2, 2), [torch.randn(batch, 7)]
+    moving = [torch.randn(batch, MOVING, 4, 4) for _ in range(2)]
+    return _levels(C, batch), _levels(DIMS, batch), torch.randn(batch, C, 2, 2), [torch.randn(batch, 7)], moving
 
 
 # --------------------------------------------------------------------------------------------------------------------- boxes
@@ -130,11 +133,11 @@ def test_no_box_to_classify_is_allowed():
 # ------------------------------------------------------------------------------------------------------------- classification
 
 
-def _pooled_from(x, boxes):
+def _pooled_from(x, boxes, rows=False):
     """What the classifier pools from one map: (K, 2C), means then maxima."""
-    module, seen = PooledClassifier([x.shape[1]], [3], CONFIG).eval(), []
-    module.roi_norm[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    module([x], [torch.zeros(len(x), 3)], boxes, SIZE)
+    branch, seen = PooledBranch([x.shape[1]], [3], CONFIG, rows).eval(), []
+    branch.roi_norm[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    PooledClassifier(branch, None, 0.0)([x], [torch.zeros(len(x), 3)], [], boxes, SIZE)
     return seen[0]
 
 
@@ -149,6 +152,32 @@ def test_a_box_is_pooled_from_its_own_place():
     centre[1] += 100
     assert torch.allclose(pooled[..., :2], centre, atol=1e-4)
     assert torch.allclose(pooled[..., 2:], centre + side * 3 / 8, atol=1e-4)  # the last of four samples
+
+
+def test_rows_of_a_box_are_pooled_one_by_one():
+    line = (torch.arange(8) + 0.5) * 8
+    ramp = torch.stack([line.expand(8, 8), line[:, None].expand(8, 8)])[None]  # x and y of each cell's centre
+    pooled = _pooled_from(ramp, torch.tensor([[[8.0, 16, 40, 48]]]), rows=True)
+    x, y = pooled[0, :8].reshape(2, 4)  # channel by channel, four rows each
+    assert x.tolist() == pytest.approx([24] * 4) and y.tolist() == pytest.approx([20, 28, 36, 44])
+    assert pooled[0, 8:].tolist() == pytest.approx([36, 44])  # the maxima
+
+
+def test_training_judges_some_boxes_by_one_branch_alone():
+    head, inputs = _head(), _inputs(1)
+    boxes = torch.tensor([[[4.0, 4, 50, 60]]]).expand(1, 300, 4)
+    parts = []
+    for branch in (head.pooled.fused, head.pooled.movement):
+        branch.register_forward_hook(lambda *args: parts.append(args[2]))
+    together = head(*inputs, boxes).logits[0]
+    fused, moved = (x[0] for x in parts)
+    assert torch.allclose(together, fused + moved)
+    head.pooled.train()
+    torch.manual_seed(0)
+    trained = head(*inputs, boxes).logits[0]  # dropout is 0 here
+    counts = [torch.isclose(trained, wanted).all(1).sum().item() for wanted in (fused, moved, fused + moved)]
+    assert sum(counts) == 300 and all(70 < n < 130 for n in counts), counts
+    assert not torch.isclose(fused, moved).all()
 
 
 def test_pooling_equals_onnx_runtimes_roi_align():
@@ -186,11 +215,11 @@ def test_boxes_that_reach_out_of_the_frame_are_cut():
 
 
 def test_context_is_global_and_where_objects_are():
-    head, (fused, key, motion, clip) = _head(), _inputs(1)
+    head, (fused, key, motion, clip, moving) = _head(), _inputs(1)
     seen = []
     head.pooled.register_forward_pre_hook(lambda _, args: seen.append(args))
-    out = head(fused, key, motion, clip, None)
-    _, context, _, size = seen[0]
+    out = head(fused, key, motion, clip, moving, None)
+    _, context, _, _, size = seen[0]
     start = 0
     for level, x in enumerate(key):
         cells = x[0, 0].numel()
@@ -212,11 +241,11 @@ def test_a_frame_that_surely_holds_nothing_is_no_nan(logit):
 
 
 def test_task_branches_feed_their_own_towers():
-    head, (fused, key, motion, clip) = _head(), _inputs()
+    head, (fused, key, motion, clip, moving) = _head(), _inputs()
     both = (*fused, *_levels(C))
     boxes = torch.tensor([[[3.0, 3, 40, 50]]]).repeat(2, 1, 1)
-    shared, split = head(fused, key, motion, clip, boxes), head(both, key, motion, clip, boxes)
-    for_box = head(both[3:], key, motion, clip, boxes)
+    shared, split = head(fused, key, motion, clip, moving, boxes), head(both, key, motion, clip, moving, boxes)
+    for_box = head(both[3:], key, motion, clip, moving, boxes)
     assert torch.equal(split.anchor_boxes, for_box.anchor_boxes)
     assert torch.equal(split.anchor_objectness, for_box.anchor_objectness)
     assert not torch.equal(split.anchor_boxes, shared.anchor_boxes)
@@ -248,6 +277,9 @@ def test_temporal_statistics_are_the_windows(pooled, chunks):
         y, memory = module(part, memory, age)
         age, out = age + part.shape[1], [*out, y]
         assert [part.shape for part in memory] == shapes
+    if pooled:  # means of 2x2 cells
+        cells = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), 2, ceil_mode=True, count_include_pad=False)
+        x = cells.permute(0, 2, 3, 1).unflatten(0, (2, 9))
     change = torch.cat([torch.zeros_like(x[:, :1]), (x[:, 1:] - x[:, :-1]).abs()], 1)  # the first frame has not changed
     if pooled:
         x, change = x.mean((2, 3), keepdim=True), change.mean((2, 3), keepdim=True)

@@ -18,7 +18,7 @@ from mssc.model.layers import ConvBlock
 from mssc.model.mssc import MSSC, fold_batch_norms
 
 TINY = ModelConfig(classes=("a", "b", "c"), key_size=64, clip_size=32, window=4, kept=4, hidden=16)
-ODD = dataclasses.replace(TINY, key_size=96, clip_size=48)  # 12, 6 and 3 cells; a clip map of 3 x 3
+ODD = dataclasses.replace(TINY, key_size=96, clip_size=48)  # 12, 6 and 3 cells; a clip map of 6 x 6
 ROWS = {f"{table}: {name}": changes for table, rows in ABLATIONS.items() for name, changes in rows.items()}
 ROWS = {name: changes for i, (name, changes) in enumerate(ROWS.items()) if changes not in list(ROWS.values())[:i]}  # each once
 ROWS |= {f"collapse {how}": {"collapse": how} for how in ("mean", "current")} | {"multilabel": {"actions": "multilabel"}}
@@ -88,7 +88,7 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     levels = 6 if config.fusion_branch == "task" else 3
     assert [tuple(x.shape) for x in features.fused] == [(4, 64, s, s) for s in (8, 4, 2) * 2][:levels]
     assert [x.shape[1] for x in features.key] == ([] if config.paths == "clip" else [64, 128, 256])
-    clip_shape, motion_shape = ((2, 384, 5, 2, 2), (2, 64, 5, 2, 2)) if config.paths != "key" else ((2, 0, 0, 0, 0),) * 2
+    clip_shape, motion_shape = ((2, 480, 5, 4, 4), (2, 64, 5, 4, 4)) if config.paths != "key" else ((2, 0, 0, 0, 0),) * 2
     assert (tuple(features.clip.shape), tuple(features.motion.shape)) == (clip_shape, motion_shape)
 
     out = model(clip, keys, out.anchor_boxes[:, [5, 70, 82]])  # boxes of each level: all logits per anchor are asked for
@@ -314,6 +314,7 @@ def test_it_starts_from_a_detectors_weights(paths):
 
 def test_without_fusion_it_is_the_detector_it_started_from():
     # One path, no fusion: boxes and objectness are those of the COCO detector.
+    torch.manual_seed(0)
     detector = CocoDetector()
     settle(detector, lambda: detector(255 * torch.rand(4, 3, 64, 64))).double()
     model = MSSC(dataclasses.replace(TINY, paths="key")).double().eval()

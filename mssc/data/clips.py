@@ -77,6 +77,8 @@ class ClipDataset(TorchDataset):
         self.augment = Augment(model.key_size, train.smallest_crop)
         # Where labelled frames lie apart, a clip has one of them; keys are shared by all clips of a batch.
         self.keys = 1 if any(video.labelled is not None for video in dataset.videos) else train.keys
+        place = {name: label for label, name in enumerate(dataset.classes)}
+        self.backwards = {place[first]: place[second] for first, second in dataset.backwards}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -114,13 +116,19 @@ class ClipDataset(TorchDataset):
         length, count = self.train.clip_length, min(self.keys, self.train.clip_length)
         edges = np.linspace(0, length, count + 1).astype(int)
         keys = np.random.default_rng(batch_seed).integers(edges[:-1], edges[1:])
+        turned = False
         if video.labelled is None:
             frames = self._frames(video, self.cache.length(video.name), rng)
+            shown = {tube.label for tube in video.tubes}
+            turned = bool(self.backwards) and shown <= self.backwards.keys() and rng.random() < 0.5
         else:
             frames = self._around_labelled(video.labelled, self.cache.length(video.name), int(keys[0]), rng)
+        frames = frames[::-1] if turned else frames
         clip = torch.from_numpy(self.cache.frames(video.name, frames)).permute(0, 3, 1, 2)
         scale = torch.tensor([clip.shape[3] / video.width, clip.shape[2] / video.height]).repeat(2)
         found = [video.boxes_at(int(frame)) for frame in frames[keys]]
+        if turned:
+            found = [(b, np.array([self.backwards[label] for label in labels], np.int64)) for b, labels in found]
         boxes = torch.cat([torch.from_numpy(b) for b, _ in found]) * scale
         clip, boxes = self.augment(clip, boxes)
         targets = []

@@ -75,6 +75,8 @@ class Dataset:
         name: for messages and tables.
         classes: their names; a label is an index into them.
         videos: at least one, all names different.
+        backwards: pairs of classes, the second of which a video of the first shows when played backwards: sitting down is
+            standing up. Training plays such videos in both directions.
 
     Raises:
         InputError: for no class, no video, a name twice or a label without a class.
@@ -83,6 +85,7 @@ class Dataset:
     name: str
     classes: tuple[str, ...]
     videos: tuple[Video, ...]
+    backwards: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -95,6 +98,9 @@ class Dataset:
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 raise InputError(f"data set {self.name!r} has the {what} {twice[0]!r} more than once; names must differ.")
+        strangers = {name for pair in self.backwards for name in pair} - {*self.classes}
+        if strangers:
+            raise InputError(f"data set {self.name!r} plays {sorted(strangers)[0]!r} backwards, which is none of its classes.")
         for video in self.videos:
             for tube in video.tubes:
                 if tube.label >= len(self.classes):

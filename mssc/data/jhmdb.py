@@ -33,6 +33,16 @@ from mssc.structures import InputError, Tube
 
 log = logging.getLogger(__name__)
 
+BACKWARDS = (
+    ("brush_hair", "brush_hair"),
+    ("clap", "clap"),
+    ("pullup", "pullup"),
+    ("sit", "stand"),  # its clips show sitting down and standing up
+    ("stand", "sit"),
+    ("wave", "wave"),
+)
+"""What a clip shows when it is played backwards (ours)."""
+
 PARTS = ("train", "val", "trainval", "test")
 RATE = Fraction(30)
 VIDEO_FOLDERS = ("videos", "ReCompress_Videos")
@@ -91,7 +101,8 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
         videos.append(Video(name, path, clip.frames, clip.width, clip.height, RATE, tubes))
     if clipped:
         log.info("%d boxes in %d clips reached outside the frame and were clipped.", len(clipped), len(set(clipped)))
-    return Dataset(f"J-HMDB-21 split {split} {part}", tuple(classes), tuple(videos))
+    backwards = tuple(pair for pair in BACKWARDS if {*pair} <= {*classes})
+    return Dataset(f"J-HMDB-21 split {split} {part}", tuple(classes), tuple(videos), backwards)
 
 
 def _find_videos(root: Path, names: Sequence[str], missing: str) -> dict[str, Path]:

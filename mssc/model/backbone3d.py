@@ -1,9 +1,10 @@
 """The 3D path's backbones: clips to one space-time map.
 
 Ours is causal, so that a video can be streamed: the 2D network's convolutions run on each frame (and start from its weights), and
-causal depthwise temporal convolutions between its stages look back. There is no temporal stride: a frame in, a map out, and the map of
-a frame is the same whether the video came whole or frame by frame. Torchvision's video networks plug in for those who train at scale;
-they see a window of frames at once and are recomputed for every key frame.
+causal depthwise temporal convolutions between its stages look back. Beside them a small network looks at nothing but motion, the optical
+flow of the last frames: appearance is learnt faster, and would leave nothing for it to learn. There is no temporal stride: a frame in, a
+map out, and the map of a frame is the same whether the video came whole or frame by frame. Torchvision's video networks plug in for those
+who train at scale; they see a window of frames at once and are recomputed for every key frame.
 """
 
 from typing import Protocol
@@ -14,6 +15,8 @@ from torch.nn import functional as F
 
 from ..structures import InputError
 from .backbone2d import CSPDarknet
+from .flow import optical_flow
+from .layers import ConvBlock
 from .motion import Memory
 
 
@@ -22,6 +25,7 @@ class Backbone3d(Protocol):
 
     Attributes:
         dims: channels of its map.
+        motion_dims: how many of them, the last, know motion alone; 0 where appearance has its say in all.
         stride: pixels of its input per cell of its map.
         causal: whether it has a map for every frame and can go on from a memory.
         mean: subtracted from RGB values 0..255.
@@ -29,6 +33,7 @@ class Backbone3d(Protocol):
     """
 
     dims: int
+    motion_dims: int
     stride: int
     causal: bool
     mean: tuple[float, ...]
@@ -72,9 +77,59 @@ class TemporalConv(nn.Module):
         return out, everything[:, steps:]
 
 
+class MotionStream(nn.Module):
+    """What moved in the last frames, and nothing of what it looks like: convolutions over a stack of optical flow and brightness changes.
+
+    Each frame's flow is taken relative to its median, which is the camera's. What came before the first frame did not move. The two-stream
+    networks of Simonyan and Zisserman (2014) stack flow in the same way.
+    """
+
+    frames = 10  # in the stack, a third of a second
+    channels = 3  # of each: flow x and y, change of brightness
+    dims = 96
+    stride = 8
+    longest = 6.0  # pixels of flow
+    usual_change = 15 / 255
+
+    def __init__(self) -> None:
+        super().__init__()
+        stack = self.frames * self.channels
+        self.norm = nn.BatchNorm2d(stack)
+        self.body = nn.Sequential(
+            ConvBlock(stack, 32, 3, 2), ConvBlock(32, 64, 3), ConvBlock(64, self.dims, 3, 2), ConvBlock(self.dims, self.dims, 3)
+        )
+
+    def initial(self, batch: int, size: int, like: Tensor) -> Tensor:
+        """The motions of the frames before the first: none. At half the size of the frames."""
+        side = (size + 1) // 2
+        return like.new_zeros(batch, self.frames - 1, self.channels, side, side)
+
+    def _movements(self, frames: Tensor, before: Tensor) -> Tensor:
+        """(B, T, channels, H / 2, W / 2) from frames (B, T, 3, H, W) and the one before them (B, 1, 3, H, W), RGB 0..255."""
+        grey = torch.cat([before, frames], 1).mean(2, keepdim=True) / 255
+        now, then = grey[:, 1:].flatten(0, 1), grey[:, :-1].flatten(0, 1)
+        flow = optical_flow(_smooth(now), _smooth(then))
+        camera = flow[..., ::4, ::4].flatten(2).median(2).values[..., None, None]
+        flow = (flow - camera).clamp(-self.longest, self.longest)
+        movements = torch.cat([flow, (now - then) / self.usual_change], 1)
+        movements = F.avg_pool2d(movements, 2, ceil_mode=True, count_include_pad=False)
+        return movements.unflatten(0, frames.shape[:2])
+
+    def forward(self, frames: Tensor, before: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, 3, H, W) RGB 0..255, the frame before them, and the motions before: (B * T, dims, H / 8, W / 8), and the new past."""
+        steps = frames.shape[1]
+        everything = torch.cat([past, self._movements(frames, before)], 1)
+        stacks = everything.unfold(1, self.frames, 1).permute(0, 1, 5, 2, 3, 4).flatten(0, 1).flatten(1, 2)
+        return self.body(self.norm(stacks).contiguous(memory_format=torch.channels_last)), everything[:, steps:]
+
+
+def _smooth(grey: Tensor) -> Tensor:
+    return F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
 class CausalDarknet(nn.Module):
     """CSPDarknet over frames, with motion: its stem also sees each frame's difference to the one before, and a `TemporalConv` follows
-    each stage. The maps of stride 16 and 32 are joined at stride 16.
+    each stage. Its maps of stride 16 and 32 are joined at stride 8 with those of a `MotionStream`.
 
     Args:
         width: of YOLOX; 0.25 is nano.
@@ -83,7 +138,8 @@ class CausalDarknet(nn.Module):
 
     dilations = (1, 1, 2, 2)
     causal = True
-    stride = 16
+    stride = MotionStream.stride
+    motion_dims = MotionStream.dims
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)  # YOLOX takes 0..255
 
@@ -94,7 +150,8 @@ class CausalDarknet(nn.Module):
         base = int(64 * width)
         widths = tuple(base * 2**i for i in range(1, 5))
         self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(widths, self.dilations, strict=True))
-        self.dims = widths[2] + widths[3]
+        self.movement = MotionStream()
+        self.dims = widths[2] + widths[3] + self.motion_dims
 
     def inflate(self, image_net: CSPDarknet) -> None:
         """Start from a 2D network's weights; the difference channels of the stem start at half of them."""
@@ -105,8 +162,8 @@ class CausalDarknet(nn.Module):
         self.net.load_state_dict(state)
 
     def initial(self, batch: int, size: int, like: Tensor) -> Memory:
-        """The frame before, and each temporal convolution's past."""
-        memory = [like.new_zeros(batch, 1, 3, size, size)]
+        """The frame before, the motions before, and each temporal convolution's past."""
+        memory = [like.new_zeros(batch, 1, 3, size, size), self.movement.initial(batch, size, like)]
         side = (size + 1) // 2
         for conv in self.temporal:
             side = (side + 1) // 2
@@ -114,22 +171,22 @@ class CausalDarknet(nn.Module):
         return tuple(memory)
 
     def forward(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
-        """(B, 3, T, H, W) to (B, dims, T, H / 16, W / 16) and the new memory."""
+        """(B, 3, T, H, W) to (B, dims, T, H / 8, W / 8) and the new memory."""
         batch, _, steps, _, _ = clip.shape
         frames = clip.transpose(1, 2)
         before = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), frames[:, :1], memory[0])
         difference = frames - torch.cat([before, frames[:, :-1]], 1)
-        after: list[Tensor] = [frames[:, -1:]]
+        movement, past_movements = self.movement(frames, before, memory[1])
+        after: list[Tensor] = [frames[:, -1:], past_movements]
         x = self.net.stem(torch.cat([frames, difference], 2).flatten(0, 1).contiguous(memory_format=torch.channels_last))
         maps = []
-        for name, conv, past in zip(self.stages, self.temporal, memory[1:], strict=True):
+        for name, conv, past in zip(self.stages, self.temporal, memory[2:], strict=True):
             x = getattr(self.net, name)(x)
             moved, past = conv(x.unflatten(0, (batch, steps)), past, age)
             after.append(past)
             x = moved.flatten(0, 1)
             maps.append(x)
-        coarse = F.interpolate(maps[3], size=maps[2].shape[-2:], mode="nearest")
-        joined = torch.cat([maps[2], coarse], 1)
+        joined = torch.cat([*(F.interpolate(x, size=movement.shape[-2:], mode="nearest") for x in maps[2:]), movement], 1)
         return joined.unflatten(0, (batch, steps)).transpose(1, 2), tuple(after)
 
 
@@ -195,6 +252,7 @@ class TorchvisionBackbone(nn.Module):
     """
 
     causal = False
+    motion_dims = 0
 
     def __init__(self, name: str, pretrained: bool = False) -> None:
         super().__init__()

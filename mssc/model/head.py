@@ -27,7 +27,8 @@ class TemporalStatistics(nn.Module):
     Args:
         width: channels.
         window: frames.
-        pooled: whether places are averaged out, (..., C) instead of (..., H, W, C); differences are taken before that.
+        pooled: whether places are averaged out, (..., 1, 1, C) instead of (..., H, W, C); differences are taken before that, of
+            means of 2x2 cells.
     """
 
     def __init__(self, width: int, window: int, pooled: bool) -> None:
@@ -36,6 +37,8 @@ class TemporalStatistics(nn.Module):
 
     def initial(self, batch: int, height: int, width: int, like: Tensor) -> Memory:
         """The last map, the past maps and the past differences."""
+        if self.pooled:
+            height, width = (height + 1) // 2, (width + 1) // 2
         place = (1, 1) if self.pooled else (height, width)
         past = like.new_zeros(batch, self.window - 1, *place, self.width)
         return like.new_zeros(batch, 1, height, width, self.width), past, past.clone()
@@ -43,6 +46,10 @@ class TemporalStatistics(nn.Module):
     def forward(self, x: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
         """(B, T, H, W, C) to (B, T, H, W, 3C), or (B, T, 1, 1, 3C) when pooled."""
         last, past, past_change = memory
+        if self.pooled:
+            maps = x.flatten(0, 1).permute(0, 3, 1, 2)
+            maps = F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
+            x = maps.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
         last = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), x[:, :1], last)
         change = (x - torch.cat([last, x[:, :-1]], 1)).abs()
         last = x[:, -1:]
@@ -78,39 +85,80 @@ class BoxHead(nn.Module):
         return torch.cat(boxes, 1), objectness
 
 
-class PooledClassifier(nn.Module):
-    """Action logits of boxes from pooled features.
+class PooledBranch(nn.Module):
+    """Action logits of boxes from what one kind of features says in them and around them.
 
     Args:
-        roi_dims: channels of each map that boxes are pooled from (mean and maximum of a 4x4 RoIAlign).
+        roi_dims: channels of each map that boxes are pooled from.
         context_dims: widths of the context vectors.
         config: `hidden`, `dropout`, `classes`.
+        rows: pool each box's four rows of cells one by one (what its upper half does is not what its lower half does), or all as one.
     """
 
-    def __init__(self, roi_dims: list[int], context_dims: list[int], config: ModelConfig) -> None:
+    def __init__(self, roi_dims: list[int], context_dims: list[int], config: ModelConfig, rows: bool = False) -> None:
         super().__init__()
-        self.roi_norm = nn.ModuleList(nn.LayerNorm(2 * width) for width in roi_dims)
+        self.rows = ROI_SIDE if rows else 1
+        parts = self.rows + 1
+        self.roi_norm = nn.ModuleList(nn.LayerNorm(parts * width) for width in roi_dims)
         self.context_norm = nn.ModuleList(nn.LayerNorm(width) for width in context_dims)
         self.roi_drop = nn.Dropout(config.dropout / 2)
         self.context_drop = nn.Dropout(config.dropout / 2)
-        self.roi_hidden = nn.Linear(2 * sum(roi_dims), config.hidden)
+        self.roi_hidden = nn.Linear(parts * sum(roi_dims), config.hidden)
         self.context_hidden = nn.Linear(sum(context_dims), config.hidden)
         self.drop = nn.Dropout(config.dropout)
         self.logits = nn.Linear(config.hidden, len(config.classes))
 
-    def forward(self, maps: list[Tensor], context: list[Tensor], boxes: Tensor, size: int) -> Tensor:
-        """Maps (B, C, H, W), context (B, C), boxes (B, K, 4) in pixels of a square input of `size`: logits (B, K, A)."""
-        batch, kept = boxes.shape[:2]
-        index = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(kept)
-        rois = torch.cat([index[:, None], boxes.reshape(-1, 4).clamp(0, size)], 1)
+    def forward(self, maps: list[Tensor], context: list[Tensor], rois: Tensor, size: int) -> Tensor:
+        """Maps (B, C, H, W), context (B, C), rois (B * K, 5) of torchvision in pixels of a square input of `size`: (B, K, A)."""
         pooled = []
         for x, norm in zip(maps, self.roi_norm, strict=True):
             cells = roi_align(x, rois.to(x.dtype), ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
-            pooled.append(norm(torch.cat([cells.mean((2, 3)), cells.amax((2, 3))], 1)))
-        own = self.roi_hidden(self.roi_drop(torch.cat(pooled, 1))).unflatten(0, (batch, kept))
+            means = F.adaptive_avg_pool2d(cells, (self.rows, 1)).flatten(1)
+            pooled.append(norm(torch.cat([means, cells.amax((2, 3))], 1)))
+        own = self.roi_hidden(self.roi_drop(torch.cat(pooled, 1))).unflatten(0, (len(maps[0]), -1))
         shared = [norm(vector) for vector, norm in zip(context, self.context_norm, strict=True)]
         whole = self.context_hidden(self.context_drop(torch.cat(shared, 1)))
         return self.logits(self.drop(F.silu(own + whole[:, None])))
+
+
+class PooledClassifier(nn.Module):
+    """Action logits of boxes: what the fused features say, plus what motion alone says.
+
+    In training a box is at times judged by one of the two only. Together, appearance would soon explain every training video and
+    leave motion nothing to learn (the paper does not say how its paths share the work; we drop paths as networks drop units).
+
+    Args:
+        fused: of the fused features.
+        movement: of the 3D path's motion channels; None where it has none.
+        path_dropout: share of boxes that are judged by the fused features alone in training; as many by motion alone.
+    """
+
+    def __init__(self, fused: PooledBranch, movement: PooledBranch | None, path_dropout: float) -> None:
+        super().__init__()
+        self.fused, self.movement, self.path_dropout = fused, movement, path_dropout
+
+    def forward(self, maps: list[Tensor], context: list[Tensor], moving: list[Tensor], boxes: Tensor, size: int) -> Tensor:
+        """Logits (B, K, A).
+
+        Args:
+            maps: (B, C, H, W) each, for the fused branch.
+            context: (B, C) each, the same.
+            moving: (B, C, H, W) each, for motion.
+            boxes: (B, K, 4) in pixels of a square input of `size`.
+            size: of the input.
+        """
+        batch, kept = boxes.shape[:2]
+        index = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(kept)
+        rois = torch.cat([index[:, None], boxes.reshape(-1, 4).clamp(0, size)], 1)
+        logits = self.fused(maps, context, rois, size)
+        if self.movement is None:
+            return logits
+        moved = self.movement(moving, [x.mean((2, 3)) for x in moving], rois, size)
+        if self.training and self.path_dropout:
+            draw = torch.rand(batch, kept, 1, device=boxes.device)
+            logits = logits * (draw >= self.path_dropout)
+            moved = moved * (draw < 1 - self.path_dropout)
+        return logits + moved
 
 
 class AnchorClassifier(nn.Module):
@@ -152,11 +200,18 @@ class Head(nn.Module):
         key_dims: channels of the 2D levels; empty without a 2D path.
         clip_dims: widths of the clip's context vectors.
         motion_dim: channels of the collapsed motion map; 0 without a 3D path.
+        moving_dim: channels that know motion alone; 0 where there are none.
         config: the model's.
     """
 
     def __init__(
-        self, tower: DecoupledTower, key_dims: tuple[int, ...], clip_dims: tuple[int, ...], motion_dim: int, config: ModelConfig
+        self,
+        tower: DecoupledTower,
+        key_dims: tuple[int, ...],
+        clip_dims: tuple[int, ...],
+        motion_dim: int,
+        moving_dim: int,
+        config: ModelConfig,
     ) -> None:
         super().__init__()
         levels = len(STRIDES)
@@ -168,7 +223,9 @@ class Head(nn.Module):
             self.anchor = AnchorClassifier(config.width, levels, config)
         else:
             roi_dims = [config.width] * levels + ([motion_dim] if motion_dim else [])
-            self.pooled = PooledClassifier(roi_dims, [*key_dims, *key_dims, *clip_dims], config)
+            fused = PooledBranch(roi_dims, [*key_dims, *key_dims, *clip_dims], config)
+            moving = PooledBranch([moving_dim] * 2, [moving_dim] * 2, config, rows=True) if moving_dim else None
+            self.pooled = PooledClassifier(fused, moving, config.path_dropout)
 
     def forward(
         self,
@@ -176,6 +233,7 @@ class Head(nn.Module):
         key: tuple[Tensor, ...],
         motion: Tensor | None,
         clip_context: list[Tensor],
+        moving: list[Tensor],
         boxes: Tensor | None,
     ) -> Predictions:
         """Predict.
@@ -185,6 +243,7 @@ class Head(nn.Module):
             key: 2D levels, (B, C_l, H_l, W_l), for the frame's context.
             motion: (B, D, h, w), the collapsed motion map, or None.
             clip_context: vectors (B, C).
+            moving: (B, C, h, w), maps of motion alone, now and on average; empty where there are none.
             boxes: (B, K, 4) to classify instead of the head's own strongest ones, in pixels of the input.
         """
         levels = len(STRIDES)
@@ -208,5 +267,5 @@ class Head(nn.Module):
                 weight = F.logsigmoid(level.detach()).flatten(2).softmax(2).reshape(level.shape)
                 context.append((x * weight).sum((2, 3)))
             maps = [*class_maps, *([motion] if motion is not None else [])]
-            logits = self.pooled(maps, context + clip_context, boxes, self.size)
+            logits = self.pooled(maps, context + clip_context, moving, boxes, self.size)
         return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, index), logits)

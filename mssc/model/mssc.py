@@ -16,11 +16,11 @@ from .convert import CocoDetector
 from .fusion import build_fusion
 from .head import Head, TemporalStatistics, take
 from .layers import ConvBlock, DecoupledTower
-from .motion import build_motion
+from .motion import Memory, build_motion, causal_window_mean
 from .neck import PAFPN
 
-State = tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]
-"""What a stream remembers: its age in frames (B,), and the memories of 3D path, MSM, collapse, clip and motion context."""
+State = tuple[Tensor, Memory, Memory, Memory, Memory, Memory]
+"""What a stream remembers: its age in frames (B,), and the memories of 3D path, MSM, collapse, motion context and movement."""
 
 
 def _channels_last(frames: Tensor) -> Tensor:
@@ -50,6 +50,7 @@ class MSSC(nn.Module):
         self.backbone3d = self.project = self.motion = self.collapse = None
         key_dims: tuple[int, ...] = ()
         clip_dims: tuple[int, ...] = ()
+        self.moving_dim = 0
         tower = DecoupledTower(width=width)
         if config.paths != "clip":
             self.backbone2d = build_backbone2d(config.backbone2d, pretrained)
@@ -61,17 +62,17 @@ class MSSC(nn.Module):
             self.backbone3d = build_backbone3d(config.backbone3d, pretrained)
             dims = int(self.backbone3d.dims)  # type: ignore[arg-type]
             native = config.motion_position == "native"
-            self.project = nn.Conv3d(dims, width, 1)
+            self.project = nn.Linear(dims, width)  # a 1x1x1 convolution, channels last
             self.motion = build_motion(dims if native else width, config)
             self.collapse_map = TemporalStatistics(width, window, pooled=False)
             self.collapse = nn.Linear({"mixed": 3 * width}.get(config.collapse, width), width)
-            self.clip_statistics = TemporalStatistics(dims, window, pooled=True)
             self.motion_statistics = TemporalStatistics(width, window, pooled=True)
-            clip_dims = (3 * dims, 3 * width)
+            clip_dims = (3 * width,)
+            self.moving_dim = int(self.backbone3d.motion_dims)  # type: ignore[arg-type]
             self._register_norm("clip", self.backbone3d.mean, self.backbone3d.std)  # type: ignore[arg-type]
         fusions = levels * (2 if config.fusion_branch == "task" and config.paths == "both" else 1)
         self.fusion = nn.ModuleList(build_fusion(width, config) for _ in range(fusions))
-        self.head = Head(tower, key_dims, clip_dims, width if clip_dims else 0, config)
+        self.head = Head(tower, key_dims, clip_dims, width if clip_dims else 0, self.moving_dim, config)
 
     def _register_norm(self, path: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.register_buffer(f"{path}_mean", torch.tensor(mean))
@@ -121,9 +122,13 @@ class MSSC(nn.Module):
             self.backbone3d.initial(batch, size, like),  # type: ignore[operator]
             self.motion.initial(batch, side, side, like),  # type: ignore[union-attr,operator]
             self.collapse_map.initial(batch, side, side, like),
-            self.clip_statistics.initial(batch, side, side, like),
             self.motion_statistics.initial(batch, side, side, like),
+            self._still(batch, side, side, like),
         )
+
+    def _still(self, batch: int, height: int, width: int, like: Tensor) -> Memory:
+        """The memory of the mean map of motion alone."""
+        return (like.new_zeros(batch, self.config.window - 1, self.moving_dim, height, width),)
 
     def key_features(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, S, S) RGB 0..255 to the 2D path's levels, before the stems; () without a 2D path."""
@@ -147,12 +152,21 @@ class MSSC(nn.Module):
     def motion_features(self, clip_map: Tensor, memory: tuple[Tensor, ...], age: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """P3 and MSM: (B, C3, T', h, w) to (B, D, T', h, w)."""
         assert self.project is not None and self.motion is not None
-        x = clip_map
+        x = _channels_last(clip_map)
         if self.config.motion_position == "native":
-            moved, memory = self.motion(_channels_last(x), memory, age)
-            return self.project(moved.permute(0, 4, 1, 2, 3)), memory
-        moved, memory = self.motion(_channels_last(self.project(x)), memory, age)
+            moved, memory = self.motion(x, memory, age)
+            moved = self.project(moved)
+        else:
+            moved, memory = self.motion(self.project(x), memory, age)
         return moved.permute(0, 4, 1, 2, 3), memory
+
+    def movements(self, clip_map: Tensor, memory: Memory, age: Tensor) -> tuple[list[Tensor], Memory]:
+        """The channels of the 3D path's map that know motion alone, now and on average over the window: (B, T, C, h, w) each."""
+        if not self.moving_dim:
+            return [], memory
+        now = clip_map[:, -self.moving_dim :].transpose(1, 2)
+        mean, past = causal_window_mean(now, *memory, age)
+        return [now, mean], (past,)
 
     def fuse(self, key: tuple[Tensor, ...], motion: Tensor | None) -> tuple[Tensor, ...]:
         """Stems, nearest upsampling and SFM. `motion` (B, D, h, w) is None without a 3D path."""
@@ -186,40 +200,40 @@ class MSSC(nn.Module):
         """
         batch, count = keys.shape
         seen_frames = state[0] + clip.shape[2]
-        age, video_memory, motion_memory, collapse_memory, clip_memory, context_memory = state
+        age, video_memory, motion_memory, collapse_memory, context_memory, movement_memory = state
         images = take(clip.transpose(1, 2), keys).flatten(0, 1)
         key = self.key_features(images)
         if self.backbone3d is None:
             fused = self.fuse(key, None)
             nothing = clip.new_zeros(batch, 0, 0, 0, 0)
-            predictions = self.head(fused, key, None, [], boxes)
+            predictions = self.head(fused, key, None, [], [], boxes)
             return predictions, Features(key, nothing, nothing, fused), (seen_frames, (), (), (), (), ())
         if not self.causal:
             clip, keys = self._windows(clip, keys)
             age = age.new_zeros(batch * count)
-            motion_memory, collapse_memory, clip_memory, context_memory = (), (), (), ()
+            motion_memory, collapse_memory, context_memory = (), (), ()
         clip_map, video_memory = self.clip_features(clip, video_memory, age)
         if not self.causal:
             windows, height, width = len(clip_map), *clip_map.shape[-2:]
             motion_memory = self.motion.initial(windows, height, width, clip_map)  # type: ignore[union-attr,operator]
             collapse_memory = self.collapse_map.initial(windows, height, width, clip_map)
-            clip_memory = self.clip_statistics.initial(windows, height, width, clip_map)
             context_memory = self.motion_statistics.initial(windows, height, width, clip_map)
+            movement_memory = self._still(windows, height, width, clip_map)
             keys = torch.full_like(keys, clip_map.shape[2] - 1)
         motion, motion_memory = self.motion_features(clip_map, motion_memory, age)
         statistics, collapse_memory = self.collapse_map(_channels_last(motion), collapse_memory, age)
-        seen, clip_memory = self.clip_statistics(_channels_last(clip_map), clip_memory, age)
         moved, context_memory = self.motion_statistics(_channels_last(motion), context_memory, age)
         at_keys = take(statistics, keys).flatten(0, 1)
         depth = self.config.width
         part = {"mixed": slice(None), "current": slice(0, depth), "mean": slice(depth, 2 * depth)}[self.config.collapse]
         collapsed = self.collapse(at_keys[..., part]).permute(0, 3, 1, 2)  # type: ignore[misc]
-        context = [take(x, keys).flatten(0, 3) for x in (seen, moved)]
+        context = [take(moved, keys).flatten(0, 3)]
+        movements, movement_memory = self.movements(clip_map, movement_memory, age)
         fused = self.fuse(key, collapsed)
-        predictions = self.head(fused, key, collapsed, context, boxes)
+        predictions = self.head(fused, key, collapsed, context, [take(x, keys).flatten(0, 1) for x in movements], boxes)
         after: State = (seen_frames, (), (), (), (), ())
         if self.causal:
-            after = (seen_frames, video_memory, motion_memory, collapse_memory, clip_memory, context_memory)
+            after = (seen_frames, video_memory, motion_memory, collapse_memory, context_memory, movement_memory)
         return predictions, Features(key, clip_map, motion, fused), after
 
     def _windows(self, clip: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

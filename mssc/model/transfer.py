@@ -10,7 +10,7 @@ from .mssc import MSSC
 
 log = logging.getLogger(__name__)
 
-PER_CLASS = ("head.pooled.logits.", "head.anchor.cls_preds.")
+PER_CLASS = ("head.pooled.fused.logits.", "head.pooled.movement.logits.", "head.anchor.cls_preds.")
 """Beginnings of the names of tensors with a row per class."""
 
 
