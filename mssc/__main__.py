@@ -11,20 +11,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command."""
     import tyro
 
-    from .commands import Detect, Evaluate, Train
-    from .preparation import CheckData, ImportAnnotations
+    from .commands import COMMANDS
     from .structures import InputError
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mssc").setLevel(logging.INFO)
-    commands = {
-        "detect": Detect,
-        "check-data": CheckData,
-        "import-annotations": ImportAnnotations,
-        "train": Train,
-        "evaluate": Evaluate,
-    }
-    command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m mssc", description=__doc__, args=arguments)
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m mssc", description=__doc__, args=arguments)
     try:
         command.run()
     except InputError as error:

@@ -23,10 +23,8 @@ ORDER = [
     ("detect",),
     ("scoring",),
     ("report",),
-    ("evaluation",),
     ("train",),
     ("check",),
-    ("preparation",),
     ("commands",),
     ("__main__",),
 ]

@@ -1,4 +1,4 @@
-"""The commands that come before training: look at a data set, and bring annotations into the plain form."""
+"""``python -m mssc check-data`` and ``import-annotations``: what comes before training."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from .structures import InputError
+from ..structures import InputError
 
 log = logging.getLogger("mssc")
 
@@ -29,7 +29,7 @@ class CheckData:
 
     def run(self) -> None:
         """Read every part that is there, decode every video, report."""
-        from .check import check
+        from ..check import check
 
         parts, problems = self._custom() if self.dataset == "custom" else self._known()
         report = check(f"{self.dataset} in {self.data}", parts, problems, lambda videos: _bar(videos, "decoding"))
@@ -42,7 +42,7 @@ class CheckData:
             raise InputError(f"{self.data} cannot be used as it is: {len(report.problems)} problems, see above.")
 
     def _custom(self) -> tuple[dict, list[str]]:
-        from .data import custom
+        from ..data import custom
 
         folder = custom.survey(self.data, lambda names: _bar(names, "opening"))
         problems = custom.problems(folder)
@@ -58,7 +58,7 @@ class CheckData:
         return parts, list(dict.fromkeys(problems))
 
     def _known(self) -> tuple[dict, list[str]]:
-        from .data.catalogue import load_dataset
+        from ..data.catalogue import load_dataset
 
         parts, refused = {}, []
         for part in ("train", "val", "test"):
@@ -113,7 +113,7 @@ class ImportAnnotations:
 
     def run(self) -> None:
         """Read, convert, write."""
-        from .data import custom, table
+        from ..data import custom, table
 
         rows = custom.read_annotations(self.file, self.first_frame, self.video, self.occluded)
         if self.boxes == "normalised":
@@ -133,7 +133,7 @@ class ImportAnnotations:
 
         import numpy as np
 
-        from .data import media
+        from ..data import media
 
         if not rows.normalised:
             raise InputError(f"{self.file} has boxes up to {rows.boxes.max():g}, so they are no shares of the frame.")

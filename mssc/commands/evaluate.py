@@ -1,4 +1,4 @@
-"""The command ``python -m mssc evaluate``: run a model or read detections, score them, write the results."""
+"""``python -m mssc evaluate``: run a model or read detections, score them, write the results."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from .structures import InputError
+from ..structures import InputError
 
 log = logging.getLogger("mssc")
 DATASETS = ("jhmdb", "ucf101-24", "ava", "toy", "custom")
@@ -53,9 +53,9 @@ class Evaluate:
 
     def run(self) -> None:
         """Detect what is missing, score, write."""
-        from .report import markdown, page
-        from .saved.folder import write_whole
-        from .scoring import versions
+        from ..report import markdown, page
+        from ..saved.folder import write_whole
+        from ..scoring import versions
 
         model, dataset = self._names()
         folder, file = self._places(model, dataset)
@@ -105,10 +105,10 @@ class Evaluate:
 
     def _run(self, model: str, dataset: str, folder: Path) -> tuple:
         """A model, over what its folder does not hold yet."""
-        from .data.catalogue import load_dataset
-        from .detect import default_threshold, model_folder
-        from .saved import Folder
-        from .scoring import identity, known_of, run_model, score
+        from ..data.catalogue import load_dataset
+        from ..detect import default_threshold, model_folder
+        from ..saved import Folder
+        from ..scoring import identity, known_of, run_model, score
 
         model_folder(model)  # an unknown model is refused before the data are read
         data = load_dataset(dataset, self.data, self.part, self.split)
@@ -118,7 +118,9 @@ class Evaluate:
         if there:
             log.info("%d of %d videos are done already, in %s", there, len(data), folder)
         with tqdm(total=len(data), unit="video", dynamic_ncols=True) as bar:
-            own = run_model(model, data, kept, str(about["mode"]), lambda name: (bar.set_postfix_str(name, refresh=False), bar.update()))
+            own = run_model(
+                model, data, kept, str(about["mode"]), lambda name: (bar.set_postfix_str(name, refresh=False), bar.update())
+            )
         threshold = default_threshold(model) if self.threshold is None else self.threshold
         labelled = {v.name: frames for v in data.videos if (frames := getattr(v, "labelled", None)) is not None}
         results = score(own, known_of(data), threshold, True, YOWO.get(dataset, "yowo"), labelled)
@@ -126,9 +128,9 @@ class Evaluate:
 
     def _saved(self, dataset: str) -> tuple:
         """Detections that were saved, by this command or by another system."""
-        from .saved import read_detections, read_truth
-        from .saved.folder import facts, is_folder
-        from .scoring import score
+        from ..saved import read_detections, read_truth
+        from ..saved.folder import facts, is_folder
+        from ..scoring import score
 
         assert self.detections is not None
         known = read_truth(dataset, self.data, self.part, self.split)
@@ -143,9 +145,9 @@ class Evaluate:
 
     def _ava(self) -> tuple:
         """AVA's csv, by the official rules."""
-        from .data import ava
-        from .saved import read_ava
-        from .scoring import score_ava
+        from ..data import ava
+        from ..saved import read_ava
+        from ..scoring import score_ava
 
         assert self.detections is not None
         root = self.data / "ava" if (self.data / "ava").is_dir() else self.data

@@ -1,0 +1,17 @@
+"""The commands of ``python -m mssc``: what each takes is a dataclass, what it does is its `run`."""
+
+from .data import CheckData, ImportAnnotations
+from .detect import Detect
+from .evaluate import Evaluate
+from .train import Train
+
+COMMANDS = {
+    "detect": Detect,
+    "check-data": CheckData,
+    "import-annotations": ImportAnnotations,
+    "train": Train,
+    "evaluate": Evaluate,
+}
+"""By name, in the order in which one meets them."""
+
+__all__ = ["COMMANDS", "CheckData", "Detect", "Evaluate", "ImportAnnotations", "Train"]

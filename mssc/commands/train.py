@@ -1,0 +1,69 @@
+"""``python -m mssc train``: a data set in, a model out."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..config import ModelConfig, TrainConfig
+
+log = logging.getLogger("mssc")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model. A run that was stopped goes on where it was when the same command is given again."""
+
+    dataset: tyro.conf.Positional[Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]]
+    """What to learn from. The toy set is generated, the others are read from --data; custom are your own videos."""
+    data: Path
+    """Folder of the data set."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder of the run: checkpoints, metrics.jsonl, the model."""
+    coco: Path | None = None
+    """YOLOX-nano as ONNX, whose weights both paths start from."""
+    start: str | None = None
+    """Name or folder of a model to start from instead; it may know other actions."""
+    split: int = 1
+    """Of J-HMDB: 1, 2 or 3."""
+    all_videos: bool = False
+    """Learn from the validation videos as well, and keep the last model instead of the best (always so for ava)."""
+    cache: Path | None = None
+    """Folder for decoded frames; frames/ beside the run if not given."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    """The run."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network; its classes are the data set's."""
+
+    def run(self) -> None:
+        """Read, decode what is not cached, train."""
+        from ..data.cache import FrameCache
+        from ..data.catalogue import load_dataset, several_at_once
+        from ..train import Trainer
+
+        select = not self.all_videos and self.dataset != "ava"  # AVA's "val" is what everybody scores on
+        parts = ("train", "val") if select else ("trainval",)
+        found = [load_dataset(self.dataset, self.data, part, self.split) for part in parts]
+        cache = self.cache or self.output / "frames"
+        for dataset in found:
+            frames = FrameCache.build(dataset, cache)
+        model, weights = self._start(found[0].classes, several_at_once(found[0]))
+        validation = found[1] if select else None
+        trainer = Trainer(model, self.config, self.output, found[0], frames, validation, self.coco, weights)
+        log.info("%d videos to learn from, %d steps, into %s", len(found[0]), trainer.steps, self.output)
+        trainer.run()
+        log.info("the model is in %s", self.output / "model")
+
+    def _start(self, classes: tuple[str, ...], several: bool) -> tuple:
+        """The network, and the weights of the model to start from, if there is one; `several` actions may be done at once."""
+        from ..detect import model_folder
+        from ..model.checkpoint import load_model
+        from ..model.transfer import carry_over
+
+        start = load_model(model_folder(self.start)) if self.start is not None else None
+        base = start.config if start is not None else self.model
+        config = dataclasses.replace(base, classes=classes, actions="multilabel" if several else base.actions)
+        return config, None if start is None else carry_over(start, config, self.config.seed)
