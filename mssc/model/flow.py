@@ -16,10 +16,23 @@ FLAT = 3e-4  # added to the squared gradients (of grey in [0, 1]): without textu
 LONGEST = 1.5  # pixels per round
 
 
+def _sums(x: Tensor, side: int, axis: int) -> Tensor:
+    """Of `side` (odd) neighbours along an axis of x, zeros beyond its ends. Plain CPUs run a few additions of whole tensors several times
+    faster than torch's pooling."""
+    margin = [0, 0, 0, 0]
+    margin[2 * (-1 - axis)] = margin[2 * (-1 - axis) + 1] = side // 2
+    padded, length = F.pad(x, margin), x.shape[axis]
+    total = padded.narrow(axis, 0, length) + padded.narrow(axis, 1, length)
+    for start in range(2, side):
+        total += padded.narrow(axis, start, length)
+    return total
+
+
 def _mean(x: Tensor, side: int) -> Tensor:
-    """Over a square around each pixel, of what lies inside the frame: along rows, then along columns."""
-    x = F.avg_pool2d(x, (1, side), 1, (0, side // 2), count_include_pad=False)
-    return F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    """Over a square around each pixel, of what lies inside the frame."""
+    inside = x.new_ones(x.shape[-2:])
+    rows, columns = _sums(inside[:, :1].reshape(1, 1, -1, 1), side, -2), _sums(inside[:1].reshape(1, 1, 1, -1), side, -1)
+    return _sums(_sums(x, side, -2), side, -1) / (rows * columns)
 
 
 def _warp(image: Tensor, flow: Tensor) -> Tensor:

@@ -97,8 +97,8 @@ class PooledBranch(nn.Module):
 
     def __init__(self, roi_dims: list[int], context_dims: list[int], config: ModelConfig, rows: bool = False) -> None:
         super().__init__()
-        self.rows = ROI_SIDE if rows else 1
-        parts = self.rows + 1
+        self.rows = rows
+        parts = (ROI_SIDE if rows else 1) + 1
         self.roi_norm = nn.ModuleList(nn.LayerNorm(parts * width) for width in roi_dims)
         self.context_norm = nn.ModuleList(nn.LayerNorm(width) for width in context_dims)
         self.roi_drop = nn.Dropout(config.dropout / 2)
@@ -113,7 +113,7 @@ class PooledBranch(nn.Module):
         pooled = []
         for x, norm in zip(maps, self.roi_norm, strict=True):
             cells = roi_align(x, rois.to(x.dtype), ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
-            means = F.adaptive_avg_pool2d(cells, (self.rows, 1)).flatten(1)
+            means = cells.mean(3).flatten(1) if self.rows else cells.mean((2, 3))
             pooled.append(norm(torch.cat([means, cells.amax((2, 3))], 1)))
         own = self.roi_hidden(self.roi_drop(torch.cat(pooled, 1))).unflatten(0, (len(maps[0]), -1))
         shared = [norm(vector) for vector, norm in zip(context, self.context_norm, strict=True)]

@@ -1,0 +1,92 @@
+"""How sure a mean over videos is: percentile bootstrap. Videos are drawn, not frames, for frames of one video are much alike."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..structures import InputError
+
+ROUNDS = 2000
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A number and where it may lie.
+
+    Attributes:
+        value: over all videos.
+        low: of the confidence interval; NaN where there are fewer than two videos.
+        high: likewise.
+        videos: how many it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    videos: int
+
+    def text(self, digits: int = 3) -> str:
+        """As ``0.512 [0.480, 0.544]``."""
+        if not np.isfinite(self.value):
+            return "–"
+        said = f"{self.value:.{digits}f}"
+        return f"{said} [{self.low:.{digits}f}, {self.high:.{digits}f}]" if np.isfinite(self.low) else said
+
+
+def interval(statistic: Callable[[np.ndarray], float], videos: int, rounds: int = ROUNDS, seed: int = 0) -> Interval:
+    """The 95 % interval of any statistic of a set of videos.
+
+    Args:
+        statistic: of indices of videos (V,), repeats allowed; may be NaN for some draws, which are left out.
+        videos: how many there are.
+        rounds: of the bootstrap.
+        seed: of its draws.
+    """
+    if not videos:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    value = float(statistic(np.arange(videos)))
+    if videos < 2:
+        return Interval(value, float("nan"), float("nan"), videos)
+    rng = np.random.default_rng(seed)
+    drawn = np.array([statistic(rng.integers(0, videos, videos)) for _ in range(rounds)], float)
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return Interval(value, float("nan"), float("nan"), videos)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, float(low), float(high), videos)
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, rounds: int = ROUNDS, seed: int = 0) -> Interval:
+    """The mean of one value per video (V,); videos with NaN are left out."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    return interval(lambda chosen: float(known[chosen].mean()), len(known), rounds, seed)
+
+
+def paired_interval(
+    before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray, rounds: int = ROUNDS, seed: int = 0
+) -> Interval:
+    """The mean of after - before over the same videos; those with NaN in either are left out.
+
+    Raises:
+        InputError: if they differ in number.
+    """
+    first, second = np.asarray(before, float), np.asarray(after, float)
+    if first.shape != second.shape:
+        raise InputError(f"{first.shape} values before and {second.shape} after; a pair needs one of each per video.")
+    return mean_interval(second - first, rounds, seed)
+
+
+def by_video(values: np.ndarray, videos: Sequence[Hashable] | np.ndarray) -> dict:
+    """Mean of each video's values, NaN where all are; in the order of first appearance.
+
+    Args:
+        values: (N,).
+        videos: (N,), which video each is of.
+    """
+    groups: dict = {}
+    for value, video in zip(np.asarray(values, float).tolist(), videos, strict=True):
+        groups.setdefault(video, []).append(value)
+    known = {video: [v for v in group if np.isfinite(v)] for video, group in groups.items()}
+    return {video: float(np.mean(group)) if group else float("nan") for video, group in known.items()}

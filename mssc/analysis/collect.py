@@ -1,0 +1,236 @@
+"""Runs a model over annotated videos and hands out what its parts compute at key frames."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.dataset import Dataset, Video
+from ..data.decoding import decode
+from ..data.transforms import resize
+from ..model.motion import MotionSense
+from ..model.mssc import MSSC, half_of_the_cores
+from ..structures import InputError
+from .capture import Captured, capture
+from .exchange import exchange_of
+from .motion import channel_gain, has_channel_gain
+
+AT_ONCE = 16  # frames per call of the network
+LEVELS = 3
+TAPS = ("MSM in", "MSM out", "SFM in", "SFM out 8", "SFM out 16", "SFM out 32")
+"""Where features are taken: MSM's input X and output, the map without time that enters SFM, and SFM's output by stride. Models
+without a motion path have the last three only."""
+
+Mode = Literal["stream", "clip"]
+
+
+class Level(NamedTuple):
+    """What SFM sees and does at one level of one key frame.
+
+    Attributes:
+        spatial: (1, C, H, W), A, the 2D path's map.
+        motion: (1, C, H, W), M, the 3D path's; the spatial one again where there is no such path.
+        fused: (C, H, W), OUT.
+        corrected: both paths after stage 1, (C, H, W) each; () without a stage 1.
+        taken: T, what each path takes from the exchange, (C', H, W) each; () likewise.
+        context: (2, heads, d, d), the contexts G that the spatial and the motion path are given; None without channel contexts.
+        attention: (2, heads, N, N) of the spatial and of the motion path's cells; None but for ``sfm_softmax``.
+    """
+
+    spatial: Tensor
+    motion: Tensor
+    fused: Tensor
+    corrected: tuple[Tensor, ...] = ()
+    taken: tuple[Tensor, ...] = ()
+    context: Tensor | None = None
+    attention: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class KeyFrame:
+    """One frame with ground truth and all that was seen of it.
+
+    Attributes:
+        video: its name.
+        frame: its number.
+        size: side of the network's square input, to which boxes and image are stretched.
+        image: (size, size, 3) uint8 RGB.
+        boxes: (N, 4) ground truth in pixels of the input, N >= 1.
+        labels: (N,) their classes.
+        taps: by name of `TAPS`, (h, w, C) float32.
+        levels: SFM, fine to coarse.
+        normed: (h, w, D) Z, MSM's normalised input, which the gain works on; None without MSM.
+        gain: (D,) 1 + a * phi; None where there is no gain per channel.
+        head: the head's arguments for this frame.
+    """
+
+    video: str
+    frame: int
+    size: int
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    taps: dict[str, np.ndarray]
+    levels: tuple[Level, ...]
+    normed: np.ndarray | None
+    gain: np.ndarray | None
+    head: tuple
+
+
+def check_classes(model: MSSC, dataset: Dataset, name: str = "the model") -> None:
+    """Refuse a data set of other classes than the model's.
+
+    Raises:
+        InputError: naming some of both.
+    """
+    if tuple(model.config.classes) != tuple(dataset.classes):
+        ours, theirs = (", ".join(classes[:3]) + ", …" for classes in (model.config.classes, dataset.classes))
+        raise InputError(f"{name} knows {ours}, but {dataset.name} has {theirs}; use the data set that it was trained for.")
+
+
+def key_frames(video: Video, step: int) -> list[int]:
+    """Every `step`-th of the frames that have ground truth (of which it is known, where only some are labelled).
+
+    Raises:
+        InputError: for a step below 1.
+    """
+    if step < 1:
+        raise InputError(f"the step is {step}; use 1 for every frame, or more.")
+    acting = np.zeros(video.frames, bool)
+    for tube in video.tubes:
+        acting[tube.start : tube.stop] = True
+    if video.labelled is not None:
+        known = np.zeros(video.frames, bool)
+        known[list(video.labelled)] = True
+        acting &= known
+    return np.flatnonzero(acting)[::step].tolist()
+
+
+def collect(model: MSSC, video: Video, step: int = 4, mode: Mode = "stream") -> Iterator[KeyFrame]:
+    """Run a model over a video and look at its key frames.
+
+    Args:
+        model: in eval mode; not changed.
+        video: to decode.
+        step: every n-th frame with ground truth is a key frame.
+        mode: "stream" sees the video from its first frame on, as users do; "clip" sees of each key frame its window alone.
+
+    Raises:
+        InputError: for a model in training mode, an unknown mode, and a video that cannot be read.
+    """
+    if model.training:
+        raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
+    if mode not in ("stream", "clip"):
+        raise InputError(f"the mode is {mode!r}; use stream or clip.")
+    wanted = key_frames(video, step)
+    if not wanted:
+        return
+    frames = (torch.from_numpy(image.copy()) for image in islice(decode(video.path), wanted[-1] + 1))
+    images = (resize(frame.permute(2, 0, 1)[None], model.config.key_size) for frame in frames)
+    for clip, keys, first, state in _stream(model, images, wanted) if mode == "stream" else _clips(model, images, wanted):
+        with torch.no_grad(), half_of_the_cores(), _taps(model) as seen:
+            state.append(model.advance(clip, state.pop(), keys)[2])
+        for row, key in enumerate(keys[0].tolist()):
+            frame = first + key
+            if frame in wanted:
+                yield _key_frame(model, video, frame, clip[0, :, key], seen, row, key)
+
+
+def _stream(model: MSSC, images: Iterator[Tensor], wanted: list[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
+    """Clips (1, 3, T, S, S) one after the other, their key frames (1, K), the number of their first frame, and a one-element list of the
+    state, which the caller replaces. A network that is not causal is given the frames before again."""
+    start, before, state, known = 0, None, [model.initial_state(1)], set(wanted)
+    while chunk := list(islice(images, AT_ONCE)):
+        clip, skip = torch.cat(chunk), 0
+        if not model.causal:
+            if before is not None:
+                clip, skip = torch.cat([before, clip]), len(before)
+            before = clip[max(len(clip) - model.config.window + 1, 0) :]
+        here = [i for i in range(len(chunk)) if start + i in known] or [len(chunk) - 1]  # the state must go on in any case
+        keys = torch.tensor([[skip + i for i in here]])
+        yield clip.transpose(0, 1)[None], keys, start - skip, state
+        start += len(chunk)
+
+
+def _clips(model: MSSC, images: Iterator[Tensor], wanted: list[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
+    """The window of each key frame, as short as what there is; otherwise as `_stream`."""
+    window: list[Tensor] = []
+    known = set(wanted)
+    for frame, image in enumerate(images):
+        window = [*window, image][-model.config.window :]
+        if frame in known:
+            clip = torch.cat(window).transpose(0, 1)[None]
+            last = len(window) - 1
+            yield clip, torch.tensor([[last]]), frame - last, [model.initial_state(1)]
+
+
+def _taps(model: MSSC):
+    """Everything that a `KeyFrame` needs, recorded."""
+    outputs, inputs = [], ["head", *(f"fusion.{i}" for i in range(LEVELS))]
+    if model.motion is not None:
+        outputs += ["motion"]
+        inputs += ["motion"]
+    if isinstance(model.motion, MotionSense):
+        outputs += ["motion.norm"] + (["motion.perceptual.gate"] if has_channel_gain(model.motion) else [])
+    for i in range(LEVELS):
+        outputs.append(f"fusion.{i}")
+        exchange = exchange_of(model.fusion[i])
+        if exchange is not None:
+            way = "attend" if exchange.by_position else "context"
+            outputs += [f"fusion.{i}.exchange", *(f"fusion.{i}.exchange.{way}.{path}" for path in range(2))]
+            inputs += [f"fusion.{i}.exchange.leave.{path}" for path in range(2)]
+    return capture(model, *outputs, inputs=inputs)
+
+
+def _key_frame(model: MSSC, video: Video, frame: int, image: Tensor, seen: Captured, row: int, key: int) -> KeyFrame:
+    size = model.config.key_size
+    boxes, labels = video.boxes_at(frame)
+    levels = tuple(_level(model, seen, i, row) for i in range(LEVELS))
+    fused, keys, collapsed, context, moving = seen.inputs["head"][:5]
+    one = slice(row, row + 1)
+
+    def at(x: Tensor) -> np.ndarray:
+        """A map (B, T', h, w, D) of the key frame: its own one of a causal path, the last one of its window of any other."""
+        return (x[0, key] if model.causal else x[row, -1]).float().cpu().numpy()
+
+    taps: dict[str, np.ndarray] = {}
+    normed = gain = None
+    if model.motion is not None:
+        taps = {"MSM in": at(seen.inputs["motion"][0]), "MSM out": at(seen["motion"][0])}
+        taps["SFM in"] = collapsed[row].permute(1, 2, 0).float().cpu().numpy()
+        if isinstance(model.motion, MotionSense):
+            normed = at(seen["motion.norm"])
+            if "motion.perceptual.gate" in seen:
+                gates = channel_gain(model.motion, seen["motion.perceptual.gate"])
+                shape = seen["motion.norm"].shape[:2]  # a learned average has one gate for all frames
+                gain = at(gates.expand(*shape, *gates.shape[2:])).mean((0, 1))
+    for level, stride in zip(levels, (8, 16, 32), strict=True):
+        taps[f"SFM out {stride}"] = level.fused.permute(1, 2, 0).float().cpu().numpy()
+    head = (tuple(x[one] for x in fused), tuple(x[one] for x in keys), None if collapsed is None else collapsed[one])
+    head += ([x[one] for x in context], [x[one] for x in moving])
+    scale = np.array([size / video.width, size / video.height] * 2, np.float32)
+    picture = image.permute(1, 2, 0).cpu().numpy()
+    return KeyFrame(video.name, frame, size, picture, boxes * scale, labels, taps, levels, normed, gain, head)
+
+
+def _level(model: MSSC, seen: Captured, level: int, row: int) -> Level:
+    spatial, motion = (x[row : row + 1] for x in seen.inputs[f"fusion.{level}"])
+    fused = seen[f"fusion.{level}"][row]
+    exchange = exchange_of(model.fusion[level])
+    if exchange is None:
+        return Level(spatial, motion, fused)
+    name = f"fusion.{level}.exchange"
+    corrected = tuple(x[row] for x in seen[name])
+    parts = [seen.inputs[f"{name}.leave.{path}"][0][row] for path in range(2)]  # (N, 2C'): the residual part, then T
+    taken = tuple(x[:, x.shape[1] // 2 :].T.unflatten(1, fused.shape[1:]) for x in parts)
+    if exchange.by_position:
+        return Level(spatial, motion, fused, corrected, taken, None, _both(seen, f"{name}.attend", row))
+    return Level(spatial, motion, fused, corrected, taken, _both(seen, f"{name}.context", row), None)
+
+
+def _both(seen: Captured, name: str, row: int) -> Tensor:
+    return torch.stack([seen[f"{name}.{path}"][row] for path in range(2)])

@@ -1,0 +1,140 @@
+"""What SFM's first stage exchanges (reconstruction, section 6.2)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..model.fusion import Exchange
+from ..structures import InputError
+
+
+def exchange_of(fusion: nn.Module) -> Exchange | None:
+    """The stage-1 module of a fusion; None where it has none."""
+    found = getattr(fusion, "exchange", None)
+    return found if isinstance(found, Exchange) else None
+
+
+def context_entropy(context: Tensor) -> Tensor:
+    """How evenly a context mixes channels: mean over heads and columns q of H(G[:, q]) / log d.
+
+    Args:
+        context: (..., heads, d, d), each column sums to 1 over the key channels p, the dimension before the last.
+
+    Returns:
+        (...), in [0, 1]: 0 if every column picks one channel, 1 if all are uniform or there is but one channel.
+    """
+    depth = context.shape[-2]
+    if depth == 1:
+        return torch.ones(context.shape[:-3])
+    entropy = -torch.special.xlogy(context, context).sum(-2) / math.log(depth)
+    return entropy.mean((-2, -1))
+
+
+def corrected(fusion: nn.Module, spatial: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    """Both paths after stage 1, (B, C, H, W) each; with ``frm+sfm`` the rectification comes before.
+
+    Raises:
+        InputError: for a fusion that exchanges nothing.
+    """
+    exchange = exchange_of(fusion)
+    if exchange is None:
+        raise InputError(f"{type(fusion).__name__} has no stage 1; use a model whose fusion is sfm, sfm1, frm+sfm or sfm_softmax.")
+    rectify = getattr(fusion, "rectify", None)
+    with torch.no_grad():
+        return exchange(*(rectify(spatial, motion) if rectify is not None else (spatial, motion)))
+
+
+class Strength(NamedTuple):
+    """Relative change of a path's corrected features, |X' - X'_changed| / |X'|, when the other path is changed.
+
+    Attributes:
+        spatial_other: of the spatial path, when the motion map comes from another clip.
+        spatial_zero: of the spatial path, when the motion map is zero.
+        motion_other: of the motion path, when the key frame is another clip's.
+        motion_zero: of the motion path, when the key frame's map is zero.
+    """
+
+    spatial_other: float
+    spatial_zero: float
+    motion_other: float
+    motion_zero: float
+
+
+def exchange_strength(fusion: nn.Module, own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Strength:
+    """How much each path's correction depends on the other path.
+
+    Args:
+        fusion: one with a stage 1.
+        own: spatial and motion map of a key frame, (1, C, H, W) each.
+        other: those of another clip.
+    """
+    spatial, motion = own
+    plain = corrected(fusion, spatial, motion)
+
+    def change(path: int, a: Tensor, m: Tensor) -> float:
+        moved = corrected(fusion, a, m)[path]
+        return float((plain[path] - moved).norm() / plain[path].norm().clamp(min=1e-12))
+
+    return Strength(
+        change(0, spatial, other[1]),
+        change(0, spatial, torch.zeros_like(motion)),
+        change(1, other[0], motion),
+        change(1, torch.zeros_like(spatial), motion),
+    )
+
+
+class Moments(NamedTuple):
+    """Sums over cells of two kinds of features x and y, from which CKA follows. Sums of several videos add up.
+
+    Attributes:
+        count: cells.
+        x: (D,) sum.
+        y: (E,) sum.
+        xx: (D, D) sum of outer products.
+        yy: (E, E).
+        xy: (D, E).
+    """
+
+    count: float
+    x: np.ndarray
+    y: np.ndarray
+    xx: np.ndarray
+    yy: np.ndarray
+    xy: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray) -> "Moments":
+        """Of cells (N, D) and (N, E)."""
+        x, y = np.asarray(x, float), np.asarray(y, float)
+        return cls(len(x), x.sum(0), y.sum(0), x.T @ x, y.T @ y, x.T @ y)
+
+
+def add_moments(parts: Sequence[Moments]) -> Moments:
+    """Their sum; at least one."""
+    return Moments(*(sum(column[1:], column[0]) for column in zip(*parts, strict=True)))
+
+
+def cka_of(moments: Moments) -> float:
+    """Linear CKA (Kornblith et al., ICML 2019): |Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F) of centred features, in [0, 1]; NaN without
+    variance."""
+    count = max(moments.count, 1)
+    xx = moments.xx - np.outer(moments.x, moments.x) / count
+    yy = moments.yy - np.outer(moments.y, moments.y) / count
+    xy = moments.xy - np.outer(moments.x, moments.y) / count
+    scale = float(np.linalg.norm(xx) * np.linalg.norm(yy))
+    return float((xy**2).sum() / scale) if scale > 1e-12 else float("nan")
+
+
+def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear CKA of two kinds of features of the same cells, (N, D) and (N, E): 1 if one is a rotation and scaling of the other.
+
+    Raises:
+        InputError: if the numbers of cells differ.
+    """
+    if len(x) != len(y):
+        raise InputError(f"{len(x)} and {len(y)} cells; CKA compares two kinds of features of the same cells.")
+    return cka_of(Moments.of(x, y))

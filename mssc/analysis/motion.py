@@ -1,0 +1,58 @@
+"""What MSM's perceptual branch does, read from the module itself (reconstruction, section 2).
+
+It multiplies each channel's deviation from the video-level average by exactly 1 + a * phi, where phi is the gate that the average opens.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..model.motion import ChannelGain, MotionSense
+from ..structures import InputError
+
+
+def has_channel_gain(motion: object) -> bool:
+    """Whether a module in MSM's slot has a perceptual branch with one gain per channel."""
+    branch = motion.perceptual if isinstance(motion, MotionSense) else None
+    return branch is not None and isinstance(branch.map, ChannelGain)
+
+
+def channel_gain(motion: MotionSense, gate: Tensor) -> Tensor:
+    """1 + a * phi.
+
+    Args:
+        motion: an MSM with a perceptual branch and depthwise maps.
+        gate: (..., D), what its submodule ``perceptual.gate`` put out.
+
+    Returns:
+        (..., D), never NaN; above 1 where the channel is pushed away from the average.
+
+    Raises:
+        InputError: for a module without such a gain.
+    """
+    if not has_channel_gain(motion):
+        raise InputError(
+            f"{type(motion).__name__} has no gain per channel; only motion 'msm' in the modes 'both' and 'perceptual' "
+            "with motion_fc 'depthwise' has one."
+        )
+    assert motion.perceptual is not None
+    with torch.no_grad():
+        return 1 + motion.perceptual.map.weight * gate.clamp(min=0)  # type: ignore[operator]
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's: Pearson's correlation of ranks, for Fisher scores span orders of magnitude. NaN where one does not vary.
+
+    Args:
+        x: (N,); pairs with NaN are left out.
+        y: (N,).
+    """
+    from scipy.stats import rankdata
+
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 2:
+        return float("nan")
+    first, second = rankdata(np.asarray(x)[known]), rankdata(np.asarray(y)[known])
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])

@@ -1,0 +1,88 @@
+"""What a linear classifier can read from features, tested on videos that it has not seen."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .bootstrap import Interval, interval, mean_interval
+
+FOLDS = 5
+
+
+def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """AUROC: how often a positive scores above a negative, ties counting half. NaN without one of both kinds."""
+    from scipy.stats import rankdata
+
+    known = np.isfinite(scores)
+    scores, positive = np.asarray(scores)[known], np.asarray(positive, bool)[known]
+    above, below = int(positive.sum()), int((~positive).sum())
+    if not above or not below:
+        return float("nan")
+    return float((rankdata(scores)[positive].sum() - above * (above + 1) / 2) / (above * below))
+
+
+def _across_videos(features: np.ndarray, labels: np.ndarray, videos: np.ndarray, read: Callable) -> np.ndarray:
+    """`read(classifier, features)` (N,) of each row by a classifier that was fitted on other videos; NaN where there is none."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    out = np.full(len(features), np.nan)
+    folds = min(FOLDS, len(np.unique(videos)))
+    if folds < 2:
+        return out
+    for fitted, tested in GroupKFold(folds).split(features, labels, videos):
+        if len(np.unique(labels[fitted])) < 2:
+            continue
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        out[tested] = read(classifier.fit(features[fitted], labels[fitted]), features[tested])
+    return out
+
+
+def probe_scores(features: np.ndarray, action: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    """How much a logistic regression takes each cell for action, fitted on other videos (5 folds over videos).
+
+    Args:
+        features: (N, D).
+        action: (N,) bool.
+        videos: (N,), which video each is of.
+
+    Returns:
+        (N,) log-odds, NaN where there were no other videos with cells of both kinds.
+    """
+    return _across_videos(features, np.asarray(action, int), videos, lambda fitted, x: fitted.decision_function(x))
+
+
+def _rows_by_video(videos: np.ndarray) -> list[np.ndarray]:
+    _, place = np.unique(videos, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(place))[:-1]) if len(order) else []
+
+
+def probe_auroc(features: np.ndarray, action: np.ndarray, videos: np.ndarray, rounds: int = 1000) -> Interval:
+    """AUROC of `probe_scores` over all cells, with the interval over videos. Same arguments."""
+    scores, rows = probe_scores(features, action, videos), _rows_by_video(videos)
+
+    def statistic(chosen: np.ndarray) -> float:
+        picked = np.concatenate([rows[i] for i in chosen])
+        return area_under_roc(scores[picked], action[picked])
+
+    return interval(statistic, len(rows), rounds)
+
+
+def class_probe(features: np.ndarray, labels: np.ndarray, videos: np.ndarray) -> Interval:
+    """Accuracy with which a linear classifier, fitted on other videos, names the action of a box from one feature of it.
+
+    Args:
+        features: (N, D), one per box.
+        labels: (N,) classes.
+        videos: (N,), which video each is of.
+
+    Returns:
+        The mean over videos of their accuracies; NaN where no classifier could be fitted.
+    """
+    said = _across_videos(features, labels, videos, lambda fitted, x: fitted.predict(x))
+    right = np.where(np.isfinite(said), said == labels, np.nan)
+    means = [right[rows].mean() for rows in _rows_by_video(videos)]
+    return mean_interval(means)

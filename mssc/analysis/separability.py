@@ -1,0 +1,147 @@
+"""How far action features are from background features: the quantities of the reconstruction's section 6.1.
+
+Every measure takes the cells of one map, x (N, D), and two masks (N,): a, the action cells, and b, the background cells; mu is the mean
+over all N cells, also those of neither set. Where a measure has no meaning (a mean of length zero, say) it is NaN.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..structures import InputError
+
+MOST_CELLS = 64  # of a set, for the silhouette: its cost grows with the square
+TINY = 1e-12
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > TINY else float("nan")
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Cosines of the rows of x with y, NaN where one is zero."""
+    length = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
+    return np.where(length > TINY, (x * y).sum(-1) / np.maximum(length, TINY), np.nan)
+
+
+def cosine_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """d_cos = 1 - cos(m_A, m_B), in [0, 2]."""
+    return float(1 - _cosine(x[a].mean(0), x[b].mean(0)))
+
+
+def centred_cosine_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """d_cos of what is left when the map's mean is gone: 1 - cos(m_A - mu, m_B - mu)."""
+    mu = x.mean(0)
+    return float(1 - _cosine(x[a].mean(0) - mu, x[b].mean(0) - mu))
+
+
+def raw_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """d_raw = |m_A - m_B|. Any gain inflates it: to be read beside d_euc only."""
+    return float(np.linalg.norm(x[a].mean(0) - x[b].mean(0)))
+
+
+def scale_free_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """d_euc = |m_A - m_B| / sqrt(mean_i |x_i - mu|^2): the distance in units of the map's own spread."""
+    return _ratio(raw_distance(x, a, b), float(np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())))
+
+
+def channel_fisher(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Fisher's score of each channel, (D,): (m_A - m_B)^2 / (var_A + var_B), variances as means over the set; NaN without variance."""
+    within = x[a].var(0) + x[b].var(0)
+    between = (x[a].mean(0) - x[b].mean(0)) ** 2
+    return np.where(within > TINY, between / np.maximum(within, TINY), np.nan)
+
+
+def fisher(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """J = |m_A - m_B|^2 / (tr S_A + tr S_B), covariances as means over the set."""
+    return _ratio(raw_distance(x, a, b) ** 2, float(x[a].var(0).sum() + x[b].var(0).sum()))
+
+
+def silhouette(x: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
+    """Mean silhouette of the cells of both sets, cosine distance, at most 64 cells of a set, drawn with a fixed seed; in [-1, 1]."""
+    from sklearn.metrics import silhouette_score
+
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(mask) for mask in (a, b)]
+    rows = [rng.permutation(r)[:MOST_CELLS] if len(r) > MOST_CELLS else r for r in rows]
+    chosen = np.concatenate(rows)
+    return float(silhouette_score(x[chosen], np.repeat([1, 0], [len(r) for r in rows]), metric="cosine"))
+
+
+def similarity_to_average(x: np.ndarray, of: np.ndarray | None = None) -> float:
+    """sim2avg = mean cos(x_i, mu) over the cells of the mask `of`, all if None: TriDet's Fig. 2 shows this quantity."""
+    similar = _cosine(x, x.mean(0))
+    chosen = similar if of is None else similar[of]
+    return float(np.nanmean(chosen)) if np.isfinite(chosen).any() else float("nan")
+
+
+def push_ratio(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """D_A / D_B: mean distance of action cells from mu over that of background cells; above 1, action lies further out."""
+    distance = np.linalg.norm(x - x.mean(0), axis=1)
+    return _ratio(float(distance[a].mean()), float(distance[b].mean()))
+
+
+def effective_rank(x: np.ndarray) -> float:
+    """exp(entropy) of the normalised singular values of the centred (N, D) matrix, from 1 to min(N, D); NaN if all cells are equal."""
+    values = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    if values.sum() <= TINY:
+        return float("nan")
+    share = values / values.sum()
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def spread(x: np.ndarray) -> float:
+    """|X - 1 mu^T|_F / |X|_F in [0, 1]: 0 where all cells have become equal (loss of rank)."""
+    return _ratio(float(np.linalg.norm(x - x.mean(0))), float(np.linalg.norm(x)))
+
+
+class Measure(NamedTuple):
+    """One quantity.
+
+    Attributes:
+        of: (x, a, b) to a number.
+        claim: what happens to it if the paper's claim holds: "up", "down", or "" where it says nothing.
+        scale_free: whether a common factor of all features leaves it as it is.
+    """
+
+    of: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+    claim: str
+    scale_free: bool = True
+
+
+MEASURES: dict[str, Measure] = {
+    "d_cos": Measure(cosine_distance, "up"),
+    "d_cos centred": Measure(centred_cosine_distance, "up"),
+    "d_euc": Measure(scale_free_distance, "up"),
+    "d_raw": Measure(raw_distance, "", scale_free=False),
+    "Fisher J": Measure(fisher, "up"),
+    "silhouette": Measure(silhouette, "up"),
+    "sim2avg": Measure(lambda x, a, b: similarity_to_average(x), "down"),
+    "sim2avg action": Measure(lambda x, a, b: similarity_to_average(x, a), "down"),
+    "sim2avg background": Measure(lambda x, a, b: similarity_to_average(x, b), ""),
+    "D_A/D_B": Measure(push_ratio, "up"),
+    "effective rank": Measure(lambda x, a, b: effective_rank(x), "up"),
+    "spread": Measure(lambda x, a, b: spread(x), "up"),
+}
+"""Per map; the probe's AUROC (`mssc.analysis.probes`) is the one quantity that needs many videos at once."""
+
+
+def separability(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """Every one of `MEASURES` of one map.
+
+    Args:
+        x: (N, D) features of all cells. Not modified; computed in double precision.
+        a: (N,) bool, action cells, at least 2.
+        b: (N,) bool, background cells, at least 2.
+
+    Raises:
+        InputError: for other shapes, or sets too small for a silhouette or a variance.
+    """
+    x, a, b = np.asarray(x, float), np.asarray(a, bool), np.asarray(b, bool)
+    if x.ndim != 2 or a.shape != (len(x),) or b.shape != (len(x),):
+        raise InputError(f"features of shape {x.shape} and masks of {a.shape}, {b.shape}; (N, D), (N,), (N,) are wanted.")
+    if a.sum() < 2 or b.sum() < 2 or (a & b).any():
+        raise InputError(f"{a.sum()} action and {b.sum()} background cells; two of each, and none of both, are needed.")
+    return {name: measure.of(x, a, b) for name, measure in MEASURES.items()}

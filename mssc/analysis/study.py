@@ -1,0 +1,341 @@
+"""One model on annotated videos: every quantity of the reconstruction's section 6, by video, and examples to draw."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from ..data.dataset import Dataset
+from ..model.mssc import MSSC
+from ..structures import InputError
+from .bootstrap import Interval, interval, mean_interval, paired_interval
+from .cells import ACTION, BACKGROUND, cell_kinds, centre_cells, coverage, enough
+from .collect import KeyFrame, Level, Mode, check_classes, collect
+from .exchange import Moments, Strength, add_moments, cka_of, context_entropy, exchange_of, exchange_strength
+from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, mean_measures, norm_map
+from .motion import rank_correlation
+from .probes import class_probe, probe_auroc
+from .separability import MEASURES, channel_fisher, separability
+
+PER_FRAME = 10  # cells of a set that a key frame gives to probe and embedding
+STRIDES = (8, 16, 32)
+STAGES = ("before", "after")  # stage 1 of SFM
+PATHS = ("A", "M", "OUT")
+
+
+@dataclass(eq=False)
+class Cells:
+    """Single cells of a tap, of many videos.
+
+    Attributes:
+        features: (N, D).
+        action: (N,) bool; False is background.
+        labels: (N,) class of the box that covers most of an action cell, -1 for background.
+        videos: (N,) name of the video of each.
+        frames: (N,) the frame.
+    """
+
+    features: np.ndarray
+    action: np.ndarray
+    labels: np.ndarray
+    videos: np.ndarray
+    frames: np.ndarray
+
+
+@dataclass(eq=False)
+class Example:
+    """A key frame to draw.
+
+    Attributes:
+        video: its name.
+        frame: its number.
+        image: (S, S, 3) uint8.
+        boxes: (N, 4) in its pixels.
+        labels: (N,).
+        maps: by kind, (h, w) responses that sum to 1, of the level with stride 8.
+    """
+
+    video: str
+    frame: int
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    maps: dict[str, np.ndarray]
+
+
+Rows = dict[str, dict[str, list[float]]]
+"""Values of key frames, by quantity and video."""
+
+
+def _rows() -> Rows:
+    return defaultdict(lambda: defaultdict(list))
+
+
+@dataclass(eq=False)
+class Study:
+    """What was found out about a model.
+
+    Attributes:
+        model: its name.
+        dataset: name of the videos' set.
+        classes: their names.
+        videos: names of the videos, in order.
+        frames: how many key frames were looked at.
+        separability: by tap: values of key frames, by measure and video.
+        cells: by tap.
+        boxes: by path of `PATHS` and stride: (features (N, C) at box centres, labels (N,), videos (N,)).
+        gain: (F, D) gains of key frames; (0, 0) where MSM has none.
+        fisher: (F, D) Fisher scores of the channels that they scale.
+        entropy: by stride, values of key frames by video; empty without channel contexts.
+        moments: by (stride, stage of `STAGES`), by video.
+        strength: by stride, one per video.
+        maps: by kind, as `separability`.
+        examples: some key frames.
+    """
+
+    model: str
+    dataset: str
+    classes: tuple[str, ...]
+    videos: list[str] = field(default_factory=list)
+    frames: int = 0
+    separability: dict[str, Rows] = field(default_factory=lambda: defaultdict(_rows))
+    cells: dict[str, Cells] = field(default_factory=dict)
+    boxes: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+    gain: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    fisher: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    gain_videos: list[str] = field(default_factory=list)
+    entropy: Rows = field(default_factory=_rows)
+    moments: dict[tuple[int, str], dict[str, Moments]] = field(default_factory=lambda: defaultdict(dict))
+    strength: dict[int, dict[str, Strength]] = field(default_factory=lambda: defaultdict(dict))
+    maps: dict[str, Rows] = field(default_factory=lambda: defaultdict(_rows))
+    examples: list[Example] = field(default_factory=list)
+
+    def per_video(self, rows: Rows, name: str) -> np.ndarray:
+        """Mean over each video's key frames, (V,) in the order of `videos`, NaN where there are none."""
+        return np.array([_mean(rows[name][video]) if name in rows and video in rows[name] else np.nan for video in self.videos])
+
+    def distance(self, tap: str, measure: str) -> Interval:
+        """A measure of `MEASURES` at a tap."""
+        return mean_interval(self.per_video(self.separability[tap], measure))
+
+    def change(self, before: str, after: str, measure: str) -> Interval:
+        """How much a measure changes from one tap to another, paired by video."""
+        return paired_interval(
+            self.per_video(self.separability[before], measure), self.per_video(self.separability[after], measure)
+        )
+
+    def auroc(self, tap: str) -> Interval:
+        """The probe's AUROC at a tap, action against background cells of other videos."""
+        cells = self.cells[tap]
+        return probe_auroc(cells.features, cells.action, cells.videos)
+
+    def accuracy(self, path: str, stride: int) -> Interval:
+        """How well the action is read from A, M or OUT at the boxes' centres."""
+        return class_probe(*self.boxes[path, stride])
+
+    def cka(self, stride: int, stage: str) -> Interval:
+        """Linear CKA of both paths over all cells of the key frames, before or after stage 1."""
+        parts = list(self.moments[stride, stage].values())
+        return interval(lambda chosen: cka_of(add_moments([parts[i] for i in chosen])), len(parts), 500)
+
+    def exchange(self, stride: int, name: str) -> Interval:
+        """A field of `Strength` at a level."""
+        return mean_interval([getattr(one, name) for one in self.strength[stride].values()])
+
+    def response(self, kind: str, measure: str) -> Interval:
+        """A measure of `MAP_MEASURES` of a kind of map."""
+        return mean_interval(self.per_video(self.maps[kind], measure))
+
+    def gain_facts(self) -> dict[str, Interval]:
+        """Share of channels whose gain exceeds 1, the mean gain, and the rank correlation of gain and Fisher score over channels."""
+        videos = list(dict.fromkeys(self.gain_videos))
+        place = {video: [i for i, v in enumerate(self.gain_videos) if v == video] for video in videos}
+        gains = [self.gain[place[video]].mean(0) for video in videos]
+        scores = [_nanmean(self.fisher[place[video]]) for video in videos]
+
+        def correlation(chosen: np.ndarray) -> float:
+            return rank_correlation(np.mean([gains[i] for i in chosen], 0), _nanmean(np.array([scores[i] for i in chosen])))
+
+        return {
+            "share above 1": mean_interval([float((self.gain[place[video]] > 1).mean()) for video in videos]),
+            "mean gain": mean_interval([float(gain.mean()) for gain in gains]),
+            "correlation with Fisher": interval(correlation, len(videos), 500),
+        }
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _nanmean(rows: np.ndarray) -> np.ndarray:
+    """Mean over rows that ignores NaN, NaN where all are."""
+    known = np.isfinite(rows)
+    return np.where(known.any(0), np.where(known, rows, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+
+
+def examine(
+    model: MSSC,
+    dataset: Dataset,
+    name: str = "model",
+    step: int = 4,
+    mode: Mode = "stream",
+    examples: int = 3,
+    tick: Callable[[str], object] = lambda video: None,
+) -> Study:
+    """Look into a model while it watches videos.
+
+    Args:
+        model: in eval mode.
+        dataset: of the model's classes.
+        name: of the model, for tables and pictures.
+        step: every n-th frame with ground truth is a key frame.
+        mode: see `collect`.
+        examples: how many key frames to keep for pictures, of different videos.
+        tick: is called with each video's name when it has been seen.
+
+    Raises:
+        InputError: for another data set than the model's, and videos without any ground truth.
+    """
+    check_classes(model, dataset, name)
+    study, gather = Study(name, dataset.name, tuple(dataset.classes)), _Gather()
+    first: tuple[str, list[tuple[Tensor, Tensor]]] | None = None
+    last = first
+    for number, video in enumerate(dataset.videos):
+        study.videos.append(video.name)
+        seen = list(collect(model, video, step, mode))
+        for key in seen:
+            _distances(study, gather, key, number)
+            _fusion(study, gather, key, model)
+        if seen:
+            middle = seen[len(seen) // 2]
+            if len(study.examples) < examples:
+                study.examples.append(_example(model, middle))
+            pairs = [(level.spatial, level.motion) for level in middle.levels]
+            if last is not None:
+                _strengths(study, model, video.name, pairs, last[1])
+            first, last = first or (video.name, pairs), (video.name, pairs)
+        tick(video.name)
+    if first is None or last is None:
+        raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; there is nothing to compare.")
+    if first[0] != last[0]:
+        _strengths(study, model, first[0], first[1], last[1])  # every clip is compared with the one before it, the first with the last
+    gather.finish(study)
+    return study
+
+
+class _Gather:
+    """Lists that become arrays at the end."""
+
+    def __init__(self) -> None:
+        self.cells: dict[str, list] = defaultdict(list)
+        self.boxes: dict[tuple[str, int], list] = defaultdict(list)
+        self.gain: list[tuple[str, np.ndarray, np.ndarray]] = []
+
+    def finish(self, study: Study) -> None:
+        for tap, parts in self.cells.items():
+            study.cells[tap] = Cells(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        for place, parts in self.boxes.items():
+            features, labels, videos = (np.concatenate(column) for column in zip(*parts, strict=True))
+            study.boxes[place] = (features, labels, videos)
+        if self.gain:
+            study.gain_videos = [video for video, _, _ in self.gain]
+            study.gain = np.array([gain for _, gain, _ in self.gain])
+            study.fisher = np.array([score for _, _, score in self.gain])
+
+
+def _distances(study: Study, gather: _Gather, key: KeyFrame, number: int) -> None:
+    """Section 6.1 of one key frame."""
+    study.frames += 1
+    frame = (key.size, key.size)
+    for tap, features in key.taps.items():
+        cells = features.shape[:2]
+        kinds = cell_kinds(key.boxes, cells, frame)
+        if not enough(kinds):
+            continue
+        x = features.reshape(-1, features.shape[2]).astype(float)
+        a, b = (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()
+        for measure, value in separability(x, a, b).items():
+            study.separability[tap][measure][key.video].append(value)
+        rng = np.random.default_rng([number, key.frame])  # the same cells for every model with maps of this size
+        chosen = np.concatenate([rng.permutation(np.flatnonzero(mask))[:PER_FRAME] for mask in (a, b)])
+        owners = key.labels[coverage(key.boxes, cells, frame).argmax(0).ravel()]
+        labels = np.where(a, owners, -1)[chosen]
+        count = len(chosen)
+        gather.cells[tap].append(
+            (x[chosen], a[chosen], labels, np.repeat(key.video, count), np.repeat(key.frame, count))
+        )
+        if tap == "MSM in" and key.gain is not None and key.normed is not None:
+            z = key.normed.reshape(len(x), -1).astype(float)
+            gather.gain.append((key.video, key.gain, channel_fisher(z, a, b)))
+
+
+def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
+    """Section 6.2 of one key frame."""
+    frame = (key.size, key.size)
+    activation = class_activation(model.head, key.head, key.boxes, key.labels)
+    measured: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for index, (level, stride) in enumerate(zip(key.levels, STRIDES, strict=True)):
+        if level.context is not None:
+            study.entropy[str(stride)][key.video].append(float(context_entropy(level.context).mean()))
+        rows, columns = centre_cells(key.boxes, level.fused.shape[1:], frame)  # type: ignore[arg-type]
+        for path, x in zip(PATHS, (level.spatial[0], level.motion[0], level.fused), strict=True):
+            at = x[:, rows, columns].T.float().cpu().numpy()
+            gather.boxes[path, stride].append((at, key.labels, np.repeat(key.video, len(at))))
+        for stage, pair in zip(STAGES, ((level.spatial[0], level.motion[0]), level.corrected), strict=True):
+            if pair and model.config.paths == "both":
+                _add(study.moments[stride, stage], key.video, Moments.of(*(x.flatten(1).T.cpu().numpy() for x in pair)))
+        for kind, response in _responses(level).items():
+            measured[f"{kind} {stride}"].append(map_measures(response, key.boxes, frame))
+        if level.attention is not None:
+            measured[f"attention {stride}"] += _attention(level, key)
+        for box, maps in zip(key.boxes, activation, strict=True):  # each logit's map is asked for its own box
+            measured[f"Grad-CAM {stride}"].append(map_measures(maps[index], box[None], frame))
+    for kind, found in measured.items():
+        for name, value in mean_measures(found).items():
+            study.maps[kind][name][key.video].append(value)
+
+
+def _add(parts: dict[str, Moments], video: str, more: Moments) -> None:
+    parts[video] = add_moments([parts[video], more]) if video in parts else more
+
+
+def _responses(level: Level) -> dict[str, np.ndarray]:
+    """Norms of what the paths take, and of what comes out."""
+    taken = {f"T {path}": norm_map(x) for path, x in zip(("spatial", "motion"), level.taken, strict=False)}
+    return {**taken, "OUT": norm_map(level.fused)}
+
+
+def _attention(level: Level, key: KeyFrame) -> list[dict[str, float]]:
+    """Measures of the rows of the spatial path's action cells: where they look on the motion map."""
+    assert level.attention is not None
+    kinds = cell_kinds(key.boxes, level.fused.shape[1:], (key.size, key.size))  # type: ignore[arg-type]
+    rows = attention_rows(level.attention[0], kinds == ACTION)
+    return [map_measures(row, key.boxes, (key.size, key.size)) for row in rows]
+
+
+def _strengths(
+    study: Study, model: MSSC, video: str, own: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]
+) -> None:
+    for stride, fusion, a, b in zip(STRIDES, model.fusion, own, other, strict=False):
+        if exchange_of(fusion) is not None:
+            study.strength[stride][video] = exchange_strength(fusion, a, b)
+
+
+def _example(model: MSSC, key: KeyFrame) -> Example:
+    """The middle of a video, with the maps of its finest level."""
+    level = key.levels[0]
+    maps = _responses(level)
+    if level.attention is not None:
+        kinds = cell_kinds(key.boxes, level.fused.shape[1:], (key.size, key.size))  # type: ignore[arg-type]
+        rows = attention_rows(level.attention[0], kinds == ACTION)
+        if len(rows):
+            maps["attention"] = rows.mean(0)
+    cams = class_activation(model.head, key.head, key.boxes, key.labels)
+    maps["Grad-CAM"] = np.mean([levels[0] for levels in cams], 0)
+    return Example(key.video, key.frame, key.image, key.boxes, key.labels, maps)
+
+
+__all__ = ["MAP_MEASURES", "MEASURES", "PATHS", "STAGES", "STRIDES", "Cells", "Example", "Study", "examine"]
