@@ -34,7 +34,7 @@ from .model.checkpoint import load_model
 from .model.mssc import MSSC, fold_batch_norms
 from .result import VideoResult
 from .structures import Detections, InputError, Predictions, Tube
-from .video import VideoInfo, Writer, probe, read
+from .video import VideoInfo, Writer, frames_per_look, probe, read
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
@@ -278,24 +278,29 @@ def _settings(model: str | Path | MSSC, threshold: float | None) -> tuple[str, f
     return name, threshold
 
 
-def stream_detections(model: MSSC, images: Iterable[np.ndarray], clock: _Clock | None = None) -> Iterator[Detections]:
+def stream_detections(
+    model: MSSC, images: Iterable[np.ndarray], clock: _Clock | None = None, every: int = 1
+) -> Iterator[Detections]:
     """Detections of each frame, without linking.
 
     Args:
         model: in eval mode.
         images: (H, W, 3) uint8 RGB frames of one video, in order.
         clock: adds up the time by stage.
+        every: look at every n-th frame only; those in between are said to show the same. See `frames_per_look`.
     """
     clock, stream, source = clock or _Clock(), model.stream(), iter(images)
-    while chunk := list(islice(source, FRAMES_AT_ONCE)):
+    while chunk := list(islice(source, max(FRAMES_AT_ONCE // every, 1) * every)):
         height, width = chunk[0].shape[:2]
         with clock("resize"):
-            small = [resize(torch.from_numpy(image).permute(2, 0, 1)[None], model.config.key_size) for image in chunk]
+            seen = chunk[::every]
+            small = [resize(torch.from_numpy(image).permute(2, 0, 1)[None], model.config.key_size) for image in seen]
         with clock("network"):
             predictions = stream(torch.cat(small))
         with clock("boxes"):
             found = to_detections(predictions, model.config, width, height)
-        yield from found
+        for place in range(len(chunk)):
+            yield found[place // every]
 
 
 def _first_pass(
@@ -309,7 +314,7 @@ def _first_pass(
             yield frame.image
 
     detections = []
-    for found in stream_detections(model, images(), clock):
+    for found in stream_detections(model, images(), clock, frames_per_look(float(info.rate))):
         with clock("link"):
             detections.append(linker.step(found))
         if progress is not None:

@@ -6,6 +6,7 @@ import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from .linking import LinkConfig, OnlineLinker
 from .model.mssc import MSSC, half_of_the_cores
 from .saved import Folder, Known
 from .structures import Detections, InputError, Tube
+from .video import frames_per_look
 
 AT_ONCE = 8  # windows per call of the network
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -85,7 +87,9 @@ def detect_frames(model: MSSC, video: Video, mode: str = "stream") -> list[Detec
         mode: "stream", or "clip" for `clip_detections`.
     """
     detect = {"stream": stream_detections, "clip": clip_detections}[mode]
-    return list(detect(model, decode(video.path)))[: video.frames]
+    every = frames_per_look(float(video.rate))
+    found = detect(model, islice(decode(video.path), 0, None, every))
+    return [rows for rows in found for _ in range(every)][: video.frames]
 
 
 def detect_dataset(

@@ -32,6 +32,7 @@ from .model.checkpoint import save_model
 from .model.convert import CocoDetector, coco_weights
 from .model.mssc import MSSC
 from .structures import Detections, InputError, Tube
+from .video import frames_per_look
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,11 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device
     for video in dataset.videos:
         frames = min(cache.length(video.name), video.frames)
         keys = torch.arange(0, frames, step)
-        images = torch.from_numpy(cache.frames(video.name, range(frames))).permute(0, 3, 1, 2)
+        every = frames_per_look(float(video.rate))
+        images = torch.from_numpy(cache.frames(video.name, range(0, frames, every))).permute(0, 3, 1, 2)
         clip = resize(images, model.config.key_size).to(device).transpose(0, 1)[None]
         with torch.inference_mode():
-            predictions = model(clip, keys[None].to(device))
+            predictions = model(clip, keys[None].to(device) // every)
         found[video.name] = to_detections(predictions, model.config, video.width, video.height)
         truth[video.name] = Truth(
             tuple(_every(tube, step, frames) for tube in video.tubes if _covers(tube, step, frames)), len(keys), video.rate

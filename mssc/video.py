@@ -29,12 +29,18 @@ from av.video.stream import VideoStream
 from mssc.container import MAX_PIXELS, MAX_SIDE, MAX_THREADS, decode, open_video
 from mssc.structures import InputError
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "Frame", "VideoInfo", "Writer", "probe", "read"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Frame", "VideoInfo", "Writer", "frames_per_look", "probe", "read"]
 
 log = logging.getLogger(__name__)
 
 FALLBACK_RATE = Fraction(25)
 """Frames per second, where neither the container nor the codec gives a believable number."""
+
+USUAL_RATE = 30
+"""Frames per second that the networks learn from, give or take a third."""
+
+FASTEST_RATE = 240
+"""Of a camera; files that claim more count in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -337,3 +343,8 @@ class _Clock:
         else:
             self._shift, self._back = self._back[1] - self._back[0], None
         return time + self._shift
+
+
+def frames_per_look(rate: float) -> int:
+    """Of how many frames one is looked at, in a video of `rate` frames a second: at 60, motion would look half as fast as it was learnt."""
+    return max(1, round(rate / USUAL_RATE)) if rate <= FASTEST_RATE else 1

@@ -83,6 +83,17 @@ def test_the_chunk_size_does_not_matter(model, toy_videos, monkeypatch, at_once)
         assert abs(a.scores.max() - b.scores.max()) < 1e-4
 
 
+@pytest.mark.parametrize(("every", "count"), [(2, 11), (3, 12), (5, 7), (20, 9)])
+def test_a_fast_video_is_looked_at_every_few_frames(model, toy_videos, monkeypatch, every, count):
+    images = list(decode(toy_videos.videos[0].path))[:count]
+    monkeypatch.setattr(detect, "FRAMES_AT_ONCE", 6)
+    seldom = list(stream_detections(model, images, every=every))
+    wanted = list(stream_detections(model, images[::every]))
+    assert len(seldom) == len(images)
+    for place, found in enumerate(seldom):
+        assert abs(found.scores.max(initial=0) - wanted[place // every].scores.max(initial=0)) < 1e-4
+
+
 def result(tubes, times) -> VideoResult:
     info = VideoInfo(Path("a/walk.mp4"), 64, 48, Fraction(10), len(times), len(times) / 10)
     return VideoResult(info, ("sit", "stand"), tubes, [], times, {"network": 2.0, "draw": 0.5}, "tiny", 0.3)

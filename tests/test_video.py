@@ -18,7 +18,7 @@ import pytest
 
 from mssc import container, video
 from mssc.structures import InputError
-from mssc.video import Writer, probe, read
+from mssc.video import Writer, frames_per_look, probe, read
 
 NTSC = Fraction(30000, 1001)
 
@@ -809,3 +809,8 @@ def test_real_clips():
         with av.open(str(path)) as plain:
             shown = sum(packet.size > 0 and not packet.is_discard for packet in plain.demux(video=0))
         assert count == shown, path
+
+
+def test_videos_are_looked_at_about_thirty_times_a_second():
+    rates = {12: 1, 25: 1, 29.97: 1, 44: 1, 50: 2, 60: 2, 90: 3, 120: 4, 240: 8, 1000: 1}
+    assert {rate: frames_per_look(rate) for rate in rates} == rates

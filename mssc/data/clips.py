@@ -10,6 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from ..config import ModelConfig, TrainConfig
+from ..video import frames_per_look
 from .cache import FrameCache
 from .dataset import Dataset, Video
 from .transforms import Augment
@@ -86,7 +87,7 @@ class ClipDataset(TorchDataset):
     def _frames(self, video: Video, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Indices (T,) of a stretch at a random rate, around a frame with action or, at times, one without."""
         length = self.train.clip_length
-        stride = rng.uniform(*self.train.stride_jitter)
+        stride = rng.uniform(*self.train.stride_jitter) * frames_per_look(float(video.rate))
         stride = min(stride, (frames - 1) / max(length - 1, 1))
         span = stride * (length - 1)
         acting = np.zeros(frames, bool)
@@ -100,13 +101,15 @@ class ClipDataset(TorchDataset):
         start = rng.uniform(earliest, max(latest, earliest))
         return np.clip(np.round(start + stride * np.arange(length)), 0, frames - 1).astype(int)
 
-    def _around_labelled(self, labelled: tuple[int, ...], frames: int, key: int, rng: np.random.Generator) -> np.ndarray:
+    def _around_labelled(
+        self, labelled: tuple[int, ...], frames: int, key: int, rng: np.random.Generator, pace: int
+    ) -> np.ndarray:
         """Indices (T,) of a stretch at a random rate, whose frame number `key` is a labelled one; slower where the video ends."""
         known = [frame for frame in labelled if frame < frames]
         around = int(rng.choice(known)) if known else frames - 1
         after = self.train.clip_length - 1 - key
         limits = [around / key if key else np.inf, (frames - 1 - around) / after if after else np.inf]
-        stride = min(rng.uniform(*self.train.stride_jitter), *limits)
+        stride = min(rng.uniform(*self.train.stride_jitter) * pace, *limits)
         return np.round(around + stride * (np.arange(self.train.clip_length) - key)).astype(int)
 
     def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
@@ -122,7 +125,8 @@ class ClipDataset(TorchDataset):
             shown = {tube.label for tube in video.tubes}
             turned = bool(self.backwards) and shown <= self.backwards.keys() and rng.random() < 0.5
         else:
-            frames = self._around_labelled(video.labelled, self.cache.length(video.name), int(keys[0]), rng)
+            pace = frames_per_look(float(video.rate))
+            frames = self._around_labelled(video.labelled, self.cache.length(video.name), int(keys[0]), rng, pace)
         frames = frames[::-1] if turned else frames
         clip = torch.from_numpy(self.cache.frames(video.name, frames)).permute(0, 3, 1, 2)
         scale = torch.tensor([clip.shape[3] / video.width, clip.shape[2] / video.height]).repeat(2)
