@@ -25,6 +25,8 @@ ORDER = [
     ("report",),
     ("train",),
     ("check",),
+    ("analysis",),
+    ("plots",),
     ("commands",),
     ("__main__",),
 ]

@@ -50,16 +50,17 @@ def capture(model: nn.Module, *names: str, inputs: Sequence[str] = (), detach: b
             raise InputError(f"the model has no submodule {name!r}; there are, for example, {', '.join(near)}.")
     seen, handles = Captured(), []
 
-    def keep(value: Any) -> Any:
-        return _copy(value) if detach else value
+    def recorder(name: str, into: dict[str, Any], which: int) -> Any:
+        def record(_module: nn.Module, *values: Any) -> None:  # arguments, and output where there is one
+            into[name] = _copy(values[which]) if detach else values[which]
+
+        return record
 
     try:
         for name in names:
-            handles.append(modules[name].register_forward_hook(lambda _m, _a, out, name=name: seen.__setitem__(name, keep(out))))
+            handles.append(modules[name].register_forward_hook(recorder(name, seen, 1)))
         for name in inputs:
-            handles.append(
-                modules[name].register_forward_pre_hook(lambda _m, args, name=name: seen.inputs.__setitem__(name, keep(args)))
-            )
+            handles.append(modules[name].register_forward_pre_hook(recorder(name, seen.inputs, 0)))
         yield seen
     finally:
         for handle in handles:

@@ -42,7 +42,9 @@ def corrected(fusion: nn.Module, spatial: Tensor, motion: Tensor) -> tuple[Tenso
     """
     exchange = exchange_of(fusion)
     if exchange is None:
-        raise InputError(f"{type(fusion).__name__} has no stage 1; use a model whose fusion is sfm, sfm1, frm+sfm or sfm_softmax.")
+        raise InputError(
+            f"{type(fusion).__name__} has no stage 1; use a model whose fusion is sfm, sfm1, frm+sfm or sfm_softmax."
+        )
     rectify = getattr(fusion, "rectify", None)
     with torch.no_grad():
         return exchange(*(rectify(spatial, motion) if rectify is not None else (spatial, motion)))
@@ -115,7 +117,11 @@ class Moments(NamedTuple):
 
 def add_moments(parts: Sequence[Moments]) -> Moments:
     """Their sum; at least one."""
-    return Moments(*(sum(column[1:], column[0]) for column in zip(*parts, strict=True)))
+
+    def total(name: str) -> np.ndarray:
+        return np.sum([getattr(part, name) for part in parts], 0)
+
+    return Moments(sum(part.count for part in parts), *(total(name) for name in Moments._fields[1:]))
 
 
 def cka_of(moments: Moments) -> float:

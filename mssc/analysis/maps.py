@@ -44,9 +44,7 @@ def attention_rows(weights: Tensor, cells: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, *cells.shape).double().numpy()
 
 
-def class_activation(
-    head: Head, inputs: tuple, boxes: np.ndarray, labels: np.ndarray, levels: int = 3
-) -> list[list[np.ndarray]]:
+def class_activation(head: Head, inputs: tuple, boxes: np.ndarray, labels: np.ndarray, levels: int = 3) -> list[list[np.ndarray]]:
     """Grad-CAM (Selvaraju et al., ICCV 2017) of the action logits of given boxes, with respect to the fused maps.
 
     R = ReLU(sum_c w_c F_c), w_c the mean over places of the logit's gradient with respect to channel c.

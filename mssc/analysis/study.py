@@ -153,10 +153,10 @@ class Study:
         videos = list(dict.fromkeys(self.gain_videos))
         place = {video: [i for i, v in enumerate(self.gain_videos) if v == video] for video in videos}
         gains = [self.gain[place[video]].mean(0) for video in videos]
-        scores = [_nanmean(self.fisher[place[video]]) for video in videos]
+        scores = [nanmean(self.fisher[place[video]]) for video in videos]
 
         def correlation(chosen: np.ndarray) -> float:
-            return rank_correlation(np.mean([gains[i] for i in chosen], 0), _nanmean(np.array([scores[i] for i in chosen])))
+            return rank_correlation(np.mean([gains[i] for i in chosen], 0), nanmean(np.array([scores[i] for i in chosen])))
 
         return {
             "share above 1": mean_interval([float((self.gain[place[video]] > 1).mean()) for video in videos]),
@@ -170,8 +170,8 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _nanmean(rows: np.ndarray) -> np.ndarray:
-    """Mean over rows that ignores NaN, NaN where all are."""
+def nanmean(rows: np.ndarray) -> np.ndarray:
+    """Mean over the rows of (N, D) that leaves NaN out, and is NaN where all are."""
     known = np.isfinite(rows)
     return np.where(known.any(0), np.where(known, rows, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
 
@@ -221,7 +221,9 @@ def examine(
     if first is None or last is None:
         raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; there is nothing to compare.")
     if first[0] != last[0]:
-        _strengths(study, model, first[0], first[1], last[1])  # every clip is compared with the one before it, the first with the last
+        _strengths(
+            study, model, first[0], first[1], last[1]
+        )  # every clip is compared with the one before it, the first with the last
     gather.finish(study)
     return study
 
@@ -264,9 +266,7 @@ def _distances(study: Study, gather: _Gather, key: KeyFrame, number: int) -> Non
         owners = key.labels[coverage(key.boxes, cells, frame).argmax(0).ravel()]
         labels = np.where(a, owners, -1)[chosen]
         count = len(chosen)
-        gather.cells[tap].append(
-            (x[chosen], a[chosen], labels, np.repeat(key.video, count), np.repeat(key.frame, count))
-        )
+        gather.cells[tap].append((x[chosen], a[chosen], labels, np.repeat(key.video, count), np.repeat(key.frame, count)))
         if tap == "MSM in" and key.gain is not None and key.normed is not None:
             z = key.normed.reshape(len(x), -1).astype(float)
             gather.gain.append((key.video, key.gain, channel_fisher(z, a, b)))
@@ -338,4 +338,4 @@ def _example(model: MSSC, key: KeyFrame) -> Example:
     return Example(key.video, key.frame, key.image, key.boxes, key.labels, maps)
 
 
-__all__ = ["MAP_MEASURES", "MEASURES", "PATHS", "STAGES", "STRIDES", "Cells", "Example", "Study", "examine"]
+__all__ = ["MAP_MEASURES", "MEASURES", "PATHS", "STAGES", "STRIDES", "Cells", "Example", "Study", "examine", "nanmean"]

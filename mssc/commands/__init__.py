@@ -3,6 +3,7 @@
 from .data import CheckData, ImportAnnotations
 from .detect import Detect
 from .evaluate import Evaluate
+from .figures import Figures
 from .train import Train
 
 COMMANDS = {
@@ -11,7 +12,8 @@ COMMANDS = {
     "import-annotations": ImportAnnotations,
     "train": Train,
     "evaluate": Evaluate,
+    "figures": Figures,
 }
 """By name, in the order in which one meets them."""
 
-__all__ = ["COMMANDS", "CheckData", "Detect", "Evaluate", "ImportAnnotations", "Train"]
+__all__ = ["COMMANDS", "CheckData", "Detect", "Evaluate", "Figures", "ImportAnnotations", "Train"]

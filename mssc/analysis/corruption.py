@@ -1,0 +1,274 @@
+"""Does fusion filter noise? One input is spoilt, the other left as it is (reconstruction, sections 4.5 and 6.2).
+
+Each key frame is judged from its window alone, so that it is known which frames are spoilt. What is spoilt is put in where a path begins;
+the network itself stays as it is, and both paths still come from one video.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.dataset import Dataset, Video
+from ..data.decoding import decode
+from ..data.transforms import resize
+from ..detect import to_detections
+from ..evaluate import PROTOCOLS, Rows
+from ..evaluate.matching import claim, near_pairs, score_hits
+from ..model.mssc import MSSC, half_of_the_cores
+from ..structures import InputError
+from .bootstrap import Interval, interval
+from .collect import check_classes, key_frames
+
+AT_ONCE = 8  # windows per call of the network
+ROUNDS = 200  # of the bootstrap: each scores all videos anew
+IOU = 0.5
+GREY = 114.0  # of what covers a frame
+
+Change = Callable[[Tensor, float, torch.Generator], Tensor]
+
+
+def blur(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Gaussian blur of (K, 3, S, S) images; `amount` is its deviation as a share of the side."""
+    from torchvision.transforms.v2 import functional as F
+
+    deviation = amount * images.shape[-1]
+    side = 2 * max(1, min(round(3 * deviation), (images.shape[-1] - 1) // 2)) + 1
+    return F.gaussian_blur(images, [side, side], [deviation, deviation])
+
+
+def noise(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Gaussian noise on RGB 0..255, deviation `amount` * 255, clipped."""
+    drawn = torch.randn(images.shape, generator=generator).to(images)
+    return (images + 255 * amount * drawn).clamp(0, 255)
+
+
+def occlude(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """A grey square over a share `amount` of each image's area, somewhere."""
+    out, size = images.clone(), images.shape[-1]
+    side = min(size, round(size * amount**0.5))
+    for image in out:
+        top, left = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
+        image[:, top : top + side, left : left + side] = GREY
+    return out
+
+
+def shuffle(clips: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """A share `amount` of the frames of (B, 3, T, h, w) clips, the last one not among them, change places."""
+    out, steps = clips.clone(), clips.shape[2] - 1
+    for clip in out:
+        moved = torch.randperm(steps, generator=generator)[: round(amount * steps)].sort().values
+        clip[:, moved] = clip[:, moved[torch.randperm(len(moved), generator=generator)]]
+    return out
+
+
+def freeze(clips: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """The first share `amount` of the frames stands still, as the frame after them; with 1, all are the last one."""
+    held = min(round(amount * clips.shape[2]), clips.shape[2] - 1)
+    index = torch.arange(clips.shape[2]).clamp(min=held)
+    return clips[:, :, index]
+
+
+def drop(clips: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Each frame but the first and the last is lost with probability `amount`, and the one before it stays on."""
+    out = clips.clone()
+    for clip in out:
+        lost = torch.rand(clip.shape[1], generator=generator) < amount
+        for step in range(1, clip.shape[1] - 1):
+            if lost[step]:
+                clip[:, step] = clip[:, step - 1]
+    return out
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way to spoil one input.
+
+    Attributes:
+        path: "key" or "clip".
+        change: does it.
+        amounts: how strongly, ascending.
+        unit: what the amounts are.
+    """
+
+    path: str
+    change: Change
+    amounts: tuple[float, ...]
+    unit: str
+
+
+CORRUPTIONS = {
+    "blur": Corruption("key", blur, (0.01, 0.02, 0.04), "deviation, share of the side"),
+    "noise": Corruption("key", noise, (0.1, 0.2, 0.4), "deviation, share of the range"),
+    "occlusion": Corruption("key", occlude, (0.15, 0.3, 0.5), "share of the area"),
+    "shuffled": Corruption("clip", shuffle, (0.5, 1.0), "share of the frames"),
+    "frozen": Corruption("clip", freeze, (0.5, 1.0), "share of the frames"),
+    "dropped": Corruption("clip", drop, (0.25, 0.5, 0.75), "share of the frames"),
+}
+
+
+@contextmanager
+def corrupted(model: MSSC, name: str, amount: float, generator: torch.Generator) -> Iterator[None]:
+    """Within the block, the model's key frames or clips are spoilt. A model without that path stays as it is.
+
+    Raises:
+        InputError: for an unknown corruption.
+    """
+    if name not in CORRUPTIONS:
+        raise InputError(f"there is no corruption {name!r}; use one of {', '.join(CORRUPTIONS)}.")
+    corruption = CORRUPTIONS[name]
+    module = model.backbone2d if corruption.path == "key" else model.backbone3d
+    if module is None or not amount:
+        yield
+        return
+
+    def spoil(_module: object, arguments: tuple) -> tuple:
+        x = arguments[0]
+        if corruption.path == "key":  # the path begins with normalised images
+            mean, std = (model.get_buffer(f"key_{what}").reshape(-1, 1, 1) for what in ("mean", "std"))
+            x = ((corruption.change(x * std + mean, amount, generator) - mean) / std).to(x.dtype)
+        else:
+            x = corruption.change(x, amount, generator)
+        return (x, *arguments[1:])
+
+    handle = module.register_forward_pre_hook(spoil)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+# -------------------------------------------------------------------- scores
+
+
+@dataclass(eq=False)
+class Robustness:
+    """How a model's detections hold out.
+
+    Attributes:
+        model: its name.
+        hits: by (corruption, amount), ("none", 0) among them, per video: labels, scores and whether they are right, of all detections.
+        positives: (V, A) how many boxes each video has of each class.
+    """
+
+    model: str
+    hits: dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = field(default_factory=dict)
+    positives: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))
+
+    def _map(self, of: tuple[str, float], chosen: np.ndarray) -> float:
+        label, score, right = (np.concatenate(column) for column in zip(*(self.hits[of][i] for i in chosen), strict=True))
+        order = np.lexsort((-score, label))
+        return score_hits(label[order], right[order], self.positives[chosen].sum(0), IOU, PROTOCOLS["voc"], "voc").map
+
+    def frame_map(self, name: str = "none", amount: float = 0.0) -> Interval:
+        """Frame-mAP@0.5 (voc, unlinked) over the key frames, with the interval over videos."""
+        return interval(lambda chosen: self._map((name, amount), chosen), len(self.positives), ROUNDS)
+
+    def loss(self, name: str, amount: float) -> Interval:
+        """How much frame-mAP a corruption costs, paired by video."""
+        return interval(
+            lambda chosen: self._map(("none", 0.0), chosen) - self._map((name, amount), chosen), len(self.positives), ROUNDS
+        )
+
+
+def robustness(
+    model: MSSC,
+    dataset: Dataset,
+    name: str = "model",
+    step: int = 8,
+    corruptions: Sequence[str] = tuple(CORRUPTIONS),
+    tick: Callable[[str], object] = lambda video: None,
+) -> Robustness:
+    """Detect in spoilt videos. What is random is the same for every model.
+
+    Args:
+        model: in eval mode.
+        dataset: of the model's classes; videos without ground truth are left out.
+        name: of the model, for tables and pictures.
+        step: every n-th frame with ground truth is judged.
+        corruptions: names of `CORRUPTIONS`.
+        tick: is called after each video.
+
+    Raises:
+        InputError: for another data set than the model's, no ground truth at all, or an unknown corruption.
+    """
+    check_classes(model, dataset, name)
+    found = Robustness(name)
+    plan = [("none", 0.0), *((kind, amount) for kind in corruptions for amount in _known(kind).amounts)]
+    positives = []
+    for video in dataset.videos:
+        keys = key_frames(video, step)
+        if keys:
+            windows = list(_windows(model, video, keys))
+            wanted = _wanted(video, keys)
+            positives.append(np.bincount(wanted.label, minlength=len(dataset.classes)))
+            for kind, amount in plan:
+                rows = _rows(model, video, windows, kind, amount)
+                found.hits.setdefault((kind, amount), []).append(_hits(rows, wanted, len(dataset.classes)))
+        tick(video.name)
+    if not positives:
+        raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; there is nothing to score.")
+    found.positives = np.array(positives)
+    return found
+
+
+def _known(name: str) -> Corruption:
+    if name not in CORRUPTIONS:
+        raise InputError(f"there is no corruption {name!r}; use one of {', '.join(CORRUPTIONS)}.")
+    return CORRUPTIONS[name]
+
+
+def _windows(model: MSSC, video: Video, keys: list[int]) -> Iterator[Tensor]:
+    """Batches of windows (B, 3, T, S, S) of equal length, in the order of the key frames."""
+    window: deque[Tensor] = deque(maxlen=model.config.window)
+    waiting: list[Tensor] = []
+    for frame, image in enumerate(decode(video.path)):
+        window.append(resize(torch.from_numpy(image.copy()).permute(2, 0, 1)[None], model.config.key_size)[0])
+        if frame not in keys:
+            continue
+        clip = torch.stack(list(window), 1)
+        if waiting and (waiting[0].shape != clip.shape or len(waiting) == AT_ONCE):
+            yield torch.stack(waiting)
+            waiting = []
+        waiting.append(clip)
+        if frame == keys[-1]:
+            break
+    if waiting:
+        yield torch.stack(waiting)
+
+
+def _wanted(video: Video, keys: list[int]) -> Rows:
+    found = [video.boxes_at(key) for key in keys]
+    frame = np.repeat(np.arange(len(keys)), [len(boxes) for boxes, _ in found])
+    boxes = np.concatenate([boxes for boxes, _ in found]).astype(float)
+    return Rows(frame, np.concatenate([labels for _, labels in found]), boxes, np.ones(len(boxes)))
+
+
+def _rows(model: MSSC, video: Video, windows: list[Tensor], kind: str, amount: float) -> Rows:
+    """Detections of a video's key frames."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{video.name} {kind} {amount}".encode()))
+    detections = []
+    for clip in windows:
+        with torch.inference_mode(), half_of_the_cores():
+            if kind == "none":
+                predictions = model(clip)
+            else:
+                with corrupted(model, kind, amount, generator):
+                    predictions = model(clip)
+        detections += to_detections(predictions, model.config, video.width, video.height)
+    frame = np.repeat(np.arange(len(detections)), [len(rows) for rows in detections])
+    columns = [np.concatenate([getattr(rows, name) for rows in detections]) for name in ("labels", "boxes", "scores")]
+    return Rows(frame, columns[0], columns[1].astype(float), columns[2].astype(float))
+
+
+def _hits(rows: Rows, wanted: Rows, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, scores and rightness of detections. Which are right does not depend on other videos, so it is found once."""
+    rows = rows.where(np.lexsort((-rows.score, rows.label)))
+    right = np.zeros(len(rows.label), bool)
+    right[claim(*near_pairs(rows, wanted, classes, IOU, PROTOCOLS["voc"].pixel), PROTOCOLS["voc"].retry)] = True
+    return rows.label, rows.score, right

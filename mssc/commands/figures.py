@@ -1,0 +1,181 @@
+"""``python -m mssc figures``: look into one or several models, side by side, and draw what was found."""
+
+import json
+import logging
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tqdm import tqdm
+
+from ..structures import InputError
+
+log = logging.getLogger("mssc")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Draw whether MSM moves action away from background, what SFM exchanges, where a model responds and what noise costs it.
+
+    Every picture is a PDF for papers, a PNG, and a csv of the numbers behind it; embeddings are HTML pages as well. Tables with 95 %
+    intervals over videos are in table.md.
+    """
+
+    models: tyro.conf.Positional[tuple[str, ...]]
+    """Names of models that ship, or models' folders; several are drawn side by side."""
+    dataset: Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]
+    """What to look at; the toy set is generated where it is not there."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("outputs/figures")
+    """Folder for the pictures."""
+    data: Path = Path("data")
+    """Folder of the data set."""
+    part: Literal["train", "val", "trainval", "test"] = "val"
+    """Which videos. Claims need videos that no model was trained on."""
+    split: int = 1
+    """Of J-HMDB: 1, 2 or 3."""
+    videos: int = 200
+    """Look at this many at most, spread evenly over the part."""
+    step: int = 4
+    """Every n-th frame with ground truth is a key frame."""
+    clip: bool = False
+    """Let the model see of each key frame its window alone, instead of the video up to it."""
+    noise: bool = True
+    """Also score detections in spoilt videos, which takes most of the time."""
+    noise_step: int = 8
+    """Every n-th frame with ground truth is scored there."""
+    columns: Literal[1, 2] = 2
+    """Of the page that the pictures span."""
+
+    def run(self) -> None:
+        """Examine each model, then draw."""
+        from ..analysis import examine, robustness
+        from ..plots import corruption_plot
+
+        folders = self._folders()
+        dataset = self._dataset()
+        passes = len(folders) * (2 if self.noise else 1)
+        studies, spoilt = [], []
+        with _bar(passes * len(dataset)) as bar:
+            for name, folder in folders.items():
+                model = _load(folder)
+
+                def tick(video: str, name: str = name) -> None:
+                    bar.set_postfix_str(f"{name}: {video}", refresh=False)
+                    bar.update()
+
+                mode = "clip" if self.clip else "stream"
+                studies.append(examine(model, dataset, name, self.step, mode, tick=tick))
+                if self.noise:
+                    spoilt.append(robustness(model, dataset, name, self.noise_step, tick=tick))
+        log.info("%d key frames of %d videos seen; drawing", studies[0].frames, len(dataset))
+        drawn = self._draw(studies)
+        if spoilt:
+            drawn += corruption_plot(spoilt, self.columns).save(self.output, "corruption")
+        drawn += self._write_tables(studies, folders)
+        log.info("%d files are in %s", len(drawn), self.output)
+
+    def _folders(self) -> dict[str, Path]:
+        """The models' folders by a short name each."""
+        from ..detect import model_folder
+
+        if not self.models:
+            raise InputError("no model was named; give names of models that ship, or models' folders.")
+        for name, number in (("videos", self.videos), ("step", self.step), ("noise_step", self.noise_step)):
+            if number < 1:
+                raise InputError(f"{name} is {number}; it must be at least 1.")
+        folders = [model_folder(model).resolve() for model in self.models]
+        for folder in folders:
+            if folders.count(folder) > 1:
+                raise InputError(f"the model {folder} is named twice; name each once.")
+        names = [f.parent.name if f.name == "model" else f.name for f in folders]  # training writes to <run>/model
+        names = [name if names.count(name) == 1 else f"{f.parent.name}-{f.name}" for name, f in zip(names, folders, strict=True)]
+        names = [name if names.count(name) == 1 else f"{name} {i + 1}" for i, name in enumerate(names)]
+        return dict(zip(names, folders, strict=True))
+
+    def _dataset(self):
+        import numpy as np
+
+        from ..data.catalogue import load_dataset
+
+        dataset = load_dataset(self.dataset, self.data, self.part, self.split)
+        acting = [video.name for video in dataset.videos if video.tubes]
+        if not acting:
+            raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; choose another part.")
+        chosen = np.linspace(0, len(acting) - 1, min(self.videos, len(acting))).round().astype(int)
+        return dataset.subset([acting[i] for i in chosen])
+
+    def _draw(self, studies: list) -> list[Path]:
+        """Every picture that these models have."""
+        from .. import plots
+        from ..analysis import project
+
+        taps = plots.taps_of(studies)
+        wide, made = self.columns, []
+
+        def draw(name: str, function, *arguments) -> None:
+            made.extend(function(*arguments, wide).save(self.output, name))
+
+        if taps:
+            draw("separability", plots.separability_plot, studies)
+            shown = [tap for tap in taps if tap in ("MSM in", "MSM out", "SFM in", "SFM out 8")]
+            for method in ("tsne", "pca"):
+                cells = [project(s, tap, method) for s in studies for tap in shown if tap in s.cells]
+                draw(method, plots.projection_plot, cells, studies[0].classes)
+        else:
+            log.warning("no frame has enough cells inside and outside of boxes: no separability, no embedding")
+        if any(len(study.gain) for study in studies):
+            draw("gain", plots.gain_plot, studies)
+        if any(study.strength or study.entropy for study in studies):
+            draw("exchange", plots.exchange_plot, studies)
+        draw("pointing", plots.pointing_plot, studies)
+        draw("probe", plots.probe_plot, studies)
+        for study in studies:
+            draw("responses-" + re.sub(r"[^\w.-]+", "-", study.model), plots.response_plot, study)
+        return made
+
+    def _write_tables(self, studies: list, folders: dict[str, Path]) -> list[Path]:
+        """Tables, and what everything here is of."""
+        from ..plots import separability_csv, separability_markdown
+        from ..saved.folder import write_whole
+        from ..scoring import model_hash, versions
+
+        about = {
+            "command": shlex.join(["python", "-m", "mssc", *sys.argv[1:]]),
+            "dataset": studies[0].dataset,
+            "split": self.split,
+            "videos": studies[0].videos,
+            "key frames": studies[0].frames,
+            "mode": "clip" if self.clip else "stream",
+            "weights": {name: model_hash(folder) for name, folder in folders.items()},
+            "versions": versions(),
+        }
+        texts = {
+            "table.md": separability_markdown(studies),
+            "table.csv": separability_csv(studies),
+            "about.json": json.dumps(about, indent=1) + "\n",
+        }
+        for name, text in texts.items():
+            write_whole(self.output / name, text.encode())
+        return [self.output / name for name in texts]
+
+
+def _load(folder: Path):
+    """A model for looking into, made fast. Not the one that detection shares: hooks come and go here."""
+    from ..detect import keep_freed_memory
+    from ..model.checkpoint import load_model
+    from ..model.mssc import fold_batch_norms
+
+    keep_freed_memory()
+    return fold_batch_norms(load_model(folder)).requires_grad_(False)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[tqdm]:
+    with tqdm(total=total, unit="video", dynamic_ncols=True, desc="looking") as bar:
+        yield bar

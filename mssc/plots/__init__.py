@@ -1,0 +1,28 @@
+"""Pictures and tables for papers: each a function from studies to a `Plot`, which holds the figure and the numbers behind it."""
+
+from .fusion import exchange_plot, pointing_plot, probe_plot, response_plot
+from .motion import gain_plot, projection_plot, projection_twin, separability_plot, taps_of
+from .paper import STYLE, WIDTHS, Plot, csv_text
+from .robustness import corruption_plot
+from .tables import separability_csv, separability_markdown, separability_rows, verdict
+
+__all__ = [
+    "STYLE",
+    "WIDTHS",
+    "Plot",
+    "corruption_plot",
+    "csv_text",
+    "exchange_plot",
+    "gain_plot",
+    "pointing_plot",
+    "probe_plot",
+    "projection_plot",
+    "projection_twin",
+    "response_plot",
+    "separability_csv",
+    "separability_markdown",
+    "separability_plot",
+    "separability_rows",
+    "taps_of",
+    "verdict",
+]

@@ -1,0 +1,235 @@
+"""Pictures of what MSM does: distances of action and background, cells in two dimensions, gains."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..analysis.bootstrap import Interval
+from ..analysis.collect import TAPS
+from ..analysis.motion import rank_correlation
+from ..analysis.projection import Projection
+from ..analysis.separability import MEASURES
+from ..analysis.study import Study, nanmean
+from ..structures import InputError
+from ..visualise import title
+from .paper import (
+    BACKGROUND_GREY,
+    GREY,
+    INTERVAL_COLUMNS,
+    NOTHING,
+    Columns,
+    Plot,
+    canvas,
+    class_paint,
+    draw_intervals,
+    interval_cells,
+    model_paint,
+    one_name_each,
+    shared_legend,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+ARROW = {"up": " ↑", "down": " ↓", "": ""}
+SHOWN = ("d_cos", "d_euc", "Fisher J", "silhouette", "AUROC", "sim2avg", "D_A/D_B", "effective rank")
+MOST_CLASSES = 12  # in a legend
+
+
+def taps_of(studies: Sequence[Study]) -> list[str]:
+    """The taps at which any of the models has distances, in the order of the network."""
+    return [tap for tap in TAPS if any(tap in study.cells for study in studies)]
+
+
+@styled
+def separability_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
+    """Every distance along the network, a panel each, models side by side, 95 % intervals over videos. An arrow says what the paper's
+    claim expects after MSM. The csv holds all measures, also those without a panel.
+
+    Raises:
+        InputError: for no model, two of one name, or no frame with cells of both kinds.
+    """
+    one_name_each([study.model for study in studies])
+    taps = taps_of(studies)
+    if not taps:
+        raise InputError("no key frame has cells of both kinds: boxes are too small or too large for the maps.")
+    found = {(s.model, tap): s.auroc(tap) for s in studies for tap in taps if tap in s.cells}
+    across = 4 if columns == 2 else 2
+    figure = canvas(columns, 1.45 * len(SHOWN) / across + 0.3)
+    panels = figure.subplots(len(SHOWN) // across, across, squeeze=False).ravel()
+    rows = []
+    for name in ("AUROC", *MEASURES):
+        series = {}
+        for study in studies:
+            at = [found.get((study.model, tap)) if name == "AUROC" else _distance(study, tap, name) for tap in taps]
+            series[study.model] = [one or NOTHING for one in at]
+            rows += [(study.model, tap, name, *interval_cells(one)) for tap, one in zip(taps, series[study.model], strict=True)]
+        if name in SHOWN:
+            axes = panels[SHOWN.index(name)]
+            draw_intervals(axes, [tap.replace(" ", "\n") for tap in taps], series, join=True)
+            axes.tick_params(axis="x", labelsize=5.5)
+            axes.set_title(name + (ARROW[MEASURES[name].claim] if name in MEASURES else " ↑"))
+    shared_legend(figure, panels[0])
+    return Plot(figure, ("model", "tap", "measure", *INTERVAL_COLUMNS), rows)
+
+
+def _distance(study: Study, tap: str, name: str) -> Interval | None:
+    return study.distance(tap, name) if tap in study.cells else None
+
+
+# -------------------------------------------------------------------- cells in two dimensions
+
+
+def _caption(one: Projection) -> str:
+    return f"AUROC {one.auroc.text(2)}\nsilhouette {one.silhouette.text(2)}"
+
+
+@styled
+def projection_plot(projections: Sequence[Projection], classes: Sequence[str], columns: Columns = 2) -> Plot:
+    """Action cells in the colours of their classes, background cells in grey: a row per model, a column per tap. Above each panel stands
+    what the picture alone does not show: how separable the two are, with 95 % intervals.
+
+    Args:
+        projections: of any models and taps.
+        classes: their names.
+        columns: of the page.
+
+    Raises:
+        InputError: for no projection.
+    """
+    if not projections:
+        raise InputError("there is nothing to draw; project the cells of at least one tap.")
+    models = list(dict.fromkeys(one.model for one in projections))
+    taps = [tap for tap in TAPS if any(one.tap == tap for one in projections)]
+    side = {1: 3.5, 2: 7.16}[columns] / len(taps)
+    figure = canvas(columns, len(models) * min(side + 0.45, 2.6) + 0.4)
+    panels = figure.subplots(len(models), len(taps), squeeze=False)
+    paint = class_paint(classes)
+    for axes in panels.ravel():
+        axes.set_axis_off()
+    rows: list[tuple] = []
+    for one in projections:
+        axes = panels[models.index(one.model), taps.index(one.tap)]
+        axes.set_axis_on()
+        _scatter(axes, one, paint)
+        axes.set_title(
+            f"{one.tap}\n{_caption(one)}" if len(models) == 1 else f"{one.model}: {one.tap}\n{_caption(one)}", fontsize=6
+        )
+        for point, action, label, video, frame in zip(
+            one.points, one.cells.action, one.cells.labels, one.cells.videos, one.cells.frames, strict=True
+        ):
+            kind = classes[label] if action else "background"
+            rows.append((one.model, one.tap, one.method, float(point[0]), float(point[1]), kind, str(video), int(frame)))
+    _class_legend(figure, projections, classes, paint)
+    return Plot(
+        figure, ("model", "tap", "method", "x", "y", "kind", "video", "frame"), rows, projection_twin(projections, classes)
+    )
+
+
+def _scatter(axes: "Axes", one: Projection, paint: Sequence[str]) -> None:
+    action = one.cells.action
+    style = {"linewidths": 0, "rasterized": len(one.points) > 5000}
+    axes.scatter(*one.points[~action].T, s=4, color=BACKGROUND_GREY, marker="s", **style)
+    axes.scatter(*one.points[action].T, s=6, color=[paint[label] for label in one.cells.labels[action]], **style)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[["left", "bottom"]].set_color(BACKGROUND_GREY)
+
+
+def _class_legend(figure, projections: Sequence[Projection], classes: Sequence[str], paint: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    shown = sorted({int(label) for one in projections for label in one.cells.labels if label >= 0})
+    entries = [("background", BACKGROUND_GREY, "s")]
+    if len(shown) <= MOST_CLASSES:
+        entries += [(title(str(classes[label])), paint[label], "o") for label in shown]
+    else:
+        entries += [("action, one colour a class", GREY, "o")]
+    handles = [Line2D([], [], color=c, marker=m, linestyle="none", markersize=4, label=name) for name, c, m in entries]
+    figure.legend(handles=handles, loc="outside lower center", ncols=7)
+
+
+def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -> "PlotlyFigure":
+    """The same to look around in: a point tells its class, video and frame."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    models = list(dict.fromkeys(one.model for one in projections))
+    taps = [tap for tap in TAPS if any(one.tap == tap for one in projections)]
+    place = {(one.model, one.tap): f"{one.model}: {one.tap}<br>{_caption(one)}".replace("\n", "<br>") for one in projections}
+    titles = [place.get((model, tap), "") for model in models for tap in taps]
+    figure = make_subplots(len(models), len(taps), subplot_titles=titles, horizontal_spacing=0.03)
+    paint, named = class_paint(classes), set()
+    for one in projections:
+        for label in sorted(set(one.cells.labels.tolist())):
+            chosen = one.cells.labels == label
+            name = title(str(classes[label])) if label >= 0 else "background"
+            hover = [
+                f"{name}<br>{video}, frame {frame}"
+                for video, frame in zip(one.cells.videos[chosen], one.cells.frames[chosen], strict=True)
+            ]
+            mark = {
+                "size": 5,
+                "color": paint[label] if label >= 0 else BACKGROUND_GREY,
+                "symbol": "circle" if label >= 0 else "square",
+            }
+            trace = go.Scattergl(
+                x=one.points[chosen, 0],
+                y=one.points[chosen, 1],
+                mode="markers",
+                marker=mark,
+                name=name,
+                legendgroup=name,
+                showlegend=name not in named,
+                hovertext=hover,
+                hoverinfo="text",
+            )
+            figure.add_trace(trace, models.index(one.model) + 1, taps.index(one.tap) + 1)
+            named.add(name)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_annotations(font_size=11)
+    figure.update_layout(template="none", height=360 * len(models) + 60, margin={"l": 10, "r": 10, "t": 60, "b": 10})
+    return figure
+
+
+# -------------------------------------------------------------------- the gain
+
+
+@styled
+def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
+    """MSM's gain per channel, 1 + a * phi, mean over key frames: how it is spread, and whether the channels that it raises are those that
+    tell action from background (Fisher's score of the normalised input).
+
+    Args:
+        studies: models whose MSM has no such gain are left out.
+        columns: of the page.
+
+    Raises:
+        InputError: if none has one.
+    """
+    having = [study for study in studies if len(study.gain)]
+    if not having:
+        raise InputError("none of the models has a gain per channel; they need MSM with a perceptual branch.")
+    one_name_each([study.model for study in having])
+    figure = canvas(columns, 1.6 * len(having) + 0.1)
+    panels = figure.subplots(len(having), 2, squeeze=False)
+    rows: list[tuple] = []
+    for (left, right), study, index in zip(panels, having, range(len(having)), strict=True):
+        gain, score = study.gain.mean(0), nanmean(study.fisher)
+        facts, colour = study.gain_facts(), model_paint(index)["color"]
+        left.hist(gain, bins=24, color=colour, edgecolor="white", linewidth=0.3)
+        left.axvline(1, color=GREY, linestyle="--", linewidth=0.8)
+        left.set(xlabel="gain 1 + aφ", ylabel="channels")
+        left.set_title(f"{study.model}: above 1 {facts['share above 1'].text(2)}", fontsize=7)
+        right.scatter(score, gain, s=8, color=colour, linewidths=0)
+        right.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
+        right.set(xlabel="Fisher score of the channel", ylabel="gain")
+        if np.nanmax(score, initial=0) > 0:
+            right.set_xscale("log")
+        right.set_title(f"rank correlation {facts['correlation with Fisher'].text(2)}", fontsize=7)
+        rows += [(study.model, channel, float(g), float(s)) for channel, (g, s) in enumerate(zip(gain, score, strict=True))]
+        rows.append((study.model, "rank correlation", rank_correlation(gain, score), float("nan")))
+    return Plot(figure, ("model", "channel", "gain", "Fisher score"), rows)

@@ -1,0 +1,195 @@
+"""What all pictures for papers share: sizes, letters, colours, and files.
+
+Widths are those of IEEE's two-column pages. PDFs are vectors with their fonts embedded as TrueType, which IEEE's checks accept and which
+stay text that can be searched. Colours are apart for colour-blind viewers; what differs in colour differs in its mark as well.
+"""
+
+import csv
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+import numpy as np
+
+from ..analysis.bootstrap import Interval
+from ..saved.folder import write_whole
+from ..structures import InputError
+from ..visualise import class_colours
+
+if TYPE_CHECKING:  # both are slow to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+Columns = Literal[1, 2]
+WIDTHS = {1: 3.5, 2: 7.16}
+"""Inches, by columns of the page."""
+STYLE = {
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+MODELS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+GREY, BACKGROUND_GREY = "#767676", "#bdbdbd"
+DPI = 200
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(eq=False)
+class Plot:
+    """A picture and the numbers behind it.
+
+    Attributes:
+        figure: matplotlib's.
+        columns: names of the columns of the numbers.
+        rows: the numbers, one sequence per row.
+        twin: the same to look around in, where that helps.
+    """
+
+    figure: "Figure"
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    twin: "PlotlyFigure | None" = None
+
+    def save(self, folder: str | Path, name: str) -> list[Path]:
+        """Write ``name.pdf``, ``name.png``, ``name.csv`` and, with a twin, ``name.html``, which needs no network.
+
+        Returns:
+            The files.
+
+        Raises:
+            InputError: if one cannot be written.
+        """
+        import matplotlib
+
+        contents: dict[str, bytes] = {}
+        for kind, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": DPI})):
+            out = io.BytesIO()
+            with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+                self.figure.savefig(out, format=kind, **options)  # type: ignore[arg-type]
+            contents[kind] = out.getvalue()
+        contents["csv"] = csv_text(self.columns, self.rows).encode()
+        if self.twin is not None:
+            contents["html"] = self.twin.to_html(include_plotlyjs=True).encode()
+        files = []
+        for kind, content in contents.items():
+            files.append(Path(folder) / f"{name}.{kind}")
+            write_whole(files[-1], content)
+        return files
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table as csv; numbers in full precision, NaN as an empty cell."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if isinstance(cell, float) and np.isnan(cell) else cell for cell in row])
+    return out.getvalue()
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw in the style of papers, and leave the caller's own settings as they are."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def canvas(columns: Columns, height: float) -> "Figure":
+    """An empty figure as wide as one or two columns, `height` inches high.
+
+    Raises:
+        InputError: for another number of columns.
+    """
+    from matplotlib.figure import Figure
+
+    if columns not in WIDTHS:
+        raise InputError(f"a picture over {columns} columns; pages have 1 or 2.")
+    return Figure(figsize=(WIDTHS[columns], height), layout="constrained")
+
+
+def class_paint(classes: Sequence[str]) -> list[str]:
+    """The colour of each class, as everywhere in the project, as #rrggbb."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_colours(classes)]
+
+
+def model_paint(index: int) -> dict[str, Any]:
+    """Colour and mark of the model of this number."""
+    return {"color": MODELS[index % len(MODELS)], "marker": MARKS[index % len(MARKS)]}
+
+
+def draw_intervals(axes: "Axes", groups: Sequence[str], series: Mapping[str, Sequence[Interval]], join: bool = False) -> None:
+    """A mark and its interval per model and group; marks of one group stand side by side.
+
+    Args:
+        axes: to draw on.
+        groups: names along x.
+        series: by model, one interval per group; those without a value are left out.
+        join: whether to join a model's marks by a line.
+    """
+    for index, (model, intervals) in enumerate(series.items()):
+        x = np.arange(len(groups)) + (index - (len(series) - 1) / 2) * min(0.16, 0.7 / max(len(series), 1))
+        values = np.array([one.value for one in intervals], float)
+        bounds = np.array([(one.low, one.high) for one in intervals], float).reshape(-1, 2)
+        known = np.isfinite(values)
+        paint = model_paint(index)
+        axes.plot(x[known], values[known], linestyle="-" if join else "none", alpha=0.9, markersize=3.5, label=model, **paint)
+        sure = known & np.isfinite(bounds).all(1)
+        axes.vlines(x[sure], bounds[sure, 0], bounds[sure, 1], color=paint["color"], linewidth=0.9)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.grid(axis="y", alpha=0.25, linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def shared_legend(figure: "Figure", axes: "Axes", most: int = 4) -> None:
+    """One legend for all panels, below them, if there is more than one entry."""
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) > 1:
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), most))
+
+
+NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
+"""Where a model has no such quantity."""
+INTERVAL_COLUMNS = ("value", "low", "high", "videos")
+
+
+def interval_cells(one: Interval) -> tuple[float, float, float, int]:
+    """What a row of a csv says of an interval."""
+    return one.value, one.low, one.high, one.videos
+
+
+def one_name_each(names: Sequence[str]) -> None:
+    """Refuse pictures in which two models could not be told apart, or with none.
+
+    Raises:
+        InputError: naming them.
+    """
+    if not names:
+        raise InputError("there is nothing to draw; examine at least one model.")
+    twice = [name for name in names if list(names).count(name) > 1]
+    if twice:
+        raise InputError(f"two models are called {twice[0]!r}; give them different names.")
