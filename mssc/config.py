@@ -152,6 +152,7 @@ class TrainConfig:
     mixup: float = 0.4  # share of batches whose clips are mixed
     smallest_crop: float = 0.4  # area of the frame
     background: float = 0.25  # share of clips drawn from frames without action, where there are any
+    learn: Literal["all", "motion"] = "all"  # "motion" trains the motion stream by itself, to start a whole model from
     frozen: Literal["none", "stem"] = "stem"  # stem and first stage of both paths keep COCO's weights
     precision: Literal["no", "fp16", "bf16"] = "no"
     workers: int = 1

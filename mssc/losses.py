@@ -123,4 +123,5 @@ def action_loss(logits: Tensor, actions: Tensor, config: ModelConfig, smoothing:
 
 def total(losses: dict[str, Tensor], train: TrainConfig) -> Tensor:
     """The weighted sum that training descends."""
-    return losses["objectness"] + train.box_weight * losses["box"] + train.action_weight * losses["action"]
+    weights = {"objectness": 1.0, "box": train.box_weight, "action": train.action_weight}
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -73,6 +74,30 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device
     return {"frame_map": score.map, "actor_ap": actor_ap(found, truth), "box_accuracy": right / max(boxes_in_all, 1)}
 
 
+def validate_motion(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device: torch.device) -> dict[str, float]:
+    """Like `validate`, of the motion stream by itself.
+
+    Returns:
+        ``box_accuracy``: the share of true boxes whose action motion alone tells.
+    """
+    right = count = 0
+    for video in dataset.videos:
+        frames = min(cache.length(video.name), video.frames)
+        every = frames_per_look(float(video.rate))
+        images = torch.from_numpy(cache.frames(video.name, range(0, frames, every))).permute(0, 3, 1, 2)
+        clip = resize(images, model.config.key_size).to(device).transpose(0, 1)[None]
+        scale = torch.tensor([model.config.key_size / video.width, model.config.key_size / video.height]).repeat(2)
+        rows = [(frame // every, *row) for frame in range(0, frames, step) for row in zip(*video.boxes_at(frame), strict=True)]
+        if rows:
+            keys, boxes, labels = zip(*rows, strict=True)
+            wanted = (torch.from_numpy(np.stack(boxes)) * scale)[:, None].to(device)
+            with torch.inference_mode():
+                logits = model.movement_logits(clip, torch.tensor([keys], device=device), wanted)
+            right += int((logits[:, 0].argmax(1).cpu() == torch.tensor(np.stack(labels))).sum())
+            count += len(labels)
+    return {"box_accuracy": right / max(count, 1)}
+
+
 def _covers(tube: Tube, step: int, frames: int) -> bool:
     first = -(-tube.start // step) * step
     return first < min(tube.stop, frames)
@@ -120,6 +145,10 @@ def freeze(model: MSSC, train: TrainConfig) -> None:
     if train.frozen == "stem":
         for module in model.stem_modules():
             module.requires_grad_(False).eval()
+    if train.learn == "motion":
+        model.requires_grad_(False)
+        for module in model.motion_modules():
+            module.requires_grad_(True)
 
 
 def mix(batch: Batch, share: float) -> Batch:
@@ -163,15 +192,33 @@ def jitter(boxes: Tensor, size: int) -> Tensor:
 
 
 def compute_losses(model: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
-    """One forward pass and its losses, see `mssc.losses`."""
+    """One forward pass of a network, or of `MotionAlone`, and its losses, see `mssc.losses`."""
     real = batch.actions.any(2)
     rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
-    predictions = model(batch.clip, batch.keys, rois)
+    out = model(batch.clip, batch.keys, rois)
     judged = real.repeat_interleave(ROIS_PER_BOX, 1)
     wanted = batch.actions.repeat_interleave(ROIS_PER_BOX, 1)
-    losses = box_losses(predictions, batch.boxes, real, config.key_size)
+    if train.learn == "motion":
+        return {"action": action_loss(out[judged], wanted[judged], config, train.label_smoothing)}
+    predictions, losses = out, box_losses(out, batch.boxes, real, config.key_size)
     losses["action"] = action_loss(predictions.logits[judged], wanted[judged], config, train.label_smoothing)
     return losses
+
+
+class MotionAlone(nn.Module):
+    """A network of which only the motion stream is computed.
+
+    Args:
+        network: has one.
+    """
+
+    def __init__(self, network: MSSC) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clip: Tensor, keys: Tensor, boxes: Tensor) -> Tensor:
+        """See `MSSC.movement_logits`."""
+        return self.network.movement_logits(clip, keys, boxes)
 
 
 class Trainer:
@@ -186,6 +233,7 @@ class Trainer:
         validation: videos to select by; None to keep the last model instead of the best.
         coco: a YOLOX-nano ONNX file to start from; None starts from nothing.
         start: weights of an earlier run (a model's folder) to start from instead.
+        motion: weights of a motion stream that was trained by itself, see `mssc.model.transfer.motion_weights`.
         progress: show a bar.
 
     Raises:
@@ -202,6 +250,7 @@ class Trainer:
         validation: Dataset | None = None,
         coco: Path | None = None,
         start: dict[str, Tensor] | None = None,
+        motion: dict[str, Tensor] | None = None,
         progress: bool = True,
     ) -> None:
         if tuple(training.classes) != model_config.classes:
@@ -218,6 +267,9 @@ class Trainer:
         started = model.initialise_from(self._coco(coco, training)) if coco is not None else []
         if start is not None:
             model.load_state_dict(start)
+        if motion is not None:
+            model.load_state_dict(motion, strict=False)
+            started += [p for module in model.motion_modules() for p in module.parameters()]
         model.train()
         freeze(model, config)
         optimizer = torch.optim.AdamW(parameter_groups(model, started, config))
@@ -232,7 +284,9 @@ class Trainer:
             multiprocessing_context="fork" if config.workers else None,
         )
         self.ema = AveragedModel(model, avg_fn=self._average, use_buffers=True)
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        learner = MotionAlone(model) if config.learn == "motion" else model
+        self.network = model
+        self.learner, self.optimizer, self.loader = self.accelerator.prepare(learner, optimizer, loader)
         self.ema.to(self.accelerator.device)
         per_epoch = math.ceil(len(self.order) / self.accelerator.num_processes)
         self.steps, self.per_epoch = per_epoch * config.epochs, per_epoch
@@ -266,7 +320,7 @@ class Trainer:
             if described.exists() and json.loads(described.read_text()) != self._identity():
                 raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
             saved = torch.load(last, map_location="cpu", weights_only=True)
-            self.accelerator.unwrap_model(self.model).load_state_dict(saved["model"])
+            self.network.load_state_dict(saved["model"])
             self.ema.load_state_dict(saved["ema"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.best = saved["step"], saved["best"]
@@ -287,7 +341,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         state = {
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "model": self.network.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -321,15 +375,15 @@ class Trainer:
             group["lr"] = group["peak"] * learning_rate(self.step, self.steps, self.config.warmup)
         batch = mix(batch.to(self.accelerator.device), self.config.mixup)
         with self.accelerator.autocast():
-            losses = compute_losses(self.model, batch, self.model_config, self.config)
+            losses = compute_losses(self.learner, batch, self.model_config, self.config)
             loss = total(losses, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         if torch.isfinite(loss):
             self.bad = 0
             self.accelerator.backward(loss)
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient)
+            self.accelerator.clip_grad_norm_(self.learner.parameters(), self.config.clip_gradient)
             self.optimizer.step()
-            self.ema.update_parameters(self.accelerator.unwrap_model(self.model))
+            self.ema.update_parameters(self.network)
         else:
             self.bad += 1
             log.warning("step %d: the loss is %s; the step is left out", self.step, loss.item())
@@ -379,10 +433,11 @@ class Trainer:
         entry = {"step": self.step, "epoch": epoch, **{k: round(v, 5) for k, v in entry.items()}}
         last = self.step >= self.steps
         if self.validation is not None and (last or epoch % self.config.validate_every == 0):
-            score = validate(self._averaged(), self.validation, self.cache, self.config.validation_step, self.accelerator.device)
+            judge = validate_motion if self.config.learn == "motion" else validate
+            score = judge(self._averaged(), self.validation, self.cache, self.config.validation_step, self.accelerator.device)
             entry |= {k: round(v, 5) for k, v in score.items()}
-            if score["frame_map"] > self.best:
-                self.best = score["frame_map"]
+            if (value := next(iter(score.values()))) > self.best:  # the first is what a model is selected by
+                self.best = value
                 self._keep(entry)
         elif self.validation is None and last:
             self._keep(entry)

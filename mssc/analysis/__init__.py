@@ -1,15 +1,15 @@
 """Looking inside: does MSM push action away from background, what does SFM exchange, where does the network respond?
 
-    capture       what named submodules put out
+    hooks         what named submodules put out
     cells         which cells of a map show an action
-    separability  distances of action and background features
+    distances     of action and background features
     bootstrap     how sure a mean over videos is
     probes        what a linear classifier can read from features
     motion        MSM's gain per channel
     exchange      SFM's first stage
     maps          response maps, and how well they point
     embedding     t-SNE and PCA
-    collect       a model over annotated videos
+    keyframes     a model over annotated videos
     study         all of it for one model
     projection    its cells in two dimensions
     corruption    the same with one input spoilt
@@ -18,17 +18,17 @@
 """
 
 from .bootstrap import Interval, by_video, interval, mean_interval, paired_interval
-from .capture import Captured, capture
 from .cells import ACTION, BACKGROUND, IGNORED, cell_kinds, coverage
-from .collect import TAPS, KeyFrame, Level, collect, key_frames
 from .corruption import CORRUPTIONS, Robustness, corrupted, robustness
+from .distances import MEASURES, channel_fisher, separability
 from .embedding import embed
 from .exchange import context_entropy, corrected, exchange_strength, linear_cka
+from .hooks import Captured, capture
+from .keyframes import TAPS, KeyFrame, Level, collect, key_frames
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_entropy, map_measures, norm_map, normalised
 from .motion import channel_gain, has_channel_gain, rank_correlation
 from .probes import area_under_roc, class_probe, probe_auroc, probe_scores
 from .projection import Projection, project
-from .separability import MEASURES, channel_fisher, separability
 from .study import Cells, Example, Study, examine
 
 __all__ = [

@@ -23,7 +23,7 @@ from ..evaluate.matching import claim, near_pairs, score_hits
 from ..model.mssc import MSSC, half_of_the_cores
 from ..structures import InputError
 from .bootstrap import Interval, interval
-from .collect import check_classes, key_frames
+from .keyframes import check_classes, key_frames
 
 AT_ONCE = 8  # windows per call of the network
 ROUNDS = 200  # of the bootstrap: each scores all videos anew

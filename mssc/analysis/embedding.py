@@ -36,11 +36,13 @@ def embed(features: np.ndarray, method: Literal["tsne", "pca"] = "tsne", seed: i
         raise InputError(f"there is no embedding {method!r}; use tsne or pca.")
     if features.ndim != 2 or len(features) < 4 or not np.isfinite(features).all():
         raise InputError(f"features of shape {features.shape} cannot be embedded; (N, D) with N >= 4 and no NaN is wanted.")
+    if not np.ptp(features, axis=0).any():  # all the same: there is no direction to begin with
+        return np.zeros((len(features), 2))
     parts = min(FIRST if method == "tsne" else 2, *features.shape)
     reduced = PCA(parts, svd_solver="full").fit_transform(features)
     if method == "pca":
         return np.pad(reduced, ((0, 0), (0, 2 - parts)))
-    if parts < 2 or not np.ptp(reduced, axis=0).any():  # nothing to arrange, and no variance to start from
-        return np.pad(reduced, ((0, 0), (0, 2)))[:, :2]
+    if parts < 2:  # one line: nothing to arrange
+        return np.pad(reduced, ((0, 0), (0, 1)))
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)

@@ -79,7 +79,7 @@ def exchange_strength(fusion: nn.Module, own: tuple[Tensor, Tensor], other: tupl
 
     def change(path: int, a: Tensor, m: Tensor) -> float:
         moved = corrected(fusion, a, m)[path]
-        return float((plain[path] - moved).norm() / plain[path].norm().clamp(min=1e-12))
+        return float((plain[path] - moved).norm() / plain[path].norm().clamp(min=1e-30))
 
     return Strength(
         change(0, spatial, other[1]),
@@ -131,8 +131,10 @@ def cka_of(moments: Moments) -> float:
     xx = moments.xx - np.outer(moments.x, moments.x) / count
     yy = moments.yy - np.outer(moments.y, moments.y) / count
     xy = moments.xy - np.outer(moments.x, moments.y) / count
-    scale = float(np.linalg.norm(xx) * np.linalg.norm(yy))
-    return float((xy**2).sum() / scale) if scale > 1e-12 else float("nan")
+    first, second = np.linalg.norm(xx), np.linalg.norm(yy)
+    if first <= 1e-12 * np.linalg.norm(moments.xx) or second <= 1e-12 * np.linalg.norm(moments.yy):  # what is left is rounding
+        return float("nan")
+    return float((xy**2).sum() / (first * second))
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray) -> float:

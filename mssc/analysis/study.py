@@ -12,12 +12,12 @@ from ..model.mssc import MSSC
 from ..structures import InputError
 from .bootstrap import Interval, interval, mean_interval, paired_interval
 from .cells import ACTION, BACKGROUND, cell_kinds, centre_cells, coverage, enough
-from .collect import KeyFrame, Level, Mode, check_classes, collect
+from .distances import MEASURES, channel_fisher, separability
 from .exchange import Moments, Strength, add_moments, cka_of, context_entropy, exchange_of, exchange_strength
+from .keyframes import KeyFrame, Level, Mode, check_classes, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, mean_measures, norm_map
 from .motion import rank_correlation
 from .probes import class_probe, probe_auroc
-from .separability import MEASURES, channel_fisher, separability
 
 PER_FRAME = 10  # cells of a set that a key frame gives to probe and embedding
 STRIDES = (8, 16, 32)
@@ -211,7 +211,7 @@ def examine(
             _fusion(study, gather, key, model)
         if seen:
             middle = seen[len(seen) // 2]
-            if len(study.examples) < examples:
+            if len(study.examples) * len(dataset) <= number * examples:  # spread over the videos, and so over the classes
                 study.examples.append(_example(model, middle))
             pairs = [(level.spatial, level.motion) for level in middle.levels]
             if last is not None:

@@ -27,6 +27,8 @@ class Train:
     """YOLOX-nano as ONNX, whose weights both paths start from."""
     start: str | None = None
     """Name or folder of a model to start from instead; it may know other actions."""
+    motion: str | None = None
+    """Folder of a model whose motion stream was trained by itself (--learn motion), to start that part from."""
     split: int = 1
     """Of J-HMDB: 1, 2 or 3."""
     all_videos: bool = False
@@ -42,6 +44,9 @@ class Train:
         """Read, decode what is not cached, train."""
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
+        from ..detect import model_folder
+        from ..model.checkpoint import load_model
+        from ..model.transfer import motion_weights
         from ..train import Trainer
 
         select = not self.all_videos and self.dataset != "ava"  # AVA's "val" is what everybody scores on
@@ -52,7 +57,8 @@ class Train:
             frames = FrameCache.build(dataset, cache)
         model, weights = self._start(found[0].classes, several_at_once(found[0]))
         validation = found[1] if select else None
-        trainer = Trainer(model, self.config, self.output, found[0], frames, validation, self.coco, weights)
+        motion = None if self.motion is None else motion_weights(load_model(model_folder(self.motion)), model)
+        trainer = Trainer(model, self.config, self.output, found[0], frames, validation, self.coco, weights, motion)
         log.info("%d videos to learn from, %d steps, into %s", len(found[0]), trainer.steps, self.output)
         trainer.run()
         log.info("the model is in %s", self.output / "model")

@@ -170,6 +170,12 @@ class CausalDarknet(nn.Module):
             memory.append(like.new_zeros(batch, conv.past_frames, conv.weight.shape[1], side, side))  # type: ignore[index,union-attr]
         return tuple(memory)
 
+    def motion_map(self, clip: Tensor) -> Tensor:
+        """The last `motion_dims` channels of the map of a clip from its true start, and nothing else: (B, T, motion_dims, H / 8, W / 8)."""
+        frames = clip.transpose(1, 2)
+        maps, _ = self.movement(frames, frames[:, :1], self.movement.initial(len(clip), clip.shape[-1], clip))
+        return maps.unflatten(0, frames.shape[:2])
+
     def forward(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
         """(B, 3, T, H, W) to (B, dims, T, H / 8, W / 8) and the new memory."""
         batch, _, steps, _, _ = clip.shape

@@ -85,6 +85,13 @@ class BoxHead(nn.Module):
         return torch.cat(boxes, 1), objectness
 
 
+def rois_of(boxes: Tensor, size: int) -> Tensor:
+    """boxes (B, K, 4), cut at the edges of a square input of `size` pixels, as torchvision takes them: (B * K, 5), frame first."""
+    batch, kept = boxes.shape[:2]
+    index = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(kept)
+    return torch.cat([index[:, None], boxes.reshape(-1, 4).clamp(0, size)], 1)
+
+
 class PooledBranch(nn.Module):
     """Action logits of boxes from what one kind of features says in them and around them.
 
@@ -147,15 +154,13 @@ class PooledClassifier(nn.Module):
             boxes: (B, K, 4) in pixels of a square input of `size`.
             size: of the input.
         """
-        batch, kept = boxes.shape[:2]
-        index = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(kept)
-        rois = torch.cat([index[:, None], boxes.reshape(-1, 4).clamp(0, size)], 1)
+        rois = rois_of(boxes, size)
         logits = self.fused(maps, context, rois, size)
         if self.movement is None:
             return logits
         moved = self.movement(moving, [x.mean((2, 3)) for x in moving], rois, size)
         if self.training and self.path_dropout:
-            draw = torch.rand(batch, kept, 1, device=boxes.device)
+            draw = torch.rand(*boxes.shape[:2], 1, device=boxes.device)
             logits = logits * (draw >= self.path_dropout)
             moved = moved * (draw < 1 - self.path_dropout)
         return logits + moved

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from ..structures import Features, Predictions
+from ..structures import Features, InputError, Predictions
 from .backbone2d import build_backbone2d
 from .backbone3d import CausalDarknet, build_backbone3d
 from .convert import CocoDetector
 from .fusion import build_fusion
-from .head import Head, TemporalStatistics, take
+from .head import Head, TemporalStatistics, rois_of, take
 from .layers import ConvBlock, DecoupledTower
 from .motion import Memory, build_motion, causal_window_mean
 from .neck import PAFPN
@@ -140,6 +140,10 @@ class MSSC(nn.Module):
 
     def clip_features(self, clip: Tensor, memory: tuple[Tensor, ...], age: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, 3, T, S, S) RGB 0..255, brought to `clip_size`, to the 3D path's map (B, C3, T', h, w)."""
+        return self.backbone3d(self._clip_input(clip), memory, age)  # type: ignore[misc]
+
+    def _clip_input(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, S, S) RGB 0..255 to the 3D path's input (B, 3, T, s, s), s = `clip_size`, normalised as it wants it."""
         batch, _, steps = clip.shape[:3]
         mean, std = self.get_buffer("clip_mean"), self.get_buffer("clip_std")
         frames = clip.transpose(1, 2).flatten(0, 1).to(mean.dtype)
@@ -148,7 +152,7 @@ class MSSC(nn.Module):
             corners = [frames[..., y::factor, x::factor] for y in range(factor) for x in range(factor)]
             frames = sum(corners[1:], corners[0]) / factor**2
         frames = (frames - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
-        return self.backbone3d(frames.unflatten(0, (batch, steps)).transpose(1, 2), memory, age)  # type: ignore[misc]
+        return frames.unflatten(0, (batch, steps)).transpose(1, 2)
 
     def motion_features(self, clip_map: Tensor, memory: tuple[Tensor, ...], age: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """P3 and MSM: (B, C3, T', h, w) to (B, D, T', h, w)."""
@@ -168,6 +172,34 @@ class MSSC(nn.Module):
         now = clip_map[:, -self.moving_dim :].transpose(1, 2)
         mean, past = causal_window_mean(now, *memory, age)
         return [now, mean], (past,)
+
+    def movement_logits(self, clip: Tensor, keys: Tensor, boxes: Tensor) -> Tensor:
+        """What motion alone says of boxes; nothing else is computed. Arguments as of `forward`; logits (B * K, R, A).
+
+        Raises:
+            InputError: if the network has no motion stream, or no classifier on it.
+        """
+        pooled = self.head.pooled
+        if not self.moving_dim or pooled is None or pooled.movement is None:
+            raise InputError(
+                f"a network with backbone3d {self.config.backbone3d!r}, paths {self.config.paths!r} and classifier "
+                f"{self.config.classifier!r} has no motion stream of its own to learn; use the causal 3D path and pooled logits."
+            )
+        self.check(clip)
+        now = self.backbone3d.motion_map(self._clip_input(clip))  # type: ignore[union-attr,operator]
+        age = torch.zeros(len(clip), dtype=torch.int64, device=clip.device)
+        mean, _ = causal_window_mean(now, *self._still(len(clip), *now.shape[-2:], now), age)
+        moving = [take(x, keys).flatten(0, 1) for x in (now, mean)]
+        return pooled.movement(
+            moving, [x.mean((2, 3)) for x in moving], rois_of(boxes, self.config.key_size), self.config.key_size
+        )
+
+    def motion_modules(self) -> tuple[nn.Module, ...]:
+        """The motion stream and the branch of the classifier that judges by it; () where there are none."""
+        pooled = self.head.pooled
+        if not self.moving_dim or pooled is None or pooled.movement is None:
+            return ()
+        return self.backbone3d.movement, pooled.movement  # type: ignore[union-attr,return-value]
 
     def fuse(self, key: tuple[Tensor, ...], motion: Tensor | None) -> tuple[Tensor, ...]:
         """Stems, nearest upsampling and SFM. `motion` (B, D, h, w) is None without a 3D path."""

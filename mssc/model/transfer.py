@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..structures import InputError
 from .mssc import MSSC
 
 log = logging.getLogger(__name__)
@@ -44,3 +45,20 @@ def carry_over(start: MSSC, config: ModelConfig, seed: int = 0) -> dict[str, Ten
             weights[name][row] = old[name][source]
     log.info("%d of %d classes are known to the model to start from; the others are new.", len(shared), len(config.classes))
     return weights
+
+
+def motion_weights(start: MSSC, config: ModelConfig) -> dict[str, Tensor]:
+    """The weights of a model's motion stream and of what judges by it, for a model of the same classes.
+
+    Raises:
+        InputError: if there are none, or the classes differ.
+    """
+    if start.config.classes != config.classes:
+        raise InputError(
+            f"the motion stream has learnt {start.config.classes}, the model {config.classes}; train it on this data set."
+        )
+    mine = {id(p) for module in start.motion_modules() for p in (*module.parameters(), *module.buffers())}
+    found = {name: tensor for name, tensor in start.state_dict(keep_vars=True).items() if id(tensor) in mine}
+    if not found:
+        raise InputError("the model has no motion stream to start from; train one with --learn motion.")
+    return {name: tensor.detach() for name, tensor in found.items()}

@@ -154,11 +154,11 @@ def exchange_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
     entropy = {s.model: [mean_interval(s.per_video(s.entropy, level)) for level in levels] for s in having}
     panel(panels[2], "context entropy", levels, entropy)
     panels[2].set_ylim(0, 1.05)
-    stages = [f"{level}\n{stage}" for stage in STAGES for level in levels]
+    groups = [f"{level}\n{stage}" for level in levels for stage in STAGES]
     panel(
-        panels[3], "CKA of the paths", stages, {s.model: [s.cka(n, stage) for stage in STAGES for n in STRIDES] for s in having}
+        panels[3], "CKA of the paths", groups, {s.model: [s.cka(n, stage) for n in STRIDES for stage in STAGES] for s in having}
     )
-    panels[3].tick_params(axis="x", labelsize=5.5)
+    panels[3].tick_params(axis="x", labelsize=4.5)
     for axes in panels:
         axes.set_xlabel("stride")
     shared_legend(figure, panels[0])
@@ -180,7 +180,7 @@ def probe_plot(studies: Sequence[Study], columns: Columns = 1) -> Plot:
     series = {s.model: [s.accuracy(path, stride) for stride in STRIDES for path in PATHS] for s in studies}
     draw_intervals(axes, groups, series)
     axes.axhline(1 / len(studies[0].classes), color=GREY, linestyle="--", linewidth=0.8)  # what guessing gives
-    axes.set(ylabel="accuracy of a linear probe", xlabel="feature and stride", ylim=(0, 1.02))
+    axes.set(ylabel="probe accuracy", xlabel="feature and stride", ylim=(0, 1.02))
     shared_legend(figure, axes)
     rows = [
         (model, *group.split("\n"), *interval_cells(one))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..analysis.bootstrap import Interval
-from ..analysis.collect import TAPS
+from ..analysis.distances import MEASURES
+from ..analysis.keyframes import TAPS
 from ..analysis.motion import rank_correlation
 from ..analysis.projection import Projection
-from ..analysis.separability import MEASURES
 from ..analysis.study import Study, nanmean
 from ..structures import InputError
 from ..visualise import title
@@ -227,7 +227,8 @@ def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
         right.scatter(score, gain, s=8, color=colour, linewidths=0)
         right.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
         right.set(xlabel="Fisher score of the channel", ylabel="gain")
-        if np.nanmax(score, initial=0) > 0:
+        known = score[np.isfinite(score) & (score > 0)]
+        if len(known) and known.max() > 100 * known.min():
             right.set_xscale("log")
         right.set_title(f"rank correlation {facts['correlation with Fisher'].text(2)}", fontsize=7)
         rows += [(study.model, channel, float(g), float(s)) for channel, (g, s) in enumerate(zip(gain, score, strict=True))]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..analysis.bootstrap import Interval
-from ..analysis.separability import MEASURES
+from ..analysis.distances import MEASURES
 from ..analysis.study import Study
 from .paper import INTERVAL_COLUMNS, csv_text, interval_cells, one_name_each
 

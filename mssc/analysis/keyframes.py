@@ -15,8 +15,8 @@ from ..data.transforms import resize
 from ..model.motion import MotionSense
 from ..model.mssc import MSSC, half_of_the_cores
 from ..structures import InputError
-from .capture import Captured, capture
 from .exchange import exchange_of
+from .hooks import Captured, capture
 from .motion import channel_gain, has_channel_gain
 
 AT_ONCE = 16  # frames per call of the network

@@ -12,28 +12,33 @@ import numpy as np
 from ..structures import InputError
 
 MOST_CELLS = 64  # of a set, for the silhouette: its cost grows with the square
-TINY = 1e-12
+TINY = 1e-12  # relative to the largest value: less is rounding, whatever the features' scale
 
 
-def _ratio(above: float, below: float) -> float:
-    return float(above / below) if below > TINY else float("nan")
+def _size(x: np.ndarray) -> float:
+    return max(float(np.abs(x).max(initial=0)), 1e-100)
 
 
-def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Cosines of the rows of x with y, NaN where one is zero."""
-    length = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
-    return np.where(length > TINY, (x * y).sum(-1) / np.maximum(length, TINY), np.nan)
+def _ratio(above: float, below: float, scale: float) -> float:
+    return float(above / below) if below > TINY * scale else float("nan")
+
+
+def _cosine(x: np.ndarray, y: np.ndarray, scale: float) -> np.ndarray:
+    """Cosines of the rows of x with y, NaN where one is zero next to `scale`."""
+    first, second = np.linalg.norm(x, axis=-1), np.linalg.norm(y, axis=-1)
+    known = (first > TINY * scale) & (second > TINY * scale)
+    return np.where(known, (x * y).sum(-1) / np.where(known, first * second, 1), np.nan)
 
 
 def cosine_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """d_cos = 1 - cos(m_A, m_B), in [0, 2]."""
-    return float(1 - _cosine(x[a].mean(0), x[b].mean(0)))
+    return float(1 - _cosine(x[a].mean(0), x[b].mean(0), _size(x)))
 
 
 def centred_cosine_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """d_cos of what is left when the map's mean is gone: 1 - cos(m_A - mu, m_B - mu)."""
     mu = x.mean(0)
-    return float(1 - _cosine(x[a].mean(0) - mu, x[b].mean(0) - mu))
+    return float(1 - _cosine(x[a].mean(0) - mu, x[b].mean(0) - mu, _size(x)))
 
 
 def raw_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
@@ -43,19 +48,20 @@ def raw_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
 
 def scale_free_distance(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """d_euc = |m_A - m_B| / sqrt(mean_i |x_i - mu|^2): the distance in units of the map's own spread."""
-    return _ratio(raw_distance(x, a, b), float(np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())))
+    return _ratio(raw_distance(x, a, b), float(np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())), _size(x))
 
 
 def channel_fisher(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Fisher's score of each channel, (D,): (m_A - m_B)^2 / (var_A + var_B), variances as means over the set; NaN without variance."""
     within = x[a].var(0) + x[b].var(0)
     between = (x[a].mean(0) - x[b].mean(0)) ** 2
-    return np.where(within > TINY, between / np.maximum(within, TINY), np.nan)
+    known = within > (TINY * _size(x)) ** 2
+    return np.where(known, between / np.where(known, within, 1), np.nan)
 
 
 def fisher(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """J = |m_A - m_B|^2 / (tr S_A + tr S_B), covariances as means over the set."""
-    return _ratio(raw_distance(x, a, b) ** 2, float(x[a].var(0).sum() + x[b].var(0).sum()))
+    return _ratio(raw_distance(x, a, b) ** 2, float(x[a].var(0).sum() + x[b].var(0).sum()), TINY * _size(x) ** 2)
 
 
 def silhouette(x: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
@@ -71,7 +77,7 @@ def silhouette(x: np.ndarray, a: np.ndarray, b: np.ndarray, seed: int = 0) -> fl
 
 def similarity_to_average(x: np.ndarray, of: np.ndarray | None = None) -> float:
     """sim2avg = mean cos(x_i, mu) over the cells of the mask `of`, all if None: TriDet's Fig. 2 shows this quantity."""
-    similar = _cosine(x, x.mean(0))
+    similar = _cosine(x, x.mean(0), _size(x))
     chosen = similar if of is None else similar[of]
     return float(np.nanmean(chosen)) if np.isfinite(chosen).any() else float("nan")
 
@@ -79,13 +85,13 @@ def similarity_to_average(x: np.ndarray, of: np.ndarray | None = None) -> float:
 def push_ratio(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """D_A / D_B: mean distance of action cells from mu over that of background cells; above 1, action lies further out."""
     distance = np.linalg.norm(x - x.mean(0), axis=1)
-    return _ratio(float(distance[a].mean()), float(distance[b].mean()))
+    return _ratio(float(distance[a].mean()), float(distance[b].mean()), _size(x))
 
 
 def effective_rank(x: np.ndarray) -> float:
     """exp(entropy) of the normalised singular values of the centred (N, D) matrix, from 1 to min(N, D); NaN if all cells are equal."""
     values = np.linalg.svd(x - x.mean(0), compute_uv=False)
-    if values.sum() <= TINY:
+    if values.sum() <= TINY * _size(x):
         return float("nan")
     share = values / values.sum()
     share = share[share > 0]
@@ -94,7 +100,7 @@ def effective_rank(x: np.ndarray) -> float:
 
 def spread(x: np.ndarray) -> float:
     """|X - 1 mu^T|_F / |X|_F in [0, 1]: 0 where all cells have become equal (loss of rank)."""
-    return _ratio(float(np.linalg.norm(x - x.mean(0))), float(np.linalg.norm(x)))
+    return _ratio(float(np.linalg.norm(x - x.mean(0))), float(np.linalg.norm(x)), _size(x))
 
 
 class Measure(NamedTuple):
