@@ -16,6 +16,7 @@ from mssc.model.backbone3d import TORCHVISION_VIDEO
 from mssc.model.convert import CocoDetector
 from mssc.model.layers import ConvBlock
 from mssc.model.mssc import MSSC, fold_batch_norms
+from mssc.structures import InputError
 
 TINY = ModelConfig(classes=("a", "b", "c"), key_size=64, clip_size=32, window=4, kept=4, hidden=16)
 ODD = dataclasses.replace(TINY, key_size=96, clip_size=48)  # 12, 6 and 3 cells; a clip map of 6 x 6
@@ -280,6 +281,24 @@ def test_one_path_has_nothing_of_the_other():
     key = randomise(key)
     with torch.no_grad():
         _assert_close(key(other, boxes=_boxes(TINY, 1)), key(video, boxes=_boxes(TINY, 1)), 1e-5)
+
+
+def test_motion_alone_is_what_the_whole_network_adds():
+    model, clip = _model(TINY), _clip(TINY, 7, 2)
+    keys, boxes, seen = torch.tensor([[0, 5], [3, 6]]), _boxes(TINY, 4), []
+    model.head.pooled.movement.register_forward_hook(lambda *args: seen.append(args[2]))
+    with torch.no_grad():
+        model(clip, keys, boxes)
+        alone = model.movement_logits(clip, keys, boxes)
+    assert alone.shape == (4, 2, 3) and torch.allclose(alone, seen[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"paths": "key"}, {"classifier": "anchor"}, {"backbone3d": "torchvision/r3d_18"}])
+def test_without_a_motion_stream_there_is_no_motion_alone(changes):
+    model = MSSC(dataclasses.replace(TINY, **changes)).eval()
+    assert model.motion_modules() == ()
+    with pytest.raises(InputError, match="has no motion stream of its own"):
+        model.movement_logits(_clip(TINY, 4), torch.tensor([[3]]), _boxes(TINY, 1))
 
 
 def test_folding_batch_norms_keeps_the_function():

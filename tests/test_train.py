@@ -12,6 +12,7 @@ from mssc.data.clips import BatchOrder, ClipDataset, collate
 from mssc.losses import total
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
+from mssc.model.transfer import motion_weights
 from mssc.structures import InputError, Tube
 from mssc.train import MOST_BAD_STEPS, Trainer, _covers, _every, compute_losses, jitter, learning_rate, parameter_groups, validate
 
@@ -49,6 +50,30 @@ def test_a_worker_process_changes_nothing(tmp_path, toy_videos, toy_cache, tiny_
     assert torch.equal(weights(alone), weights(helped))
 
 
+def test_the_motion_stream_is_trained_by_itself_and_started_from(tmp_path, toy_videos, toy_cache, tiny_config):
+    motion = replace(SHORT, learn="motion", epochs=3)
+    run = trainer(tmp_path / "motion", toy_videos, toy_cache, tiny_config, motion, toy_videos)
+    before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+    learnt = {id(p) for module in run.network.motion_modules() for p in (*module.parameters(), *module.buffers())}
+    run.run()
+    after = run.network.state_dict(keep_vars=True)
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor.detach(), before[name])}
+    mine = {name for name, tensor in after.items() if id(tensor) in learnt}
+    assert changed and changed == mine
+    entry = json.loads((tmp_path / "motion" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"action", "loss", "box_accuracy"} <= entry.keys() and "objectness" not in entry
+
+    start = load_model(tmp_path / "motion" / "model")
+    assert {*motion_weights(start, tiny_config)} == mine
+    whole = Trainer(
+        tiny_config, SHORT, tmp_path / "whole", toy_videos, toy_cache, motion=motion_weights(start, tiny_config), progress=False
+    )
+    for name in mine:
+        assert torch.equal(whole.network.state_dict()[name], start.state_dict()[name])
+    with pytest.raises(InputError, match="train it on this data set"):
+        motion_weights(start, replace(tiny_config, classes=("another",)))
+
+
 def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, tiny_config):
     trainer(tmp_path, toy_videos, toy_cache, tiny_config).run(stop=lambda: True)
     with pytest.raises(InputError, match="other settings"):
@@ -73,7 +98,7 @@ def test_a_loss_that_is_no_number_is_left_out_then_ends_the_run(tmp_path, toy_vi
     run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, epochs=MOST_BAD_STEPS))
     before = weights(run.ema.module).clone()
     with torch.no_grad():
-        run.accelerator.unwrap_model(run.model).head.boxes.obj_preds[0].bias.fill_(float("nan"))
+        run.network.head.boxes.obj_preds[0].bias.fill_(float("nan"))
     with pytest.raises(InputError, match="learning_rate"):
         run.run()
     assert torch.equal(weights(run.ema.module), before)
@@ -82,7 +107,7 @@ def test_a_loss_that_is_no_number_is_left_out_then_ends_the_run(tmp_path, toy_vi
 def test_only_frozen_stages_keep_their_weights(tmp_path, toy_videos, toy_cache, tiny_config):
     start, frozen = MSSC(tiny_config).state_dict(), replace(SHORT, epochs=1, frozen="stem")
     run = Trainer(tiny_config, frozen, tmp_path, toy_videos, toy_cache, start=start, progress=False)
-    model = run.accelerator.unwrap_model(run.model)
+    model = run.network
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     run.run()
     stem = tuple(f"{path}.{stage}." for path in ("backbone2d", "backbone3d.net") for stage in ("stem", "dark2"))
@@ -95,7 +120,7 @@ def test_only_frozen_stages_keep_their_weights(tmp_path, toy_videos, toy_cache, 
 
 def test_random_weights_are_not_frozen(tmp_path, toy_videos, toy_cache, tiny_config):
     run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, frozen="stem"))
-    assert all(p.requires_grad for p in run.accelerator.unwrap_model(run.model).parameters())
+    assert all(p.requires_grad for p in run.network.parameters())
 
 
 def test_the_learning_rate_rises_then_falls():
