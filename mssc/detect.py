@@ -38,6 +38,7 @@ from .video import VideoInfo, Writer, frames_per_look, probe, read
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
+MOST_ROWS = 100  # of a frame, the best of them (as many as COCO's evaluation takes): a crowded video must not fill the memory
 FRAMES_AT_ONCE = 16  # per call of the network: fewer calls are faster, more need more memory
 FRAMES_AHEAD = 8  # decoded before they are needed
 DEFAULT_THRESHOLD = 0.3
@@ -65,7 +66,7 @@ def to_detections(
         lowest: rows below this score are dropped. A score is objectness times the action's probability.
 
     Returns:
-        B detections, actors by descending objectness.
+        B detections of at most `MOST_ROWS` rows, actors by descending objectness.
     """
     boxes, logits = predictions.boxes.float().cpu(), predictions.logits.float().cpu()
     actor = predictions.objectness.float().sigmoid().cpu()
@@ -80,7 +81,11 @@ def to_detections(
     for index in range(batch):
         rows = chosen[frame[chosen] == index] - index * kept
         box, action = (scores[index, rows] >= lowest).nonzero(as_tuple=True)
-        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), scores[index, rows[box], action].numpy()))
+        score = scores[index, rows[box], action]
+        if len(score) > MOST_ROWS:
+            best = score.topk(MOST_ROWS).indices.sort().values
+            box, action, score = box[best], action[best], score[best]
+        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), score.numpy()))
     return found
 
 

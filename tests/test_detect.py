@@ -57,6 +57,15 @@ def test_frames_do_not_suppress_each_other_and_boxes_stay_inside():
     assert found[0].boxes.tolist() == [[0, 0, 100, 50]]
 
 
+def test_a_crowded_frame_keeps_its_best_rows():
+    boxes = [[[float(x), 0, x + 1, 1] for x in range(60)]]
+    logits = torch.randn(1, 60, 2, generator=torch.Generator().manual_seed(0))
+    (found,) = to_detections(predictions(boxes, [[4.0] * 60], logits.tolist()), CONFIG, 64, 64)
+    every = (torch.tensor(4.0).sigmoid() * logits.softmax(2)).flatten().sort(descending=True).values
+    assert len(found) == detect.MOST_ROWS == 100
+    np.testing.assert_allclose(np.sort(found.scores)[::-1], every[:100], rtol=1e-5)
+
+
 def test_predictions_are_not_modified():
     given = predictions([[[0.0, 0, 32, 64]]], [[1.0]], [[[0.0, 0.0]]])
     copies = [tensor.clone() for tensor in given]
