@@ -53,15 +53,22 @@ def interval(statistic: Callable[[np.ndarray], float], videos: int, rounds: int 
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return Interval(value, float("nan"), float("nan"), videos)
+    return Interval(value, *_quantiles(drawn), videos)
+
+
+def _quantiles(drawn: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high), videos)
+    return float(low), float(high)
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, rounds: int = ROUNDS, seed: int = 0) -> Interval:
     """The mean of one value per video (V,); videos with NaN are left out."""
     known = np.asarray(values, float)
     known = known[np.isfinite(known)]
-    return interval(lambda chosen: float(known[chosen].mean()), len(known), rounds, seed)
+    if len(known) < 2:
+        return Interval(float(known[0]) if len(known) else float("nan"), float("nan"), float("nan"), len(known))
+    drawn = known[np.random.default_rng(seed).integers(0, len(known), (rounds, len(known)))].mean(1)
+    return Interval(float(known.mean()), *_quantiles(drawn), len(known))
 
 
 def paired_interval(

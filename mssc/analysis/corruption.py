@@ -181,7 +181,7 @@ def robustness(
     dataset: Dataset,
     name: str = "model",
     step: int = 8,
-    corruptions: Sequence[str] = tuple(CORRUPTIONS),
+    corruptions: Sequence[str] | None = None,
     tick: Callable[[str], object] = lambda video: None,
 ) -> Robustness:
     """Detect in spoilt videos. What is random is the same for every model.
@@ -191,7 +191,7 @@ def robustness(
         dataset: of the model's classes; videos without ground truth are left out.
         name: of the model, for tables and pictures.
         step: every n-th frame with ground truth is judged.
-        corruptions: names of `CORRUPTIONS`.
+        corruptions: names of `CORRUPTIONS`; None for all.
         tick: is called after each video.
 
     Raises:
@@ -199,7 +199,7 @@ def robustness(
     """
     check_classes(model, dataset, name)
     found = Robustness(name)
-    plan = [("none", 0.0), *((kind, amount) for kind in corruptions for amount in _known(kind).amounts)]
+    plan = [("none", 0.0), *((kind, amount) for kind in corruptions or CORRUPTIONS for amount in _known(kind).amounts)]
     positives = []
     for video in dataset.videos:
         keys = key_frames(video, step)

@@ -60,7 +60,7 @@ def _rows_by_video(videos: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.cumsum(np.bincount(place))[:-1]) if len(order) else []
 
 
-def probe_auroc(features: np.ndarray, action: np.ndarray, videos: np.ndarray, rounds: int = 1000) -> Interval:
+def probe_auroc(features: np.ndarray, action: np.ndarray, videos: np.ndarray, rounds: int = 500) -> Interval:
     """AUROC of `probe_scores` over all cells, with the interval over videos. Same arguments."""
     scores, rows = probe_scores(features, action, videos), _rows_by_video(videos)
 

@@ -111,6 +111,12 @@ class Study:
     strength: dict[int, dict[str, Strength]] = field(default_factory=lambda: defaultdict(dict))
     maps: dict[str, Rows] = field(default_factory=lambda: defaultdict(_rows))
     examples: list[Example] = field(default_factory=list)
+    _known: dict[tuple, Interval] = field(default_factory=dict, repr=False)  # what takes long and is asked for again
+
+    def _once(self, *what: object, compute: Callable[[], Interval]) -> Interval:
+        if what not in self._known:
+            self._known[what] = compute()
+        return self._known[what]
 
     def per_video(self, rows: Rows, name: str) -> np.ndarray:
         """Mean over each video's key frames, (V,) in the order of `videos`, NaN where there are none."""
@@ -129,16 +135,23 @@ class Study:
     def auroc(self, tap: str) -> Interval:
         """The probe's AUROC at a tap, action against background cells of other videos."""
         cells = self.cells[tap]
-        return probe_auroc(cells.features, cells.action, cells.videos)
+        return self._once("auroc", tap, compute=lambda: probe_auroc(cells.features, cells.action, cells.videos))
 
     def accuracy(self, path: str, stride: int) -> Interval:
         """How well the action is read from A, M or OUT at the boxes' centres."""
-        return class_probe(*self.boxes[path, stride])
+        return self._once("accuracy", path, stride, compute=lambda: class_probe(*self.boxes[path, stride]))
 
     def cka(self, stride: int, stage: str) -> Interval:
         """Linear CKA of both paths over all cells of the key frames, before or after stage 1."""
         parts = list(self.moments[stride, stage].values())
-        return interval(lambda chosen: cka_of(add_moments([parts[i] for i in chosen])), len(parts), 500)
+        columns = [np.array([getattr(part, name) for part in parts], float) for name in Moments._fields]
+
+        def statistic(chosen: np.ndarray) -> float:
+            weight = np.bincount(chosen, minlength=len(parts)).astype(float)
+            sums = [np.tensordot(weight, column, 1) for column in columns]
+            return cka_of(Moments(float(sums[0]), *sums[1:]))
+
+        return self._once("cka", stride, stage, compute=lambda: interval(statistic, len(parts), 500))
 
     def exchange(self, stride: int, name: str) -> Interval:
         """A field of `Strength` at a level."""
@@ -161,7 +174,7 @@ class Study:
         return {
             "share above 1": mean_interval([float((self.gain[place[video]] > 1).mean()) for video in videos]),
             "mean gain": mean_interval([float(gain.mean()) for gain in gains]),
-            "correlation with Fisher": interval(correlation, len(videos), 500),
+            "correlation with Fisher": self._once("gain", compute=lambda: interval(correlation, len(videos), 500)),
         }
 
 

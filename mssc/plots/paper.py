@@ -80,6 +80,9 @@ class Plot:
         import matplotlib
 
         contents: dict[str, bytes] = {}
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine("none")  # it is laid out now, and would be again for each file
         for kind, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": DPI})):
             out = io.BytesIO()
             with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]

@@ -1,0 +1,331 @@
+"""Hooks, key frames, and what a study finds in tiny networks with random weights."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from random_weights import randomise
+from torch import nn
+
+from mssc import analysis, evaluate
+from mssc.analysis import capture, corruption, exchange, keyframes, maps
+from mssc.analysis.motion import channel_gain
+from mssc.analysis.study import examine
+from mssc.config import ModelConfig
+from mssc.data.decoding import decode
+from mssc.data.transforms import resize
+from mssc.evaluate import Rows
+from mssc.model.fusion import build_fusion
+from mssc.model.motion import MotionSense
+from mssc.model.mssc import MSSC
+from mssc.structures import InputError
+
+LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4, fusion_head_width=8)
+
+
+def network(classes, seed=0, **changes):
+    torch.manual_seed(seed)
+    model = MSSC(replace(LOOK, classes=classes, **changes))
+    clip = torch.rand(1, 3, 4, LOOK.key_size, LOOK.key_size) * 255
+    return randomise(model, lambda: model(clip), seed).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def few(toy_videos):
+    return toy_videos.subset([video.name for video in toy_videos.videos[:3]])
+
+
+@pytest.fixture(scope="module")
+def model(few):
+    return network(few.classes)
+
+
+def whole(video, size):
+    images = torch.cat([resize(torch.from_numpy(i.copy()).permute(2, 0, 1)[None], size) for i in decode(video.path)])
+    return images.transpose(0, 1)[None]
+
+
+# -------------------------------------------------------------------- capture
+
+
+def small():
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
+
+
+def test_capture_records_outputs_and_inputs():
+    net, x = small(), torch.randn(5, 3)
+    with capture(net, "0", "2", inputs=["2"]) as seen:
+        y = net(x)
+    assert torch.equal(seen["0"], net[0](x)), "the ReLU behind it works in place; the record must not change with it"
+    assert (seen["0"] < 0).any() and torch.equal(seen["2"], y) and torch.equal(seen.inputs["2"][0], net[0](x).relu())
+    assert not seen["2"].requires_grad
+    net(x + 1)
+    assert torch.equal(seen["2"], y), "nothing is recorded after the block"
+
+
+def test_capture_keeps_the_graph_if_asked():
+    net = small()
+    with capture(net, "0", detach=False) as seen:
+        net(torch.randn(1, 3)).sum().backward()
+    assert seen["0"].grad_fn is not None
+
+
+def test_capture_refuses_what_would_record_nothing():
+    net = small()
+    with pytest.raises(InputError, match="no submodule 'first'"), capture(net, "first"):
+        net(torch.randn(1, 3))
+    with pytest.raises(InputError, match="'1' did not run"), capture(net, "1"):
+        pass
+    with pytest.raises(ZeroDivisionError), capture(net, "1"):  # the block's own error is not hidden
+        _ = 1 / 0
+    compiled = small()
+    compiled.compile()
+    for one in (torch.compile(small()), compiled, torch.jit.script(small())):
+        with pytest.raises(InputError, match="compiled"), capture(one, "0"):
+            pass
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
+
+
+# -------------------------------------------------------------------- key frames
+
+
+def test_key_frames_are_labelled_ones_with_truth(few):
+    video = few.videos[0]
+    acting = [f for f in range(video.frames) if len(video.boxes_at(f)[0])]
+    assert keyframes.key_frames(video, 1) == acting and keyframes.key_frames(video, 3) == acting[::3]
+    assert keyframes.key_frames(replace(video, labelled=(0, acting[2])), 1) == [f for f in (0, acting[2]) if f in acting]
+    assert keyframes.key_frames(replace(video, tubes=()), 1) == []
+    with pytest.raises(InputError, match="step is 0"):
+        keyframes.key_frames(video, 0)
+
+
+def test_a_stream_sees_what_the_whole_video_shows(few, monkeypatch):
+    model = network(few.classes).double()  # random weights amplify rounding
+    monkeypatch.setattr(keyframes, "AT_ONCE", 5)
+    video = few.videos[0]
+    found = list(keyframes.collect(model, video, 3))
+    keys = torch.tensor([[key.frame for key in found]])
+    with torch.no_grad():
+        features = model.forward_features(whole(video, 96), keys)
+    for row, key in enumerate(found):
+        wanted = features.motion[0, :, key.frame].permute(1, 2, 0).float()
+        torch.testing.assert_close(torch.from_numpy(key.taps["MSM out"]), wanted, rtol=1e-5, atol=1e-5)
+        for level, stride, maps_ in zip(key.levels, (8, 16, 32), features.fused, strict=True):
+            torch.testing.assert_close(level.fused, maps_[row], rtol=1e-5, atol=1e-5)
+            assert key.taps[f"SFM out {stride}"].shape == (96 // stride, 96 // stride, 16)
+        boxes, labels = video.boxes_at(key.frame)
+        np.testing.assert_allclose(key.boxes, boxes * np.array([96 / 64, 96 / 48] * 2), rtol=1e-6)
+        assert key.labels.tolist() == labels.tolist() and key.image.shape == (96, 96, 3)
+
+
+@pytest.mark.parametrize("backbone", ["causal_cspdarknet_nano", "torchvision/r3d_18"])
+def test_clip_mode_sees_the_window_alone(few, backbone):
+    model = network(few.classes, backbone3d=backbone, clip_size=96 if backbone.startswith("causal") else 48).double()
+    video, mode = few.videos[1], "clip"
+    images = whole(video, 96)
+    for key in list(keyframes.collect(model, video, 6, mode))[:2]:
+        window = images[:, :, max(0, key.frame - 3) : key.frame + 1]
+        with torch.no_grad():
+            fused = model.forward_features(window).fused
+        torch.testing.assert_close(key.levels[0].fused, fused[0][0], rtol=1e-5, atol=1e-5)
+        if not model.causal and key.frame >= 3:  # it sees no more in a stream
+            other = next(k for k in keyframes.collect(model, video, 6) if k.frame == key.frame)
+            torch.testing.assert_close(other.levels[0].fused, fused[0][0], rtol=1e-5, atol=1e-5)
+
+
+def test_collecting_refuses_a_model_that_still_learns(model, few):
+    model.train()
+    try:
+        with pytest.raises(InputError, match="training mode"):
+            next(keyframes.collect(model, few.videos[0]))
+    finally:
+        model.eval()
+    with pytest.raises(InputError, match="'live'"):
+        next(keyframes.collect(model, few.videos[0], 4, "live"))  # type: ignore[arg-type]
+
+
+def test_what_paths_take_is_queries_times_context(model, few):
+    key = next(keyframes.collect(model, few.videos[0]))
+    for level, fusion in zip(key.levels, model.fusion, strict=True):
+        assert level.context is not None and level.attention is None
+        torch.testing.assert_close(level.context.sum(-2), torch.ones_like(level.context.sum(-2)))
+        for path, x in enumerate((level.spatial, level.motion)):
+            tokens = x.flatten(2).transpose(1, 2)
+            query = fusion.exchange.project[path](tokens).relu().chunk(2, -1)[1]
+            taken = (query.unflatten(-1, (2, -1)).transpose(1, 2) @ level.context[path]).transpose(1, 2).flatten(2)
+            torch.testing.assert_close(level.taken[path].flatten(1).T, taken[0], rtol=1e-4, atol=1e-4)
+        for ours, theirs in zip(level.corrected, exchange.corrected(fusion, level.spatial, level.motion), strict=True):
+            torch.testing.assert_close(ours, theirs[0])
+
+
+# -------------------------------------------------------------------- MSM and SFM by themselves
+
+
+@pytest.mark.parametrize("form", ["gain", "centred"])
+def test_the_gain_is_what_happens_to_deviations(form):
+    module = randomise(MotionSense(16, replace(LOOK, motion_average="hw", motion_perceptual=form)))
+    z = torch.randn(2, 3, 4, 5, 16)
+    mu, _ = module.perceptual.video_average(z, torch.zeros(2, 0, 1, 1, 16), torch.zeros(2))
+    gain = channel_gain(module, module.perceptual.gate(mu))
+    out = z + module.perceptual(z, mu)
+    torch.testing.assert_close(out - out.mean((2, 3), keepdim=True), gain * (z - mu), rtol=1e-4, atol=1e-4)
+    assert (gain != 1).any()
+
+
+def test_modules_without_a_gain_are_refused():
+    for changes in ({"motion_fc": "full"}, {"motion_mode": "spacetime"}):
+        module = MotionSense(16, replace(LOOK, **changes))
+        assert not analysis.has_channel_gain(module)
+        with pytest.raises(InputError, match="no gain per channel"):
+            channel_gain(module, torch.zeros(1, 16))
+
+
+def test_stage_one_carries_no_place():
+    fusion = randomise(build_fusion(16, LOOK))
+    own = torch.randn(2, 1, 16, 6, 7)
+    order = torch.randperm(42)
+    moved = own.flatten(3)[..., order].reshape(own.shape)
+    found = exchange.exchange_strength(fusion, (own[0], own[1]), (moved[0], moved[1]))
+    assert found.spatial_other < 1e-5 and found.motion_other < 1e-5, "the other path's order does not matter"
+    assert found.spatial_zero > 1e-3 and found.motion_zero > 1e-3
+    by_place = randomise(build_fusion(16, replace(LOOK, fusion="sfm_softmax")))
+    assert (
+        exchange.exchange_strength(by_place, (own[0], own[1]), (moved[0], moved[1])).spatial_other < 1e-5
+    )  # a softmax sums, too
+    with pytest.raises(InputError, match="no stage 1"):
+        exchange.corrected(build_fusion(16, replace(LOOK, fusion="concat")), own[0], own[1])
+
+
+def test_class_activation_asks_for_the_boxes_own_action(model, few):
+    key = next(keyframes.collect(model, few.videos[0]))
+    boxes = np.concatenate([key.boxes[:1], key.boxes[:1], [[0, 0, 20, 20]]])
+    found = maps.class_activation(model.head, key.head, boxes, np.array([0, 1, 0]))
+    for one in found:
+        assert [x.shape for x in one] == [(12, 12), (6, 6), (3, 3)]
+        assert [x.sum() for x in one] == pytest.approx([1, 1, 1])
+    assert not np.allclose(found[0][0], found[1][0]) and not np.allclose(found[0][0], found[2][0])
+    assert all(p.grad is None for p in model.parameters())
+
+
+# -------------------------------------------------------------------- corruptions
+
+
+def test_corruptions_by_hand():
+    g = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 40, 40) * 255
+    before = images.clone()
+    flat = torch.full((1, 3, 40, 40), 77.0)
+    torch.testing.assert_close(corruption.blur(flat, 0.04, g), flat, rtol=1e-4, atol=1e-2)
+    assert corruption.blur(images, 0.04, g).var() < images.var()
+    assert corruption.noise(images, 0.4, g).min() >= 0 and corruption.noise(flat, 0.1, g).std() == pytest.approx(25.5, rel=0.1)
+    covered = (corruption.occlude(images, 0.25, g) == corruption.GREY).all(1)
+    assert covered.sum((1, 2)).tolist() == [400, 400]
+    clips = torch.arange(6.0).reshape(1, 1, 6, 1, 1).expand(2, 3, 6, 2, 2)
+    shuffled = corruption.shuffle(clips, 1.0, g)
+    assert (shuffled[:, :, -1] == 5).all() and not torch.equal(shuffled, clips)
+    assert torch.equal(shuffled.sort(2).values, clips)
+    assert (corruption.freeze(clips, 1.0, g) == 5).all()
+    assert corruption.freeze(clips, 0.5, g)[0, 0, :, 0, 0].tolist() == [3, 3, 3, 3, 4, 5]
+    assert corruption.drop(clips, 1.0, g)[0, 0, :, 0, 0].tolist() == [0, 0, 0, 0, 0, 5]
+    assert torch.equal(images, before)
+    alone = torch.rand(1, 3, 1, 4, 4)  # a window of one frame
+    for change in (corruption.shuffle, corruption.freeze, corruption.drop):
+        assert torch.equal(change(alone, 0.5, g), alone)
+
+
+@pytest.mark.parametrize("name", corruption.CORRUPTIONS)
+def test_one_path_is_spoilt_the_other_is_not(model, name):
+    kind, clip = corruption.CORRUPTIONS[name], torch.rand(1, 3, 6, 96, 96) * 255
+    with torch.no_grad():
+        plain = model.forward_features(clip)
+        with corruption.corrupted(model, name, kind.amounts[-1], torch.Generator().manual_seed(1)):
+            spoilt = model.forward_features(clip)
+        again = model.forward_features(clip)
+    assert torch.equal(plain.key[0], spoilt.key[0]) == (kind.path == "clip")
+    assert torch.equal(plain.motion, spoilt.motion) == (kind.path == "key")
+    assert torch.equal(plain.fused[0], again.fused[0]), "nothing stays behind"
+
+
+def test_robustness_scores_as_evaluation_does():
+    rng = np.random.default_rng(0)
+    found, parts = analysis.Robustness("m"), []
+    positives = []
+    for video in range(4):
+        boxes = rng.uniform(0, 40, (12, 4))
+        boxes[:, 2:] = boxes[:, :2] + rng.uniform(10, 30, (12, 2))
+        wanted = Rows(np.arange(12) % 6, rng.integers(0, 3, 12), boxes, np.ones(12))
+        label = np.where(rng.random(12) < 0.7, wanted.label, 0)
+        rows = Rows(wanted.frame, label, boxes + rng.normal(0, 3, (12, 4)), rng.random(12))
+        found.hits.setdefault(("none", 0.0), []).append(corruption._hits(rows, wanted, 3))
+        found.hits.setdefault(("blur", 0.01), []).append(corruption._hits(rows.where(np.arange(12) < 6), wanted, 3))
+        positives.append(np.bincount(wanted.label, minlength=3))
+        parts.append((rows._replace(frame=rows.frame + 10 * video), wanted._replace(frame=wanted.frame + 10 * video)))
+    found.positives = np.array(positives)
+    everything = [Rows(*(np.concatenate(column) for column in zip(*side, strict=True))) for side in zip(*parts, strict=True)]
+    score = evaluate.score_rows(everything[0], everything[1], 3, 0.5)
+    assert found.frame_map().value == pytest.approx(score.map) and 0 < score.map < 1
+    loss = found.loss("blur", 0.01)
+    assert loss.value == pytest.approx(score.map - found.frame_map("blur", 0.01).value) and loss.low > 0
+
+
+def test_robustness_of_a_network(model, few):
+    found = analysis.robustness(model, few, "m", step=9, corruptions=["noise", "frozen"])
+    assert set(found.hits) == {("none", 0.0), *(("noise", a) for a in (0.1, 0.2, 0.4)), ("frozen", 0.5), ("frozen", 1.0)}
+    assert found.positives.sum() >= 3 and 0 <= found.frame_map().value <= 1
+    with pytest.raises(InputError, match="'fog'"):
+        analysis.robustness(model, few, "m", corruptions=["fog"])
+
+
+# -------------------------------------------------------------------- studies
+
+BOTH = {"MSM in", "MSM out", "SFM in", "SFM out 8"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "taps", "gain", "exchanged", "kinds"),
+    [
+        ({}, BOTH, True, True, {"T spatial 8", "T motion 8", "OUT 8", "Grad-CAM 8"}),
+        ({"fusion": "sfm_softmax", "motion_average": "none"}, BOTH, True, True, {"attention 8", "T spatial 32"}),
+        ({"motion": "none", "fusion": "concat"}, BOTH, False, False, {"OUT 8", "Grad-CAM 16"}),
+        ({"paths": "key"}, {"SFM out 8"}, False, False, {"OUT 8"}),
+        ({"paths": "clip", "motion_position": "native"}, BOTH, True, False, {"OUT 8"}),
+        ({"fusion": "frm+sfm", "fusion_branch": "task", "classifier": "anchor"}, BOTH, True, True, {"T motion 8"}),
+    ],
+)
+def test_a_study_of_every_kind_of_network(few, changes, taps, gain, exchanged, kinds):
+    ticks = []
+    study = examine(network(few.classes, **changes), few, "net", step=8, examples=2, tick=ticks.append)
+    assert ticks == [video.name for video in few.videos] == study.videos
+    assert taps <= set(study.cells) and kinds <= set(study.maps)
+    assert bool(len(study.gain)) == gain and bool(study.strength) == exchanged
+    assert len(study.examples) == 2 and study.examples[0].video != study.examples[1].video
+    for tap in taps:
+        one = study.distance(tap, "Fisher J")
+        assert np.isfinite(one.value) and one.videos <= 3
+        assert study.cells[tap].labels[study.cells[tap].action].min() >= 0
+    if gain:
+        assert study.gain.shape == study.fisher.shape and 0 <= study.gain_facts()["share above 1"].value <= 1
+    if exchanged:
+        assert study.exchange(8, "spatial_zero").value > 0 and 0 <= study.cka(8, "after").value <= 1
+    if changes.get("motion") == "none":
+        assert study.change("MSM in", "MSM out", "d_euc")[:3] == (0, 0, 0), "an empty slot changes nothing"
+
+
+def test_a_study_repeats_and_leaves_the_model_alone(model, few):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = (examine(model, few, step=10, examples=0) for _ in range(2))
+    assert first.distance("SFM in", "d_euc") == second.distance("SFM in", "d_euc")
+    assert np.array_equal(first.cells["MSM out"].features, second.cells["MSM out"].features)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+def test_what_cannot_be_studied(model, few):
+    with pytest.raises(InputError, match="knows circle"):
+        examine(model, replace(few, classes=(*few.classes, "other")))
+    nothing = replace(few, videos=tuple(replace(video, tubes=()) for video in few.videos))
+    with pytest.raises(InputError, match="no.* ground truth"):
+        examine(model, nothing)
+    with pytest.raises(InputError, match="no.* ground truth"):
+        analysis.robustness(model, nothing)

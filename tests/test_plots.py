@@ -1,0 +1,209 @@
+"""Pictures for papers: their numbers, their sizes and fonts, and the command that makes them all."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+from mssc import plots
+from mssc.__main__ import main
+from mssc.analysis import Interval, Robustness, corruption, examine, project
+from mssc.config import ModelConfig
+from mssc.model.checkpoint import save_model
+from mssc.model.mssc import MSSC
+from mssc.structures import InputError
+from mssc.visualise import class_colours
+
+LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4)
+
+
+@pytest.fixture(scope="module")
+def models(toy_videos, tmp_path_factory):
+    """Two networks' folders: MS-SC, and its control with neither MSM nor SFM."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, changes in (("full", {}), ("plain", {"motion": "none", "fusion": "concat"})):
+        torch.manual_seed(0)
+        save_model(MSSC(replace(LOOK, classes=toy_videos.classes, **changes)), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studies(models, toy_videos):
+    from mssc.model.checkpoint import load_model
+
+    few = toy_videos.subset([video.name for video in toy_videos.videos[:3]])
+    return [examine(load_model(models / name), few, name, step=8, examples=2) for name in ("full", "plain")]
+
+
+def numbers(plot, **wanted):
+    rows = [dict(zip(plot.columns, row, strict=True)) for row in plot.rows]
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def test_separability_shows_and_lists_its_numbers(studies):
+    plot = plots.separability_plot(studies)
+    assert plot.figure.get_size_inches()[0] == 7.16
+    row = numbers(plot, model="full", tap="MSM out", measure="d_euc")[0]
+    assert row["value"] == studies[0].distance("MSM out", "d_euc").value and row["videos"] == 3
+    axes = next(axes for axes in plot.figure.axes if axes.get_title() == "d_euc ↑")
+    assert row["value"] in axes.lines[0].get_ydata()
+    assert {text.get_text() for text in plot.figure.legends[0].get_texts()} == {"full", "plain"}
+
+
+def test_cells_have_their_classes_colours(studies, toy_videos):
+    shown = [project(study, tap, "pca") for study in studies for tap in ("MSM in", "MSM out")]
+    plot = plots.projection_plot(shown, toy_videos.classes)
+    action = shown[0].cells.action
+    drawn = plot.figure.axes[0].collections[1].get_facecolors()[:, :3] * 255
+    wanted = [class_colours(toy_videos.classes)[label] for label in shown[0].cells.labels[action]]
+    np.testing.assert_allclose(drawn, wanted, atol=0.5)
+    assert "AUROC" in plot.figure.axes[0].get_title() and "silhouette" in plot.figure.axes[0].get_title()
+    assert len(plot.rows) == sum(len(one.points) for one in shown)
+    assert plot.twin is not None and "frame" in plot.twin.data[0].hovertext[0]
+
+
+def test_the_same_cells_are_drawn_for_every_model(studies):
+    first, second = (project(study, "MSM in", "pca").cells for study in studies)
+    assert first.videos.tolist() == second.videos.tolist() and first.frames.tolist() == second.frames.tolist()
+
+
+def test_gains(studies):
+    plot = plots.gain_plot(studies)  # the second has none and is left out
+    assert len(plot.figure.axes) == 2
+    np.testing.assert_allclose([row["gain"] for row in numbers(plot)[:-1]], studies[0].gain.mean(0))
+    with pytest.raises(InputError, match="gain per channel"):
+        plots.gain_plot(studies[1:])
+
+
+def test_pictures_of_fusion(studies):
+    assert len(plots.response_plot(studies[0]).figure.axes) == 2 * 5
+    assert len(plots.response_plot(studies[1], 1).figure.axes) == 2 * 3
+    assert {row["kind"] for row in numbers(plots.pointing_plot(studies), model="plain")} == {"OUT", "Grad-CAM"}
+    plot = plots.exchange_plot(studies)
+    assert {row["model"] for row in numbers(plot)} == {"full"}
+    entropy = numbers(plot, quantity="context entropy", level="8")[0]["value"]
+    assert 0 <= entropy <= 1 and entropy == pytest.approx(np.mean(studies[0].per_video(studies[0].entropy, "8")))
+    assert len(plots.probe_plot(studies).rows) == 2 * 9
+    with pytest.raises(InputError, match="exchange"):
+        plots.exchange_plot(studies[1:])
+
+
+def test_corruption_curves():
+    found = Robustness("m", positives=np.array([[2], [3]]))
+    right = (np.zeros(3, int), np.array([0.9, 0.8, 0.1]), np.array([True, True, False]))
+    wrong = (np.zeros(3, int), np.array([0.9, 0.8, 0.1]), np.zeros(3, bool))
+    for key, hits in ((("none", 0.0), right), (("blur", 0.01), wrong)):
+        found.hits[key] = [hits, hits]
+    plot = plots.corruption_plot([found])
+    curve = plot.figure.axes[0].lines[0]
+    assert curve.get_xdata().tolist() == [0, 0.01] and curve.get_ydata().tolist() == pytest.approx([0.8, 0])  # 4 of 5 boxes found
+    assert numbers(plot, quantity="loss")[0]["value"] == pytest.approx(0.8)
+
+
+def test_tables(studies):
+    text = plots.separability_markdown(studies)
+    assert "## full" in text and "## plain" in text and "| d_euc | up |" in text and "MSM's gain" in text
+    rows = list(csv.DictReader(plots.separability_csv(studies).splitlines()))
+    one = next(r for r in rows if (r["model"], r["measure"], r["where"]) == ("full", "Fisher J", "change"))
+    assert float(one["value"]) == pytest.approx(studies[0].change("MSM in", "MSM out", "Fisher J").value)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "claim", "said"),
+    [
+        (0.1, 0.3, "up", "as claimed"),
+        (0.1, 0.3, "down", "against"),
+        (-0.3, -0.1, "down", "as claimed"),
+        (-0.1, 0.1, "up", "unclear"),
+        (0.1, 0.3, "", ""),
+        (float("nan"), float("nan"), "up", ""),  # one video says nothing
+    ],
+)
+def test_verdicts(low, high, claim, said):
+    assert plots.verdict(Interval((low + high) / 2, low, high, 5), claim) == said
+
+
+def test_models_must_be_told_apart(studies):
+    with pytest.raises(InputError, match="'full'"):
+        plots.separability_plot([studies[0], studies[0]])
+    with pytest.raises(InputError, match="nothing to draw"):
+        plots.pointing_plot([])
+    with pytest.raises(InputError, match="3 columns"):
+        plots.probe_plot(studies, 3)  # type: ignore[arg-type]
+
+
+def test_files_embed_their_fonts(studies, tmp_path):
+    before = dict(matplotlib.rcParams)
+    plot = plots.probe_plot(studies, 1)
+    files = plot.save(tmp_path, "probe")
+    assert [file.name for file in files] == ["probe.pdf", "probe.png", "probe.csv"]
+    content = files[0].read_bytes()
+    assert b"/FontFile2" in content and b"/Type3" not in content, "TrueType, as IEEE wants it"
+    width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", content)[1])  # type: ignore[index]
+    assert width == pytest.approx(3.5 * 72)
+    assert len(files[2].read_text().splitlines()) == 1 + len(plot.rows)
+    assert plots.probe_plot(studies, 1).save(tmp_path, "again")[0].read_bytes() == content, "equal numbers, equal files"
+    assert dict(matplotlib.rcParams) == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        plot.save(tmp_path / "file", "probe")
+
+
+# -------------------------------------------------------------------- the command
+
+
+def run(*arguments) -> int:
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+@pytest.fixture
+def toy_data(monkeypatch, toy_videos):
+    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
+
+
+def test_figures_makes_the_whole_set(models, toy_data, tmp_path, monkeypatch):
+    few = {name: replace(corruption.CORRUPTIONS[name], amounts=(0.5,)) for name in ("noise", "frozen")}
+    monkeypatch.setattr(corruption, "CORRUPTIONS", few)
+    out = tmp_path / "out"
+    asked = ("figures", models / "full", models / "plain", "--dataset", "toy", "--data", tmp_path, "-o", out)
+    assert run(*asked, "--videos", 2, "--step", 12, "--noise-step", 20) == 0
+    names = {file.name for file in out.iterdir()}
+    pictures = ("separability", "tsne", "pca", "gain", "exchange", "pointing", "probe", "responses-full", "responses-plain")
+    for name in (*pictures, "corruption"):
+        assert {f"{name}.pdf", f"{name}.png", f"{name}.csv"} <= names
+    assert {"tsne.html", "table.md", "table.csv", "about.json"} <= names
+    about = json.loads((out / "about.json").read_text())
+    assert len(about["videos"]) == 2 and set(about["weights"]) == {"full", "plain"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-model"], "no-such-model"),
+        ([], "required"),
+        (["full", "full"], "named twice"),
+        (["full", "--videos", "0"], "videos is 0"),
+    ],
+)
+def test_figures_says_what_is_wrong(arguments, said, models, toy_data, tmp_path, capsys):
+    arguments = [models / a if a == "full" else a for a in arguments]
+    assert run("figures", *arguments, "--dataset", "toy", "-o", tmp_path / "out") == 2
+    heard = capsys.readouterr().err
+    assert said in heard or "no model was named" in heard
+    assert not (tmp_path / "out").exists()
+
+
+def test_figures_refuses_other_classes(models, toy_videos, monkeypatch, tmp_path, capsys):
+    other = replace(toy_videos, classes=tuple(f"c{i}" for i in range(6)))
+    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: other)
+    assert run("figures", models / "full", "--dataset", "toy", "-o", tmp_path / "out") == 2
+    assert "c0" in capsys.readouterr().err
