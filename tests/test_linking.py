@@ -394,7 +394,7 @@ def test_tube_nms_equals_the_plain_loop(seed):
 
 def test_durations_follow_the_frame_rate():
     twice = CONFIG.at(50)
-    assert (twice.max_gap, twice.horizon, twice.min_length) == (50, 16, 20)
+    assert (twice.max_gap, twice.horizon, twice.min_length) == (50, 8, 20)
     assert CONFIG.at(25) == CONFIG
     assert CONFIG.at(1).min_length == 1
     assert OnlineLinker(rate=50).config == twice and OnlineLinker().config == CONFIG
