@@ -100,6 +100,15 @@ def test_key_frames_are_labelled_ones_with_truth(few):
         keyframes.key_frames(video, 0)
 
 
+def test_fast_videos_are_looked_at_as_in_detection(model, few):
+    video = replace(few.videos[0], rate=few.videos[0].rate * 2)
+    shown, every = keyframes.looks(video, 3)
+    assert every == 2 and all(frame // 2 == look for look, frame in shown.items())
+    found = list(keyframes.collect(model, video, 3))
+    assert [key.frame for key in found] == list(shown.values())
+    np.testing.assert_array_equal(found[0].image, whole(video, 96)[0, :, 2 * (found[0].frame // 2)].permute(1, 2, 0).numpy())
+
+
 def test_a_stream_sees_what_the_whole_video_shows(few, monkeypatch):
     model = network(few.classes).double()  # random weights amplify rounding
     monkeypatch.setattr(keyframes, "AT_ONCE", 5)

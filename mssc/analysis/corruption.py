@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ..evaluate.matching import claim, near_pairs, score_hits
 from ..model.mssc import MSSC, half_of_the_cores
 from ..structures import InputError
 from .bootstrap import Interval, interval
-from .keyframes import check_classes, key_frames
+from .keyframes import check_classes, looks
 
 AT_ONCE = 8  # windows per call of the network
 ROUNDS = 200  # of the bootstrap: each scores all videos anew
@@ -202,10 +203,10 @@ def robustness(
     plan = [("none", 0.0), *((kind, amount) for kind in corruptions or CORRUPTIONS for amount in _known(kind).amounts)]
     positives = []
     for video in dataset.videos:
-        keys = key_frames(video, step)
-        if keys:
-            windows = list(_windows(model, video, keys))
-            wanted = _wanted(video, keys)
+        shown, every = looks(video, step)
+        if shown:
+            windows = list(_windows(model, video, set(shown), every))
+            wanted = _wanted(video, list(shown.values()))
             positives.append(np.bincount(wanted.label, minlength=len(dataset.classes)))
             for kind, amount in plan:
                 rows = _rows(model, video, windows, kind, amount)
@@ -223,11 +224,11 @@ def _known(name: str) -> Corruption:
     return CORRUPTIONS[name]
 
 
-def _windows(model: MSSC, video: Video, keys: list[int]) -> Iterator[Tensor]:
+def _windows(model: MSSC, video: Video, keys: set[int], every: int) -> Iterator[Tensor]:
     """Batches of windows (B, 3, T, S, S) of equal length, in the order of the key frames."""
     window: deque[Tensor] = deque(maxlen=model.config.window)
     waiting: list[Tensor] = []
-    for frame, image in enumerate(decode(video.path)):
+    for frame, image in enumerate(islice(decode(video.path), 0, max(keys) * every + 1, every)):
         window.append(resize(torch.from_numpy(image.copy()).permute(2, 0, 1)[None], model.config.key_size)[0])
         if frame not in keys:
             continue
@@ -236,8 +237,6 @@ def _windows(model: MSSC, video: Video, keys: list[int]) -> Iterator[Tensor]:
             yield torch.stack(waiting)
             waiting = []
         waiting.append(clip)
-        if frame == keys[-1]:
-            break
     if waiting:
         yield torch.stack(waiting)
 

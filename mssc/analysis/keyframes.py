@@ -15,6 +15,7 @@ from ..data.transforms import resize
 from ..model.motion import MotionSense
 from ..model.mssc import MSSC, half_of_the_cores
 from ..structures import InputError
+from ..video import frames_per_look
 from .exchange import exchange_of
 from .hooks import Captured, capture
 from .motion import channel_gain, has_channel_gain
@@ -110,6 +111,18 @@ def key_frames(video: Video, step: int) -> list[int]:
     return np.flatnonzero(acting)[::step].tolist()
 
 
+def looks(video: Video, step: int) -> tuple[dict[int, int], int]:
+    """Which of a network's looks at a video show key frames: by number of the look the frame, and how many frames a look stands for.
+
+    Of fast videos a network is shown every n-th frame only, as in training and in detection.
+    """
+    every = frames_per_look(float(video.rate))
+    shown: dict[int, int] = {}
+    for frame in key_frames(video, step):
+        shown.setdefault(frame // every, frame)
+    return shown, every
+
+
 def collect(model: MSSC, video: Video, step: int = 4, mode: Mode = "stream") -> Iterator[KeyFrame]:
     """Run a model over a video and look at its key frames.
 
@@ -126,43 +139,44 @@ def collect(model: MSSC, video: Video, step: int = 4, mode: Mode = "stream") -> 
         raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
     if mode not in ("stream", "clip"):
         raise InputError(f"the mode is {mode!r}; use stream or clip.")
-    wanted = key_frames(video, step)
+    wanted, every = looks(video, step)
     if not wanted:
         return
-    frames = (torch.from_numpy(image.copy()) for image in islice(decode(video.path), wanted[-1] + 1))
+    decoded = islice(decode(video.path), 0, max(wanted) * every + 1, every)
+    frames = (torch.from_numpy(image.copy()) for image in decoded)
     images = (resize(frame.permute(2, 0, 1)[None], model.config.key_size) for frame in frames)
-    for clip, keys, first, state in _stream(model, images, wanted) if mode == "stream" else _clips(model, images, wanted):
+    for clip, keys, first, state in (
+        _stream(model, images, set(wanted)) if mode == "stream" else _clips(model, images, set(wanted))
+    ):
         with torch.no_grad(), half_of_the_cores(), _taps(model) as seen:
             state.append(model.advance(clip, state.pop(), keys)[2])
         for row, key in enumerate(keys[0].tolist()):
-            frame = first + key
-            if frame in wanted:
-                yield _key_frame(model, video, frame, clip[0, :, key], seen, row, key)
+            if first + key in wanted:
+                yield _key_frame(model, video, wanted[first + key], clip[0, :, key], seen, row, key)
 
 
-def _stream(model: MSSC, images: Iterator[Tensor], wanted: list[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
+def _stream(model: MSSC, images: Iterator[Tensor], wanted: set[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
     """Clips (1, 3, T, S, S) one after the other, their key frames (1, K), the number of their first frame, and a one-element list of the
     state, which the caller replaces. A network that is not causal is given the frames before again."""
-    start, before, state, known = 0, None, [model.initial_state(1)], set(wanted)
+    start, before, state = 0, None, [model.initial_state(1)]
     while chunk := list(islice(images, AT_ONCE)):
         clip, skip = torch.cat(chunk), 0
         if not model.causal:
             if before is not None:
                 clip, skip = torch.cat([before, clip]), len(before)
             before = clip[max(len(clip) - model.config.window + 1, 0) :]
-        here = [i for i in range(len(chunk)) if start + i in known] or [len(chunk) - 1]  # the state must go on in any case
+        here = [i for i in range(len(chunk)) if start + i in wanted] or [len(chunk) - 1]  # the state must go on in any case
         keys = torch.tensor([[skip + i for i in here]])
         yield clip.transpose(0, 1)[None], keys, start - skip, state
         start += len(chunk)
 
 
-def _clips(model: MSSC, images: Iterator[Tensor], wanted: list[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
+def _clips(model: MSSC, images: Iterator[Tensor], wanted: set[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
     """The window of each key frame, as short as what there is; otherwise as `_stream`."""
     window: list[Tensor] = []
-    known = set(wanted)
     for frame, image in enumerate(images):
         window = [*window, image][-model.config.window :]
-        if frame in known:
+        if frame in wanted:
             clip = torch.cat(window).transpose(0, 1)[None]
             last = len(window) - 1
             yield clip, torch.tensor([[last]]), frame - last, [model.initial_state(1)]
