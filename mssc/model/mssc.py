@@ -170,7 +170,8 @@ class MSSC(nn.Module):
         if not self.moving_dim:
             return [], memory
         now = clip_map[:, -self.moving_dim :].transpose(1, 2)
-        mean, past = causal_window_mean(now, *memory, age)
+        (past,) = memory
+        mean, past = causal_window_mean(now, past, age)
         return [now, mean], (past,)
 
     def movement_logits(self, clip: Tensor, keys: Tensor, boxes: Tensor) -> Tensor:
@@ -188,7 +189,8 @@ class MSSC(nn.Module):
         self.check(clip)
         now = self.backbone3d.motion_map(self._clip_input(clip))  # type: ignore[union-attr,operator]
         age = torch.zeros(len(clip), dtype=torch.int64, device=clip.device)
-        mean, _ = causal_window_mean(now, *self._still(len(clip), *now.shape[-2:], now), age)
+        (past,) = self._still(len(clip), now.shape[-2], now.shape[-1], now)
+        mean, _ = causal_window_mean(now, past, age)
         moving = [take(x, keys).flatten(0, 1) for x in (now, mean)]
         return pooled.movement(
             moving, [x.mean((2, 3)) for x in moving], rois_of(boxes, self.config.key_size), self.config.key_size
