@@ -1,7 +1,7 @@
 """Optical flow, in plain tensor operations: where did each pixel of a frame come from?
 
 Pyramidal Lucas-Kanade (Lucas and Kanade, 1981; Bouguet, 2001), dense and without anything to learn: what a network sees of motion does not
-have to be learnt from a few hundred videos, and does not depend on what people wear. The paper does not say that it uses flow; we do because
+have to be learnt from a few hundred videos, and does not depend on what people wear. The paper does not name flow; we use it because
 a small network over it, added to an appearance model of J-HMDB, took the accuracy on source-disjoint videos from 54 to 63 %.
 """
 
