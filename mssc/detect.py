@@ -38,7 +38,7 @@ from .video import VideoInfo, Writer, frames_per_look, probe, read
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
-MOST_ROWS = 100  # of a frame, the best of them (as many as COCO's evaluation takes): a crowded video must not fill the memory
+MOST_ROWS = 50  # of a frame, the best of them (as many as AVA's evaluator takes): a crowded video must not fill the memory
 FRAMES_AT_ONCE = 16  # per call of the network: fewer calls are faster, more need more memory
 FRAMES_AHEAD = 8  # decoded before they are needed
 DEFAULT_THRESHOLD = 0.3
@@ -82,9 +82,8 @@ def to_detections(
         rows = chosen[frame[chosen] == index] - index * kept
         box, action = (scores[index, rows] >= lowest).nonzero(as_tuple=True)
         score = scores[index, rows[box], action]
-        if len(score) > MOST_ROWS:
-            best = score.topk(MOST_ROWS).indices.sort().values
-            box, action, score = box[best], action[best], score[best]
+        best = score.topk(min(MOST_ROWS, len(score))).indices.sort().values
+        box, action, score = box[best], action[best], score[best]  # copies: views would keep what they are cut from
         found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), score.numpy()))
     return found
 

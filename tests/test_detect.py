@@ -62,8 +62,8 @@ def test_a_crowded_frame_keeps_its_best_rows():
     logits = torch.randn(1, 60, 2, generator=torch.Generator().manual_seed(0))
     (found,) = to_detections(predictions(boxes, [[4.0] * 60], logits.tolist()), CONFIG, 64, 64)
     every = (torch.tensor(4.0).sigmoid() * logits.softmax(2)).flatten().sort(descending=True).values
-    assert len(found) == detect.MOST_ROWS == 100
-    np.testing.assert_allclose(np.sort(found.scores)[::-1], every[:100], rtol=1e-5)
+    assert len(found) == detect.MOST_ROWS == 50
+    np.testing.assert_allclose(np.sort(found.scores)[::-1], every[:50], rtol=1e-5)
 
 
 def test_predictions_are_not_modified():
