@@ -1,6 +1,8 @@
 """Training clips: what is drawn, mixed and augmented."""
 
 from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import torch
 
 from mssc.config import TrainConfig
 from mssc.data.clips import BatchOrder, ClipDataset, _one_row_per_box, collate
+from mssc.data.dataset import Video
 from mssc.data.transforms import VISIBLE, Augment, resize
+from mssc.structures import Tube
 from mssc.train import mix
 
 TRAIN = TrainConfig(clip_length=8, keys=2, batch=2)
@@ -58,9 +62,24 @@ def test_background_frames_come_as_often_as_asked(toy_videos, toy_cache, tiny_co
     for wanted in (0.0, 1.0):
         train = replace(TRAIN, background=wanted, clip_length=1, keys=1)
         clips, rng = ClipDataset(toy_videos, toy_cache, tiny_config, train), np.random.default_rng(0)
-        frames = [int(clips._frames(video, video.frames, rng)[0]) for _ in range(60)]
+        frames = [int(clips._frames(video, video.frames, np.array([0]), rng)[0]) for _ in range(60)]
         share[wanted] = np.mean([len(video.boxes_at(frame)[0]) == 0 for frame in frames])
     assert share[0.0] == 0 and share[1.0] == 1
+
+
+def test_without_background_no_key_frame_is_without_action(toy_videos, toy_cache, tiny_config):
+    video = Video("v", Path("v.mp4"), 90, 64, 48, Fraction(25), (Tube(0, 1, 40, np.tile([4, 4, 40, 40], (30, 1))),))
+    idle = {}
+    for background in (0.0, 0.25):
+        train = replace(TRAIN, background=background, clip_length=16, keys=3)
+        clips, rng = ClipDataset(toy_videos, toy_cache, tiny_config, train), np.random.default_rng(0)
+        idle[background] = []
+        for _ in range(100):
+            keys = np.sort(rng.choice(16, 3, replace=False))
+            frames = clips._frames(video, video.frames, keys, rng)
+            assert frames.shape == (16,) and frames[0] >= 0 and frames[-1] < 90 and (np.diff(frames) >= 0).all()
+            idle[background] += [not len(video.boxes_at(int(frame))[0]) for frame in frames[keys]]
+    assert not any(idle[0.0]) and 0.25 < np.mean(idle[0.25]) < 0.6
 
 
 def test_some_actions_are_played_backwards_as_others(toy_videos, toy_cache, tiny_config):

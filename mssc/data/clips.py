@@ -84,8 +84,12 @@ class ClipDataset(TorchDataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def _frames(self, video: Video, frames: int, rng: np.random.Generator) -> np.ndarray:
-        """Indices (T,) of a stretch at a random rate, around a frame with action or, at times, one without."""
+    def _frames(self, video: Video, frames: int, keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Indices (T,) of a stretch at a random rate, around a frame with action or, at times, one without.
+
+        Of a clip around an action some of the `keys` (K,) may well lie before or after it, and so show background too. If no
+        background is wanted at all, the clip lies where none does, or as few as can be.
+        """
         length = self.train.clip_length
         stride = rng.uniform(*self.train.stride_jitter) * frames_per_look(float(video.rate))
         stride = min(stride, (frames - 1) / max(length - 1, 1))
@@ -94,6 +98,10 @@ class ClipDataset(TorchDataset):
         for tube in video.tubes:
             acting[tube.start : tube.stop] = True
         wanted = acting
+        if acting.any() and not acting.all() and not self.train.background:
+            starts = np.arange(int(frames - 1 - span) + 1)
+            shown = acting[np.round(starts[:, None] + stride * keys).astype(int)].sum(1)
+            return np.round(rng.choice(starts[shown == shown.max()]) + stride * np.arange(length)).astype(int)
         if not acting.any() or (not acting.all() and rng.random() < self.train.background):
             wanted = ~acting
         around = rng.choice(np.flatnonzero(wanted))
@@ -121,7 +129,7 @@ class ClipDataset(TorchDataset):
         keys = np.random.default_rng(batch_seed).integers(edges[:-1], edges[1:])
         turned = False
         if video.labelled is None:
-            frames = self._frames(video, self.cache.length(video.name), rng)
+            frames = self._frames(video, self.cache.length(video.name), keys, rng)
             shown = {tube.label for tube in video.tubes}
             turned = bool(self.backwards) and shown <= self.backwards.keys() and rng.random() < 0.5
         else:
