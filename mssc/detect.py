@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -232,6 +232,28 @@ def _ahead(items: Iterable[T], most: int = FRAMES_AHEAD) -> Iterator[T]:
         producer.join(timeout=5)
 
 
+class Step(NamedTuple):
+    """How far a detection has come.
+
+    Attributes:
+        done: frames of the stage that are done.
+        total: frames in all; None if unknown, and an estimate while the video is looked at for the first time.
+        stage: what is being done: looking for actions, or drawing.
+        times: seconds of the frames so far.
+        tubes_so_far: gives the tubes that there would be if the video ended here, of at least the threshold; takes some milliseconds.
+        result: all that was found, from the end of the first pass on.
+        image: while drawing, the (H, W, 3) uint8 RGB frame as it was before; not to be modified.
+    """
+
+    done: int
+    total: int | None
+    stage: str
+    times: list[float]
+    tubes_so_far: Callable[[], list[Tube]]
+    result: VideoResult | None = None
+    image: np.ndarray | None = None
+
+
 def detect_video(
     path: str | Path,
     model: str | Path | MSSC = "default",
@@ -253,22 +275,56 @@ def detect_video(
     Raises:
         InputError: for a video, a model, a threshold or an output that cannot be used. No half-written file is left.
     """
+    result = None
+    for step in detect_steps(path, model, threshold, output, link):
+        result = step.result
+        if progress is not None:
+            progress(step.done, step.total, step.stage)
+    assert result is not None
+    return result
+
+
+def detect_steps(
+    path: str | Path,
+    model: str | Path | MSSC = "default",
+    threshold: float | None = None,
+    output: str | Path | None = None,
+    link: LinkConfig | None = None,
+) -> Iterator[Step]:
+    """`detect_video`, a frame at a time, for those who show what there is so far, or may want to stop: closing the iterator ends the work
+    and leaves no file. Same arguments, same errors.
+
+    Yields:
+        A step per frame, one with the result after the first pass, and, if a video is wanted, a step per frame drawn.
+    """
     name, threshold = _settings(model, threshold)
     network = model if isinstance(model, MSSC) else load_for_detection(model)
     info, clock = probe(path), _Clock()
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect) if output is not None else None
     linker = OnlineLinker(link, float(info.rate))
-    detections, times = _first_pass(network, info, linker, clock, progress)
+    detections: list[Detections] = []
+    times: list[float] = []
+
+    def so_far() -> list[Tube]:
+        return _shown(linker.so_far(), threshold)
+
+    for found in _first_pass(network, info, times, linker, clock):
+        detections.append(found)
+        yield Step(len(detections), info.frames, "looking for actions", times, so_far)
     with clock("link"):
-        tubes = [tube for tube in linker.finish() if tube.score >= threshold]
-    tubes.sort(key=lambda tube: (tube.start, -tube.score))
-    classes = network.config.classes
+        tubes = _shown(linker.finish(), threshold)
+    video = Path(output) if output is not None else None
+    result = VideoResult(info, network.config.classes, tubes, detections, times, clock.seconds, name, threshold, video)
+    whole = Step(len(times), len(times), "looking for actions", times, lambda: tubes, result)
+    yield whole
     if writer is not None:
         with writer:
-            _second_pass(writer, info, tubes, classes, len(times), clock, progress)
-    return VideoResult(
-        info, classes, tubes, detections, times, clock.seconds, name, threshold, Path(output) if output is not None else None
-    )
+            for index, image in _second_pass(writer, result, clock):
+                yield whole._replace(done=index + 1, stage="drawing", image=image)
+
+
+def _shown(tubes: list[Tube], threshold: float) -> list[Tube]:
+    return sorted((tube for tube in tubes if tube.score >= threshold), key=lambda tube: (tube.start, -tube.score))
 
 
 def _settings(model: str | Path | MSSC, threshold: float | None) -> tuple[str, float]:
@@ -307,36 +363,21 @@ def stream_detections(
             yield found[place // every]
 
 
-def _first_pass(
-    model: MSSC, info: VideoInfo, linker: OnlineLinker, clock: _Clock, progress: Progress | None
-) -> tuple[list[Detections], list[float]]:
-    times: list[float] = []
-
+def _first_pass(model: MSSC, info: VideoInfo, times: list[float], linker: OnlineLinker, clock: _Clock) -> Iterator[Detections]:
     def images() -> Iterator[np.ndarray]:
         for frame in clock.each("decode", _ahead(read(info.path))):
             times.append(frame.time)
             yield frame.image
 
-    detections = []
     for found in stream_detections(model, images(), clock, frames_per_look(float(info.rate))):
         with clock("link"):
-            detections.append(linker.step(found))
-        if progress is not None:
-            progress(len(detections), info.frames, "looking for actions")
-    return detections, times
+            linked = linker.step(found)
+        yield linked
 
 
-def _second_pass(
-    writer: Writer,
-    info: VideoInfo,
-    tubes: list[Tube],
-    classes: tuple[str, ...],
-    frames: int,
-    clock: _Clock,
-    progress: Progress | None,
-) -> None:
-    actors = visualise.actors(tubes)
-    for frame in clock.each("decode", _ahead(read(info.path))):
+def _second_pass(writer: Writer, result: VideoResult, clock: _Clock) -> Iterator[tuple[int, np.ndarray]]:
+    tubes, actors = result.tubes, visualise.actors(result.tubes)
+    for frame in clock.each("decode", _ahead(read(result.info.path))):
         with clock("draw"):
             here = [(tube, actor) for tube, actor in zip(tubes, actors, strict=True) if tube.start <= frame.index < tube.stop]
             rows = Detections(
@@ -344,8 +385,7 @@ def _second_pass(
                 np.array([tube.label for tube, _ in here]),
                 np.array([tube.score for tube, _ in here]),
             )
-            image = visualise.draw(frame.image, rows, classes, [actor for _, actor in here])
+            image = visualise.draw(frame.image, rows, result.classes, [actor for _, actor in here])
         with clock("encode"):
             writer.write(image, frame.time)
-        if progress is not None:
-            progress(frame.index + 1, frames, "drawing")
+        yield frame.index, frame.image

@@ -10,6 +10,7 @@ bounded by the links that are live, however long the video. One class never look
 action to the next gives two tubes.
 """
 
+import copy
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -255,6 +256,12 @@ class OnlineLinker:
         self._sort_log()
         done, self._done = self._done, []
         return sorted(done, key=_rank)
+
+    def so_far(self) -> list[Tube]:
+        """The tubes not yet given if the video ended here, best first. It may go on: nothing is changed."""
+        twin = copy.copy(self)
+        twin._pending, twin._done = list(self._pending), list(self._done)  # the log is replaced, never written to
+        return twin.finish()
 
     def finish(self) -> list[Tube]:
         """End the video: the tubes not yet given, best first. The next `step` starts another video."""

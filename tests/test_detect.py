@@ -212,3 +212,31 @@ def test_the_number_of_threads_is_given_back():
         assert torch.get_num_threads() <= max(1, before)
         raise ZeroDivisionError
     assert torch.get_num_threads() == before
+
+
+def test_steps_tell_what_there_is_so_far_and_end_as_detection_does(model, toy_videos, tmp_path):
+    for conv in model.head.boxes.obj_preds:
+        torch.nn.init.constant_(conv.bias, 2.0)
+    path = toy_videos.videos[0].path
+    whole = detect.detect_video(path, model, 0.0)
+    steps, counts = [], []
+    for step in detect.detect_steps(path, model, 0.0, tmp_path / "o.mp4"):
+        steps.append((step.done, step.stage, step.result is not None, step.image is not None))
+        counts.append(len(step.tubes_so_far()))
+    count = len(whole.times)
+    looking = [(n + 1, "looking for actions", False, False) for n in range(count)]
+    drawing = [(n + 1, "drawing", True, True) for n in range(count)]
+    assert steps == [*looking, (count, "looking for actions", True, False), *drawing]
+    assert counts[0] > 0 and counts[-1] == len(whole.tubes) > 0
+    assert [(t.start, t.score) for t in step.result.tubes] == [(t.start, t.score) for t in whole.tubes], "asking changes nothing"
+    assert (tmp_path / "o.mp4").exists()
+
+
+@pytest.mark.parametrize("after", [3, 20])
+def test_leaving_early_ends_the_work_and_leaves_no_file(model, toy_videos, tmp_path, after):
+    before = threading.active_count()
+    steps = detect.detect_steps(toy_videos.videos[0].path, model, 0.0, tmp_path / "o.mp4")
+    for _ in range(after):
+        next(steps)
+    steps.close()
+    assert threading.active_count() == before and not list(tmp_path.iterdir())
