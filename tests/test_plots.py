@@ -1,5 +1,6 @@
 """Pictures for papers: their numbers, their sizes and fonts, and the command that makes them all."""
 
+import base64
 import csv
 import json
 import re
@@ -16,6 +17,7 @@ from mssc.analysis import Interval, Robustness, corruption, examine, project
 from mssc.config import ModelConfig
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
+from mssc.plots import paper
 from mssc.structures import InputError
 from mssc.visualise import class_colours
 
@@ -64,7 +66,39 @@ def test_cells_have_their_classes_colours(studies, toy_videos):
     np.testing.assert_allclose(drawn, wanted, atol=0.5)
     assert "AUROC" in plot.figure.axes[0].get_title() and "silhouette" in plot.figure.axes[0].get_title()
     assert len(plot.rows) == sum(len(one.points) for one in shown)
-    assert plot.twin is not None and "frame" in plot.twin.data[0].hovertext[0]
+    assert plot.twin is not None and "frame" in plot.twin.figure.data[0].hovertext[0]
+
+
+def test_a_point_shows_its_frame_and_cell(studies, toy_videos):
+    one = project(studies[0], "SFM out 8", "pca")
+    twin = plots.projection_plot([one], toy_videos.classes).twin
+    for trace in twin.figure.data:
+        for text, (number, x1, y1, x2, y2) in zip(trace.hovertext, trace.customdata, strict=True):
+            video, frame = text.split("<br>")[1].split(", frame ")
+            assert twin.pictures[int(number)] == studies[0].pictures[video, int(frame)]
+            assert 0 <= x1 < x2 <= 1 and x2 - x1 == pytest.approx(1 / 12) and y2 - y1 == pytest.approx(1 / 12)
+    used = set(zip(one.cells.videos.tolist(), one.cells.frames.tolist(), strict=True))
+    assert len(twin.pictures) == len(used)  # each frame once
+    page = twin.to_html(include_plotlyjs=False)
+    assert base64.b64encode(twin.pictures[0]).decode() in page and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_cell_of_a_point_lies_in_its_box(studies, toy_videos):
+    cells = studies[0].cells["SFM out 8"]
+    videos = {video.name: video for video in toy_videos.videos}
+    for row in np.flatnonzero(cells.action)[:20]:
+        video = videos[cells.videos[row]]
+        boxes, _ = video.boxes_at(int(cells.frames[row]))
+        x, y = cells.places[row].reshape(2, 2).mean(0) * (video.width, video.height)
+        assert any(x1 <= x <= x2 and y1 <= y <= y2 for x1, y1, x2, y2 in boxes)
+
+
+def test_what_rests_on_one_video_is_hollow():
+    axes = paper.canvas(1, 2).add_subplot()
+    paper.draw_intervals(axes, ["a", "b"], {"m": [Interval(0.5, 0.4, 0.6, 9), Interval(0.7, np.nan, np.nan, 1)]})
+    filled, hollow = axes.lines
+    assert list(filled.get_ydata()) == [0.5, 0.7] and list(hollow.get_ydata()) == [0.7]
+    assert hollow.get_markerfacecolor() == "white"
 
 
 def test_the_same_cells_are_drawn_for_every_model(studies):

@@ -1,6 +1,6 @@
 """Cells of many videos in two dimensions, with the separability that must stand beside such a picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ class Projection:
         cells: the N cells.
         auroc: of the linear probe over all cells of the tap, not only those drawn.
         silhouette: mean over videos.
+        pictures: see `Study`.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Projection:
     cells: Cells
     auroc: Interval
     silhouette: Interval
+    pictures: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
 
 def few_cells(cells: Cells, per_video: int = PER_VIDEO, videos: int = VIDEOS, seed: int = 0) -> Cells:
@@ -47,7 +49,7 @@ def few_cells(cells: Cells, per_video: int = PER_VIDEO, videos: int = VIDEOS, se
             rows = np.flatnonzero((cells.videos == name) & (cells.action == action))
             chosen.append(np.sort(rng.permutation(rows)[:per_video]))
     index = np.concatenate(chosen) if chosen else np.zeros(0, int)
-    return Cells(*(getattr(cells, name)[index] for name in ("features", "action", "labels", "videos", "frames")))
+    return Cells(*(getattr(cells, item.name)[index] for item in fields(Cells)))
 
 
 def project(study: Study, tap: str, method: Literal["tsne", "pca"] = "tsne") -> Projection:
@@ -58,4 +60,5 @@ def project(study: Study, tap: str, method: Literal["tsne", "pca"] = "tsne") -> 
     """
     cells = few_cells(study.cells[tap])
     points = embed(cells.features, method)
-    return Projection(study.model, tap, method, points, cells, study.auroc(tap), study.distance(tap, "silhouette"))
+    sure = study.auroc(tap), study.distance(tap, "silhouette")
+    return Projection(study.model, tap, method, points, cells, *sure, study.pictures)

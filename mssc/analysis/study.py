@@ -1,10 +1,12 @@
 """One model on annotated videos: every quantity of the reconstruction's section 6, by video, and examples to draw."""
 
+import io
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from ..data.dataset import Dataset
@@ -35,6 +37,7 @@ class Cells:
         labels: (N,) class of the box that covers most of an action cell, -1 for background.
         videos: (N,) name of the video of each.
         frames: (N,) the frame.
+        places: (N, 4) the cell itself, x1, y1, x2, y2 as shares of the frame.
     """
 
     features: np.ndarray
@@ -42,6 +45,7 @@ class Cells:
     labels: np.ndarray
     videos: np.ndarray
     frames: np.ndarray
+    places: np.ndarray
 
 
 @dataclass(eq=False)
@@ -93,6 +97,7 @@ class Study:
         strength: by stride, one per video.
         maps: by kind, as `separability`.
         examples: some key frames.
+        pictures: small JPEGs of the key frames that cells are from, square as the network sees them, by video and frame.
     """
 
     model: str
@@ -111,6 +116,7 @@ class Study:
     strength: dict[int, dict[str, Strength]] = field(default_factory=lambda: defaultdict(dict))
     maps: dict[str, Rows] = field(default_factory=lambda: defaultdict(_rows))
     examples: list[Example] = field(default_factory=list)
+    pictures: dict[tuple[str, int], bytes] = field(default_factory=dict)
     _known: dict[tuple, Interval] = field(default_factory=dict, repr=False)  # what takes long and is asked for again
 
     def _once(self, *what: object, compute: Callable[[], Interval]) -> Interval:
@@ -278,11 +284,22 @@ def _distances(study: Study, gather: _Gather, key: KeyFrame, number: int) -> Non
         chosen = np.concatenate([rng.permutation(np.flatnonzero(mask))[:PER_FRAME] for mask in (a, b)])
         owners = key.labels[coverage(key.boxes, cells, frame).argmax(0).ravel()]
         labels = np.where(a, owners, -1)[chosen]
-        count = len(chosen)
-        gather.cells[tap].append((x[chosen], a[chosen], labels, np.repeat(key.video, count), np.repeat(key.frame, count)))
+        count, where = len(chosen), np.stack(np.unravel_index(chosen, cells)[::-1], 1)
+        places = np.concatenate([where, where + 1], 1) / np.array([*cells[::-1], *cells[::-1]])
+        owner = (np.repeat(key.video, count), np.repeat(key.frame, count))
+        gather.cells[tap].append((x[chosen], a[chosen], labels, *owner, places))
+        if (key.video, key.frame) not in study.pictures:
+            study.pictures[key.video, key.frame] = thumbnail(key.image)
         if tap == "MSM in" and key.gain is not None and key.normed is not None:
             z = key.normed.reshape(len(x), -1).astype(float)
             gather.gain.append((key.video, key.gain, channel_fisher(z, a, b)))
+
+
+def thumbnail(image: np.ndarray, side: int = 96) -> bytes:
+    """An (S, S, 3) uint8 image as a small JPEG, `side` pixels wide and high, of about two kilobytes."""
+    out = io.BytesIO()
+    Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS).save(out, "JPEG", quality=70)
+    return out.getvalue()
 
 
 def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
@@ -351,4 +368,16 @@ def _example(model: MSSC, key: KeyFrame) -> Example:
     return Example(key.video, key.frame, key.image, key.boxes, key.labels, maps)
 
 
-__all__ = ["MAP_MEASURES", "MEASURES", "PATHS", "STAGES", "STRIDES", "Cells", "Example", "Study", "examine", "nanmean"]
+__all__ = [
+    "MAP_MEASURES",
+    "MEASURES",
+    "PATHS",
+    "STAGES",
+    "STRIDES",
+    "Cells",
+    "Example",
+    "Study",
+    "examine",
+    "nanmean",
+    "thumbnail",
+]

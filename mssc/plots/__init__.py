@@ -1,6 +1,7 @@
 """Pictures and tables for papers: each a function from studies to a `Plot`, which holds the figure and the numbers behind it."""
 
 from .fusion import exchange_plot, pointing_plot, probe_plot, response_plot
+from .hover import HoverFigure
 from .motion import gain_plot, projection_plot, projection_twin, separability_plot, taps_of
 from .paper import STYLE, WIDTHS, Plot, csv_text
 from .robustness import corruption_plot
@@ -9,6 +10,7 @@ from .tables import separability_csv, separability_markdown, separability_rows, 
 __all__ = [
     "STYLE",
     "WIDTHS",
+    "HoverFigure",
     "Plot",
     "corruption_plot",
     "csv_text",

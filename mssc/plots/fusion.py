@@ -129,8 +129,8 @@ def exchange_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
     if not having:
         raise InputError("none of the models has an exchange; their fusion must be sfm, sfm1, frm+sfm or sfm_softmax.")
     one_name_each([study.model for study in having])
-    figure = canvas(columns, 1.9 if columns == 2 else 3.6)
-    panels = figure.subplots(1, 4).ravel() if columns == 2 else figure.subplots(2, 2).ravel()
+    figure = canvas(columns, 3.4 if columns == 2 else 6.4)
+    panels = figure.subplots(2, 2).ravel() if columns == 2 else figure.subplots(4, 1).ravel()
     levels = [str(stride) for stride in STRIDES]
     rows: list[tuple] = []
 
@@ -150,7 +150,6 @@ def exchange_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
             groups,
             {s.model: [s.exchange(stride, f"{path}_{how}") for how in ("other", "zero") for stride in STRIDES] for s in having},
         )
-        axes.tick_params(axis="x", labelsize=5.5)
     entropy = {s.model: [mean_interval(s.per_video(s.entropy, level)) for level in levels] for s in having}
     panel(panels[2], "context entropy", levels, entropy)
     panels[2].set_ylim(0, 1.05)
@@ -158,9 +157,9 @@ def exchange_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
     panel(
         panels[3], "CKA of the paths", groups, {s.model: [s.cka(n, stage) for n in STRIDES for stage in STAGES] for s in having}
     )
-    panels[3].tick_params(axis="x", labelsize=4.5)
     for axes in panels:
         axes.set_xlabel("stride")
+        axes.set_ylim(bottom=0)
     shared_legend(figure, panels[0])
     return Plot(figure, ("model", "quantity", "level", *INTERVAL_COLUMNS), rows)
 

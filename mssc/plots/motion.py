@@ -13,6 +13,7 @@ from ..analysis.projection import Projection
 from ..analysis.study import Study, nanmean
 from ..structures import InputError
 from ..visualise import title
+from .hover import Album, HoverFigure
 from .paper import (
     BACKGROUND_GREY,
     GREY,
@@ -32,7 +33,6 @@ from .paper import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from plotly.graph_objects import Figure as PlotlyFigure
 
 ARROW = {"up": " ↑", "down": " ↓", "": ""}
 SHOWN = ("d_cos", "d_euc", "Fisher J", "silhouette", "AUROC", "sim2avg", "D_A/D_B", "effective rank")
@@ -151,8 +151,8 @@ def _class_legend(figure, projections: Sequence[Projection], classes: Sequence[s
     figure.legend(handles=handles, loc="outside lower center", ncols=7)
 
 
-def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -> "PlotlyFigure":
-    """The same to look around in: a point tells its class, video and frame."""
+def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -> HoverFigure:
+    """The same to look around in: a point tells its class, video and frame, and shows the frame with its cell."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -161,29 +161,21 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
     place = {(one.model, one.tap): f"{one.model}: {one.tap}<br>{_caption(one)}".replace("\n", "<br>") for one in projections}
     titles = [place.get((model, tap), "") for model in models for tap in taps]
     figure = make_subplots(len(models), len(taps), subplot_titles=titles, horizontal_spacing=0.03)
-    paint, named = class_paint(classes), set()
+    paint, named, album = class_paint(classes), set(), Album()
     for one in projections:
         for label in sorted(set(one.cells.labels.tolist())):
-            chosen = one.cells.labels == label
             name = title(str(classes[label])) if label >= 0 else "background"
-            hover = [
-                f"{name}<br>{video}, frame {frame}"
-                for video, frame in zip(one.cells.videos[chosen], one.cells.frames[chosen], strict=True)
-            ]
-            mark = {
-                "size": 5,
-                "color": paint[label] if label >= 0 else BACKGROUND_GREY,
-                "symbol": "circle" if label >= 0 else "square",
-            }
             trace = go.Scattergl(
-                x=one.points[chosen, 0],
-                y=one.points[chosen, 1],
+                **_points(one, one.cells.labels == label, name, album),
                 mode="markers",
-                marker=mark,
+                marker={
+                    "size": 5,
+                    "color": paint[label] if label >= 0 else BACKGROUND_GREY,
+                    "symbol": "circle" if label >= 0 else "square",
+                },
                 name=name,
                 legendgroup=name,
                 showlegend=name not in named,
-                hovertext=hover,
                 hoverinfo="text",
             )
             figure.add_trace(trace, models.index(one.model) + 1, taps.index(one.tap) + 1)
@@ -192,7 +184,21 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
     figure.update_yaxes(visible=False)
     figure.update_annotations(font_size=11)
     figure.update_layout(template="none", height=360 * len(models) + 60, margin={"l": 10, "r": 10, "t": 60, "b": 10})
-    return figure
+    return HoverFigure(figure, album.pictures)
+
+
+def _points(one: Projection, chosen: np.ndarray, name: str, album: Album) -> dict[str, object]:
+    """Where the chosen cells stand, what is said of each, and which picture shows it."""
+    frames = list(zip(one.cells.videos[chosen].tolist(), one.cells.frames[chosen].tolist(), strict=True))
+    return {
+        "x": one.points[chosen, 0],
+        "y": one.points[chosen, 1],
+        "hovertext": [f"{name}<br>{video}, frame {frame}" for video, frame in frames],
+        "customdata": [
+            [album.number(frame, one.pictures), *place]
+            for frame, place in zip(frames, one.cells.places[chosen].tolist(), strict=True)
+        ],
+    }
 
 
 # -------------------------------------------------------------------- the gain
@@ -223,7 +229,7 @@ def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
         left.hist(gain, bins=24, color=colour, edgecolor="white", linewidth=0.3)
         left.axvline(1, color=GREY, linestyle="--", linewidth=0.8)
         left.set(xlabel="gain 1 + aφ", ylabel="channels")
-        left.set_title(f"{study.model}: above 1 {facts['share above 1'].text(2)}", fontsize=7)
+        left.set_title(f"{study.model}: share above 1 is {facts['share above 1'].text(2)}", fontsize=7)
         right.scatter(score, gain, s=8, color=colour, linewidths=0)
         right.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
         right.set(xlabel="Fisher score of the channel", ylabel="gain")

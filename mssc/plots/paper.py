@@ -18,11 +18,11 @@ from ..analysis.bootstrap import Interval
 from ..saved.folder import write_whole
 from ..structures import InputError
 from ..visualise import class_colours
+from .hover import HoverFigure
 
 if TYPE_CHECKING:  # both are slow to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from plotly.graph_objects import Figure as PlotlyFigure
 
 Columns = Literal[1, 2]
 WIDTHS = {1: 3.5, 2: 7.16}
@@ -66,7 +66,7 @@ class Plot:
     figure: "Figure"
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
-    twin: "PlotlyFigure | None" = None
+    twin: HoverFigure | None = None
 
     def save(self, folder: str | Path, name: str) -> list[Path]:
         """Write ``name.pdf``, ``name.png``, ``name.csv`` and, with a twin, ``name.html``, which needs no network.
@@ -90,7 +90,7 @@ class Plot:
             contents[kind] = out.getvalue()
         contents["csv"] = csv_text(self.columns, self.rows).encode()
         if self.twin is not None:
-            contents["html"] = self.twin.to_html(include_plotlyjs=True).encode()
+            contents["html"] = self.twin.to_html().encode()
         files = []
         for kind, content in contents.items():
             files.append(Path(folder) / f"{name}.{kind}")
@@ -145,7 +145,8 @@ def model_paint(index: int) -> dict[str, Any]:
 
 
 def draw_intervals(axes: "Axes", groups: Sequence[str], series: Mapping[str, Sequence[Interval]], join: bool = False) -> None:
-    """A mark and its interval per model and group; marks of one group stand side by side.
+    """A mark and its interval per model and group; marks of one group stand side by side. Hollow marks have no interval: they rest on a
+    single video.
 
     Args:
         axes: to draw on.
@@ -159,8 +160,9 @@ def draw_intervals(axes: "Axes", groups: Sequence[str], series: Mapping[str, Seq
         bounds = np.array([(one.low, one.high) for one in intervals], float).reshape(-1, 2)
         known = np.isfinite(values)
         paint = model_paint(index)
-        axes.plot(x[known], values[known], linestyle="-" if join else "none", alpha=0.9, markersize=3.5, label=model, **paint)
         sure = known & np.isfinite(bounds).all(1)
+        axes.plot(x[known], values[known], linestyle="-" if join else "none", alpha=0.9, markersize=3.5, label=model, **paint)
+        axes.plot(x[known & ~sure], values[known & ~sure], linestyle="none", markersize=3.5, markerfacecolor="white", **paint)
         axes.vlines(x[sure], bounds[sure, 0], bounds[sure, 1], color=paint["color"], linewidth=0.9)
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_xlim(-0.5, len(groups) - 0.5)
