@@ -24,7 +24,7 @@ from tqdm import tqdm
 from .config import ModelConfig, TrainConfig
 from .data.cache import FrameCache
 from .data.clips import Batch, BatchOrder, ClipDataset, collate
-from .data.dataset import Dataset
+from .data.dataset import Dataset, Video
 from .data.transforms import resize
 from .detect import to_detections
 from .evaluate import Truth, actor_ap, frame_map
@@ -47,6 +47,8 @@ CALIBRATION_IMAGES = 64
 def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device: torch.device) -> dict[str, float]:
     """Score a model in eval mode on every `step`-th frame, each video seen from its start as a stream sees it.
 
+    Of a video that is labelled in some frames only, every `step`-th of these counts, seen with the window before it.
+
     Returns:
         ``frame_map`` (voc, IoU 0.5, raw frame scores), ``actor_ap`` (boxes alone) and ``box_accuracy``: the share of true boxes whose best
         overlapping detection has the right action. All in [0, 1].
@@ -55,18 +57,16 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device
     truth: dict[str, Truth] = {}
     right = boxes_in_all = 0
     for video in dataset.videos:
-        frames = min(cache.length(video.name), video.frames)
-        keys = torch.arange(0, frames, step)
-        every = frames_per_look(float(video.rate))
-        images = torch.from_numpy(cache.frames(video.name, range(0, frames, every))).permute(0, 3, 1, 2)
-        clip = resize(images, model.config.key_size).to(device).transpose(0, 1)[None]
-        with torch.inference_mode():
-            predictions = model(clip, keys[None].to(device) // every)
-        found[video.name] = to_detections(predictions, model.config, video.width, video.height)
-        truth[video.name] = Truth(
-            tuple(_every(tube, step, frames) for tube in video.tubes if _covers(tube, step, frames)), len(keys), video.rate
-        )
-        for detections, frame in zip(found[video.name], keys.tolist(), strict=True):
+        keys: list[int] = []
+        found[video.name] = []
+        for clip, places, chosen in _stretches(model, video, cache, step, device):
+            with torch.inference_mode():
+                predictions = model(clip, places[None])
+            found[video.name] += to_detections(predictions, model.config, video.width, video.height)
+            keys += chosen
+        tubes = (_at(tube, np.array(keys)) for tube in video.tubes)
+        truth[video.name] = Truth(tuple(tube for tube in tubes if tube is not None), len(keys), video.rate)
+        for detections, frame in zip(found[video.name], keys, strict=True):
             for box, label in zip(*video.boxes_at(frame), strict=True):
                 boxes_in_all += 1
                 right += _best_action(detections, box) == label
@@ -82,32 +82,39 @@ def validate_motion(model: MSSC, dataset: Dataset, cache: FrameCache, step: int,
     """
     right = count = 0
     for video in dataset.videos:
-        frames = min(cache.length(video.name), video.frames)
-        every = frames_per_look(float(video.rate))
-        images = torch.from_numpy(cache.frames(video.name, range(0, frames, every))).permute(0, 3, 1, 2)
-        clip = resize(images, model.config.key_size).to(device).transpose(0, 1)[None]
         scale = torch.tensor([model.config.key_size / video.width, model.config.key_size / video.height]).repeat(2)
-        rows = [(frame // every, *row) for frame in range(0, frames, step) for row in zip(*video.boxes_at(frame), strict=True)]
-        if rows:
-            keys, boxes, labels = zip(*rows, strict=True)
-            wanted = (torch.from_numpy(np.stack(boxes)) * scale)[:, None].to(device)
-            with torch.inference_mode():
-                logits = model.movement_logits(clip, torch.tensor([keys], device=device), wanted)
-            right += int((logits[:, 0].argmax(1).cpu() == torch.tensor(np.stack(labels))).sum())
-            count += len(labels)
+        for clip, places, chosen in _stretches(model, video, cache, step, device):
+            truth = zip(places.tolist(), map(video.boxes_at, chosen), strict=True)
+            rows = [(place, *row) for place, boxes in truth for row in zip(*boxes, strict=True)]
+            if rows:
+                keys, boxes, labels = zip(*rows, strict=True)
+                wanted = (torch.from_numpy(np.stack(boxes)) * scale)[:, None].to(device)
+                with torch.inference_mode():
+                    logits = model.movement_logits(clip, torch.tensor([keys], device=device), wanted)
+                right += int((logits[:, 0].argmax(1).cpu() == torch.tensor(np.stack(labels))).sum())
+                count += len(labels)
     return {"box_accuracy": right / max(count, 1)}
 
 
-def _covers(tube: Tube, step: int, frames: int) -> bool:
-    first = -(-tube.start // step) * step
-    return first < min(tube.stop, frames)
+def _stretches(
+    model: MSSC, video: Video, cache: FrameCache, step: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+    """What the network is shown of a video: clips (1, 3, T, S, S), where in each its key frames are (K,), and which frames these are."""
+    frames, every = min(cache.length(video.name), video.frames), frames_per_look(float(video.rate))
+    stretches = [(range(0, frames, every), list(range(0, frames, step)))]
+    if video.labelled is not None:
+        before, known = every * (model.config.window - 1), [frame for frame in video.labelled if frame < frames]
+        stretches = [(range(max(key - before, key % every), key + 1, every), [key]) for key in known[::step]]
+    for looks, keys in stretches:
+        images = torch.from_numpy(cache.frames(video.name, looks)).permute(0, 3, 1, 2)
+        clip = resize(images, model.config.key_size).to(device).transpose(0, 1)[None]
+        yield clip, (torch.tensor(keys, device=device) - looks.start) // every, keys
 
 
-def _every(tube: Tube, step: int, frames: int) -> Tube:
-    """The tube in a video of which only every `step`-th of its first `frames` frames is kept."""
-    first = -(-tube.start // step)
-    boxes = tube.boxes[first * step - tube.start : frames - tube.start : step]
-    return Tube(tube.label, 1.0, first, boxes)
+def _at(tube: Tube, keys: np.ndarray) -> Tube | None:
+    """The tube in a video of which only the frames `keys`, ascending, are kept; None if it is in none of them."""
+    inside = np.flatnonzero((keys >= tube.start) & (keys < tube.stop))
+    return Tube(tube.label, 1.0, int(inside[0]), tube.boxes[keys[inside] - tube.start]) if len(inside) else None
 
 
 def _best_action(detections: Detections, box) -> int | None:

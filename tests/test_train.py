@@ -14,7 +14,17 @@ from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
 from mssc.model.transfer import motion_weights
 from mssc.structures import InputError, Tube
-from mssc.train import MOST_BAD_STEPS, Trainer, _covers, _every, compute_losses, jitter, learning_rate, parameter_groups, validate
+from mssc.train import (
+    MOST_BAD_STEPS,
+    Trainer,
+    _at,
+    compute_losses,
+    jitter,
+    learning_rate,
+    parameter_groups,
+    validate,
+    validate_motion,
+)
 
 SHORT = TrainConfig(epochs=2, batch=2, clip_length=6, keys=2, workers=0, frozen="none", warmup=0.2)
 
@@ -153,21 +163,51 @@ def test_jittered_boxes_stay_near_and_inside():
 )
 def test_a_thinned_tube_keeps_the_right_boxes(start, length, kept_start, kept):
     boxes = np.arange(start, start + length)[:, None] + np.array([0, 0, 5, 5])
-    tube = Tube(0, 1.0, start, boxes)
-    assert _covers(tube, 4, 10)
-    thin = _every(tube, 4, 10)
-    assert (thin.start, len(thin)) == (kept_start, kept)
+    thin = _at(Tube(0, 1.0, start, boxes), np.array([0, 4, 8]))
+    assert thin is not None and (thin.start, len(thin)) == (kept_start, kept)
     assert thin.boxes[:, 0].tolist() == [4 * (kept_start + i) for i in range(kept)]
 
 
 def test_a_tube_between_the_kept_frames_is_left_out():
-    assert not _covers(Tube(0, 1.0, 5, np.tile([0, 0, 1, 1], (3, 1))), 4, 10)
+    assert _at(Tube(0, 1.0, 5, np.tile([0, 0, 1, 1], (3, 1))), np.array([0, 4, 8])) is None
 
 
 def test_validation_scores_lie_between_0_and_1(toy_videos, toy_cache, tiny_config):
     torch.manual_seed(0)
     score = validate(MSSC(tiny_config).eval(), toy_videos, toy_cache, 4, torch.device("cpu"))
     assert set(score) == {"frame_map", "actor_ap", "box_accuracy"} and all(0 <= v <= 1 for v in score.values())
+
+
+class Oracle:
+    """Stands for a network whose motion stream knows the actions, and notes what it was shown."""
+
+    def __init__(self, config, label):
+        self.config, self.label, self.shown = config, label, []
+
+    def movement_logits(self, clip, keys, boxes):
+        self.shown.append((clip.shape[2], keys[0].tolist()))
+        return torch.nn.functional.one_hot(torch.full(boxes.shape[:2], self.label), len(self.config.classes)).float()
+
+
+def test_only_labelled_frames_are_validated(toy_videos, toy_cache, tiny_config):
+    # Known of frames 2, 5 and 9 only: there it acts, elsewhere nobody knows.
+    whole = toy_videos.videos[0]
+    box = np.array([[4.0, 4, 40, 40]])
+    video = replace(whole, tubes=tuple(Tube(1, 1.0, frame, box) for frame in (2, 5, 9)), labelled=(2, 5, 9))
+    sparse = replace(toy_videos, videos=(video,))
+    oracle = Oracle(tiny_config, 1)
+    assert validate_motion(oracle, sparse, toy_cache, 1, torch.device("cpu")) == {"box_accuracy": 1.0}
+    assert oracle.shown == [(3, [2]), (4, [3]), (4, [3])]  # a window of 4 frames that ends at the key frame
+    oracle = Oracle(tiny_config, 1)
+    validate_motion(oracle, sparse, toy_cache, 2, torch.device("cpu"))  # every second labelled frame: 2 and 9
+    assert len(oracle.shown) == 2
+
+    torch.manual_seed(0)
+    model = MSSC(tiny_config).eval()
+    shown = []
+    model.register_forward_pre_hook(lambda _, args: shown.append((args[0].shape[2], args[1].tolist())))
+    score = validate(model, sparse, toy_cache, 1, torch.device("cpu"))
+    assert shown == [(3, [[2]]), (4, [[3]]), (4, [[3]])] and 0 <= score["frame_map"] <= 1
 
 
 @pytest.mark.slow
