@@ -239,18 +239,18 @@ class Step(NamedTuple):
         done: frames of the stage that are done.
         total: frames in all; None if unknown, and an estimate while the video is looked at for the first time.
         stage: what is being done: looking for actions, or drawing.
-        times: seconds of the frames so far.
+        result: what was found so far; its tubes come at the end of the first pass.
+        complete: whether that is over.
         tubes_so_far: gives the tubes that there would be if the video ended here, of at least the threshold; takes some milliseconds.
-        result: all that was found, from the end of the first pass on.
         image: while drawing, the (H, W, 3) uint8 RGB frame as it was before; not to be modified.
     """
 
     done: int
     total: int | None
     stage: str
-    times: list[float]
+    result: VideoResult
+    complete: bool
     tubes_so_far: Callable[[], list[Tube]]
-    result: VideoResult | None = None
     image: np.ndarray | None = None
 
 
@@ -280,7 +280,7 @@ def detect_video(
         result = step.result
         if progress is not None:
             progress(step.done, step.total, step.stage)
-    assert result is not None
+    assert result is not None  # every video has a frame
     return result
 
 
@@ -302,20 +302,19 @@ def detect_steps(
     info, clock = probe(path), _Clock()
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect) if output is not None else None
     linker = OnlineLinker(link, float(info.rate))
-    detections: list[Detections] = []
-    times: list[float] = []
+    video = Path(output) if output is not None else None
+    result = VideoResult(info, network.config.classes, [], [], [], clock.seconds, name, threshold, video)
+    tubes, detections, times = result.tubes, result.detections, result.times
 
     def so_far() -> list[Tube]:
         return _shown(linker.so_far(), threshold)
 
     for found in _first_pass(network, info, times, linker, clock):
         detections.append(found)
-        yield Step(len(detections), info.frames, "looking for actions", times, so_far)
+        yield Step(len(detections), info.frames, "looking for actions", result, False, so_far)
     with clock("link"):
-        tubes = _shown(linker.finish(), threshold)
-    video = Path(output) if output is not None else None
-    result = VideoResult(info, network.config.classes, tubes, detections, times, clock.seconds, name, threshold, video)
-    whole = Step(len(times), len(times), "looking for actions", times, lambda: tubes, result)
+        tubes += _shown(linker.finish(), threshold)
+    whole = Step(len(times), len(times), "looking for actions", result, True, lambda: list(tubes))
     yield whole
     if writer is not None:
         with writer:

@@ -84,8 +84,8 @@ def title(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _ink(colour: Colour) -> Colour:
-    # Black or white, whichever contrasts more: equal at a relative luminance of 0.179 (WCAG 2).
+def ink(colour: Colour) -> Colour:
+    """Black or white, whichever is the easier to read on a colour: they are equal at a relative luminance of 0.179 (WCAG 2)."""
     return (0, 0, 0) if _linear(np.array(colour)) @ (0.2126, 0.7152, 0.0722) > 0.179 else (255, 255, 255)
 
 
@@ -100,7 +100,7 @@ def _label(text: str, colour: Colour, size: int) -> Image.Image:
     left, _, right, _ = _font(size).getbbox(text)
     pad = max(2, size // 5)
     patch = Image.new("RGB", (int(right - left) + 2 * pad, round(1.2 * size) + pad), colour)
-    ImageDraw.Draw(patch).text((pad - left, patch.height / 2), text, fill=_ink(colour), font=_font(size), anchor="lm")
+    ImageDraw.Draw(patch).text((pad - left, patch.height / 2), text, fill=ink(colour), font=_font(size), anchor="lm")
     return patch
 
 
@@ -273,7 +273,7 @@ def timeline(
             text=[f"{tube.score:.2f}" for tube, _, _, _, _ in bars],
             textposition="inside",
             insidetextanchor="middle",
-            insidetextfont={"color": [f"rgb{_ink(colour)}" for colour in colours]},
+            insidetextfont={"color": [f"rgb{ink(colour)}" for colour in colours]},
             hovertext=hover,
             hoverinfo="text",
         )
@@ -306,9 +306,9 @@ def timeline_figure(
     axes = figure.add_subplot()
     for tube, _, row, start, stop in bars:
         colour = class_colours(classes)[tube.label]
-        ink = [value / 255 for value in _ink(colour)]
+        letters = [value / 255 for value in ink(colour)]
         bar = axes.barh(row, stop - start, 0.7, start, color=[value / 255 for value in colour], edgecolor="#777", linewidth=0.8)
-        axes.bar_label(bar, [f"{tube.score:.2f}"], label_type="center", color=ink, fontsize=8)
+        axes.bar_label(bar, [f"{tube.score:.2f}"], label_type="center", color=letters, fontsize=8)
     axes.set(xlim=(0, _duration(frames, rate, times)), ylim=(max(len(rows), 1) - 0.5, -0.5), xlabel="seconds")
     axes.set_yticks(range(len(rows)), rows)
     axes.grid(axis="x", alpha=0.3)

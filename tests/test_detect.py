@@ -221,7 +221,7 @@ def test_steps_tell_what_there_is_so_far_and_end_as_detection_does(model, toy_vi
     whole = detect.detect_video(path, model, 0.0)
     steps, counts = [], []
     for step in detect.detect_steps(path, model, 0.0, tmp_path / "o.mp4"):
-        steps.append((step.done, step.stage, step.result is not None, step.image is not None))
+        steps.append((step.done, step.stage, step.complete, step.image is not None))
         counts.append(len(step.tubes_so_far()))
     count = len(whole.times)
     looking = [(n + 1, "looking for actions", False, False) for n in range(count)]

@@ -53,7 +53,7 @@ def test_colour_blind_views_keep_grey_and_confuse_what_they_should():
 
 def test_labels_contrast_with_their_background():
     for colour in visualise.class_colours(["x"] * 80):
-        pair = np.array([colour, visualise._ink(colour)])
+        pair = np.array([colour, visualise.ink(colour)])
         dark, light = sorted(visualise._linear(pair) @ (0.2126, 0.7152, 0.0722))
         assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2, AA
 
