@@ -260,6 +260,7 @@ def score(
         video = evaluate.video_map(tubes, truth, count, 0.5)
         for iou in (0.2, 0.5, 0.75):
             scores[f"video-mAP@{iou}"] = evaluate.video_map(tubes, truth, count, iou).map
+        scores["video-mAP@0.5 (yowo)"] = evaluate.video_map(tubes, truth, count, 0.5, "yowo").map
         scores["video-mAP@0.5:0.95"] = evaluate.video_map_range(tubes, truth, count).map
         scores["video accuracy"] = evaluate.video_accuracy(tubes, truth)
     scores["actor AP@0.5"] = evaluate.actor_ap(own, truth)

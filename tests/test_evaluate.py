@@ -1,5 +1,6 @@
 """Scores against hand-computed values, brute force, and what public evaluators give."""
 
+import importlib.util
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -383,6 +384,9 @@ def test_video_map_by_hand():
     assert [video_map(whole, truth, 1, t).map for t in (0.2, 0.5)] == [1, 0]
     both = {"a": whole["a"] + half["a"]}  # wrong, right: from (0, 1) over (0, 0) to (1, 1/2)
     assert video_map(both, truth, 1, 0.5).map == pytest.approx(0.25)
+    assert video_map(both, truth, 1, 0.5, "yowo").map == pytest.approx(0.5)  # the envelope: 1/2 at every recall
+    with pytest.raises(InputError, match="unknown protocol 'voc' of video-mAP"):
+        video_map(both, truth, 1, 0.5, "voc")
     late = {"a": [still(BOX, 5, start=20)]}
     assert video_map(late, truth, 1, 0.01).map == 0
     assert video_map({}, truth, 1).map == 0
@@ -482,6 +486,20 @@ def test_known_video_scores(known, threshold, expected):
 def test_known_video_score_over_a_range(known):
     _, truth, arrays, names = known
     assert 100 * video_map_range(known_tubes(arrays, names), truth, 21).map == pytest.approx(39.039103, abs=1e-4)
+
+
+@pytest.mark.data
+def test_known_yowo_video_scores(known):
+    """YOWO's evaluate_videoAP with bTemporal: its linker's tubes, the envelope's area. It adds 1e-5 to what was to be found."""
+    detections, truth, _, names = known
+    spec = importlib.util.spec_from_file_location("linking_benchmark", Path(__file__).parents[1] / "benchmarks" / "linking.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    nothing = Detections.empty()
+    videos = {name: [detections[name].get(t, nothing) for t in range(truth[name].frames)] for name in names}
+    tubes = {name: benchmark.family_link(frames) for name, frames in videos.items()}
+    for iou, expected in ((0.1, 65.056597), (0.2, 64.892193), (0.5, 62.964877), (0.75, 8.775785)):
+        assert 100 * video_map(tubes, truth, 21, iou, "yowo").map == pytest.approx(expected, abs=1e-4)
 
 
 def known_tubes(arrays, names):

@@ -169,6 +169,6 @@ PROTOCOL_NOTES = {
     "voc": "continuous boxes, each detection against the best box of its frame and class, area under the envelope, annotated frames",
     "act": "inclusive boxes, the best box not yet taken, trapezoids, every frame",
     "yowo": "inclusive boxes, as voc, without the last frame of each tube, over boxes as in YOWO's own annotation of the data set",
-    "video-mAP": "temporal IoU x mean spatial IoU, inclusive boxes, matching and area as act",
+    "video-mAP": "temporal IoU x mean spatial IoU, inclusive boxes, matching and area as act; (yowo): area under the envelope",
     "ava": "as the official evaluator of the ActivityNet challenge",
 }

@@ -9,22 +9,30 @@ from .matching import box_iou, check_iou, check_names, claim, mean_ap, score_hit
 from .protocols import PROTOCOLS, RANGE, Annotated, Score
 
 
-def video_map(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated], classes: int, iou: float = 0.5) -> Score:
+def video_map(
+    tubes: Mapping[str, Sequence[Tube]],
+    truth: Mapping[str, Annotated],
+    classes: int,
+    iou: float = 0.5,
+    protocol: str = "act",
+) -> Score:
     """Video-mAP: are whole tubes right, in space and from start to end?
 
-    Overlap, matching and AP follow ACT: the overlap of two tubes is temporal IoU x mean spatial IoU over the frames in both,
-    with inclusive boxes. No suppression happens here.
+    The overlap of two tubes is temporal IoU x mean spatial IoU over the frames in both, with inclusive boxes; each tube is
+    compared with the best one not yet taken. No suppression happens here.
 
     Args:
         tubes: found tubes by video; a video that is missing here has none.
         truth: every video to score.
         classes: how many classes there are.
         iou: a tube is right from this overlap on.
+        protocol: "act" for the area under the trapezoids of the raw curve, as ACT and MOC, or "yowo" for that under its
+            envelope, as YOWO's evaluate_videoAP.
 
     Raises:
-        InputError: for tubes of an unknown video or class, or a threshold outside (0, 1].
+        InputError: for tubes of an unknown video or class, a threshold outside (0, 1], or another protocol.
     """
-    return _video_maps(tubes, truth, classes, (iou,))[0]
+    return _video_maps(tubes, truth, classes, (iou,), protocol)[0]
 
 
 def video_map_range(
@@ -51,8 +59,14 @@ def video_accuracy(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Anno
 
 
 def _video_maps(
-    tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated], classes: int, ious: Sequence[float]
+    tubes: Mapping[str, Sequence[Tube]],
+    truth: Mapping[str, Annotated],
+    classes: int,
+    ious: Sequence[float],
+    protocol: str = "act",
 ) -> list[Score]:
+    if protocol not in ("act", "yowo"):
+        raise InputError(f"unknown protocol '{protocol}' of video-mAP; choose act or yowo.")
     check_names(tubes, truth)
     found = [(name, tube) for name, group in tubes.items() for tube in group]
     wanted = [(name, tube) for name, video in truth.items() for tube in video.tubes]
@@ -73,7 +87,7 @@ def _video_maps(
         near = pairs[pairs[:, 2] >= iou]
         hits = np.zeros(len(found), bool)
         hits[claim(near[:, 0].astype(int), near[:, 1].astype(int), near[:, 2], retry=True)] = True
-        scores.append(score_hits(labels, hits, positives, iou, PROTOCOLS["act"], "act"))
+        scores.append(score_hits(labels, hits, positives, iou, PROTOCOLS[protocol], protocol))
     return scores
 
 
