@@ -304,7 +304,10 @@ class Trainer:
     def _coco(self, path: Path, training: Dataset) -> CocoDetector:
         """COCO's detector with BatchNorm statistics of this data: its convolutions came folded."""
         chosen = training.videos[:: max(len(training) // CALIBRATION_IMAGES, 1)][:CALIBRATION_IMAGES]
-        frames = [torch.from_numpy(self.cache.frames(v.name, [0])).permute(0, 3, 1, 2) for v in chosen]
+        first = [0 if video.labelled is None else video.labelled[0] for video in chosen]  # others may not be cached
+        frames = [
+            torch.from_numpy(self.cache.frames(v.name, [f])).permute(0, 3, 1, 2) for v, f in zip(chosen, first, strict=True)
+        ]
         return coco_weights(path, torch.cat([resize(f, self.model_config.key_size) for f in frames]).float())
 
     def _average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:

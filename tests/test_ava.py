@@ -16,8 +16,10 @@ from mssc import video as video_files
 from mssc.config import TrainConfig
 from mssc.data import Dataset, FrameCache, Video, ava
 from mssc.data.catalogue import load_dataset, several_at_once
-from mssc.data.clips import BatchOrder, ClipDataset, collate
+from mssc.data.clips import BatchOrder, ClipDataset, collate, reach
+from mssc.model.mssc import MSSC
 from mssc.structures import InputError, Tube
+from mssc.train import validate
 
 ROW = "film,0902,0.250,0.100,0.500,0.900"
 ROWS = [f"{ROW},12,1", f"{ROW},80,1", "film,0903,0.000,0.000,1.000,1.000,79,2", "other,0902,0.1,0.1,0.2,0.2,12,1"]
@@ -177,6 +179,27 @@ def test_other_data_sets_give_the_clips_they_gave(toy_videos, toy_cache, tiny_co
     marked = replace(toy_videos.videos[0], labelled=(1,))
     sparse = ClipDataset(Dataset("s", toy_videos.classes, (marked,)), toy_cache, tiny_config, TrainConfig(clip_length=8, keys=2))
     assert sparse[(0, 7, 3)][1].shape == (1,) and torch.equal(sparse[(0, 7, 3)][0], sparse[(0, 7, 3)][0])
+
+
+def test_training_finds_all_it_asks_for_in_the_cut_cache(tmp_path, tiny_config):
+    # a film of a minute of which three seconds are labelled, at AVA's own rate of frames
+    write(tmp_path, [f"film,{second},0.1,0.1,0.9,0.9,12,1" for second in (905, 906, 950)])
+    (tmp_path / "videos").mkdir()
+    with video_files.Writer(tmp_path / "videos" / "film.mp4", 64, 48, Fraction(30)) as writer:
+        for number in range(1800):
+            writer.write(np.full((48, 64, 3), number % 250, np.uint8))
+    data = replace(ava.load(tmp_path), classes=tiny_config.classes)
+    train = TrainConfig(clip_length=16, keys=3, batch=1)
+    cache = FrameCache.build(data, tmp_path / "cache", progress=False, reach=reach(tiny_config, train))
+    (file,) = (tmp_path / "cache").glob("frames-*.bin")
+    assert file.stat().st_size == ((24 + 30 + 25) + 49) * 48 * 64 * 3  # of 1800 frames
+    clips = ClipDataset(data, cache, tiny_config, train)
+    for seed in range(60):
+        _, keys, ((boxes, _),) = clips[(0, seed, seed)]
+        assert len(keys) == len(boxes) == 1
+    torch.manual_seed(0)
+    score = validate(MSSC(tiny_config).eval(), data, cache, 1, torch.device("cpu"))
+    assert 0 <= score["frame_map"] <= 1
 
 
 @pytest.mark.parametrize("labelled", [(), (80,), (-1,)])

@@ -308,3 +308,62 @@ def test_real_short_video(tmp_path, caplog):
     data = jhmdb.load(Path(os.environ["MSSC_DATA"]) / "jhmdb", part="trainval").subset([name])
     cache = FrameCache.build(data, tmp_path, progress=False)
     assert cache.length(name) == 35 and data.videos[0].frames == 36 and name in caplog.text
+
+
+def sparse(root: Path, labelled: tuple[int, ...], frames: int = 24, claimed: int | None = None, rate: int = 25) -> Dataset:
+    video = dataclasses.replace(folder_video(root, "film", 1, frames, claimed), labelled=labelled, rate=Fraction(rate))
+    return Dataset("d", ("x",), (video,))
+
+
+def test_only_what_lies_near_labelled_frames_is_kept(tmp_path):
+    data = sparse(tmp_path / "in", (4, 6, 15))
+    cache = FrameCache.build(data, tmp_path / "out", progress=False, reach=2)  # 2 to 8 and 13 to 17
+    (file,) = (tmp_path / "out").glob("frames-*.bin")
+    assert file.stat().st_size == (7 + 5) * 48 * 64 * 3
+    for opened in (cache, FrameCache(tmp_path / "out")):
+        assert opened.length("film") == 18
+        near = [2, 5, 8, 13, 17, 16]
+        np.testing.assert_array_equal(opened.frames("film", near), np.stack([picture(1, t) for t in near]))
+        np.testing.assert_array_equal(opened.frames("film", [0, 99]), np.stack([picture(1, 2), picture(1, 17)]))
+        with pytest.raises(InputError, match="frame 9 of 'film' is not cached"):
+            opened.frames("film", [8, 9])
+
+
+def test_another_reach_or_other_labels_are_decoded_again(tmp_path, decoded):
+    folder = tmp_path / "out"
+    data = sparse(tmp_path / "in", (4, 15))
+    for again, reach, labelled in (
+        (True, 2, (4, 15)),
+        (False, 2, (4, 15)),
+        (True, 3, (4, 15)),
+        (True, 3, (5,)),
+        (True, None, (5,)),
+    ):
+        decoded.clear()
+        video = dataclasses.replace(data.videos[0], labelled=labelled)
+        cache = FrameCache.build(dataclasses.replace(data, videos=(video,)), folder, progress=False, reach=reach)
+        assert bool(decoded) == again, (reach, labelled)
+        np.testing.assert_array_equal(cache.frames("film", [5])[0], picture(1, 5))
+    assert cache.length("film") == 24
+
+
+def test_fast_films_reach_as_many_looks(tmp_path):
+    cache = FrameCache.build(sparse(tmp_path / "in", (10,), rate=60), tmp_path / "out", progress=False, reach=2)
+    assert cache.length("film") == 15  # every second of 60 frames is looked at: 6 to 14
+    np.testing.assert_array_equal(cache.frames("film", [6, 14]), np.stack([picture(1, 6), picture(1, 14)]))
+
+
+def test_a_film_that_ends_early_keeps_what_there_is(tmp_path, caplog):
+    data = sparse(tmp_path / "in", (4, 15, 40), frames=16, claimed=60)
+    with caplog.at_level(logging.WARNING):
+        cache = FrameCache.build(data, tmp_path / "out", progress=False, reach=2)
+    assert cache.length("film") == 16 and "has 8 frames" in caplog.text
+    np.testing.assert_array_equal(cache.frames("film", [15])[0], picture(1, 15))
+
+
+def test_labelled_videos_beside_others(tmp_path):
+    data = sparse(tmp_path / "in", (4,))
+    both = dataclasses.replace(data, videos=(*dataset(tmp_path / "in").videos, *data.videos))
+    cache = FrameCache.build(both, tmp_path / "out", progress=False, reach=1)
+    check(cache)
+    np.testing.assert_array_equal(cache.frames("film", [3, 4, 5]), np.stack([picture(1, t) for t in (3, 4, 5)]))

@@ -44,6 +44,7 @@ class Train:
         """Read, decode what is not cached, train."""
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
+        from ..data.clips import reach
         from ..detect import model_folder
         from ..model.checkpoint import load_model
         from ..model.transfer import motion_weights
@@ -53,9 +54,9 @@ class Train:
         parts = ("train", "val") if select else ("trainval",)
         found = [load_dataset(self.dataset, self.data, part, self.split) for part in parts]
         cache = self.cache or self.output / "frames"
-        for dataset in found:
-            frames = FrameCache.build(dataset, cache)
         model, weights = self._start(found[0].classes, several_at_once(found[0]))
+        for dataset in found:
+            frames = FrameCache.build(dataset, cache, reach=reach(model, self.config))
         validation = found[1] if select else None
         motion = None if self.motion is None else motion_weights(load_model(model_folder(self.motion)), model)
         trainer = Trainer(model, self.config, self.output, found[0], frames, validation, self.coco, weights, motion)

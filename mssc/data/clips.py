@@ -1,5 +1,6 @@
 """Training clips: a stretch of a video with several key frames, their boxes and actions."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,6 +61,11 @@ class BatchOrder(Sampler[list[tuple[int, int, int]]]):
             chosen = order[step * self.batch : (step + 1) * self.batch]
             place = (self.seed * 100_003 + self.epoch) * 100_003 + step
             yield [(int(video), place * 1009 + slot, place) for slot, video in enumerate(chosen)]
+
+
+def reach(model: ModelConfig, train: TrainConfig) -> int:
+    """How many looks away from a labelled frame training, or validation with its window, may want to see."""
+    return max(math.ceil((train.clip_length - 1) * train.stride_jitter[1]), model.window - 1)
 
 
 class ClipDataset(TorchDataset):
