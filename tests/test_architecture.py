@@ -27,6 +27,8 @@ ORDER = [
     ("check",),
     ("analysis",),
     ("plots",),
+    ("page",),
+    ("notebook",),
     ("commands",),
     ("__main__",),
 ]

@@ -1,6 +1,7 @@
 """Pictures for papers: their numbers, their sizes and fonts, and the command that makes them all."""
 
 import base64
+import copy
 import csv
 import json
 import re
@@ -13,12 +14,25 @@ import torch
 
 from mssc import plots
 from mssc.__main__ import main
-from mssc.analysis import Interval, Robustness, corruption, examine, project
+from mssc.analysis import (
+    Interval,
+    Robustness,
+    collect,
+    corrected,
+    corruption,
+    examine,
+    project,
+    swap_clip,
+    turned,
+    without_motion_sense,
+)
 from mssc.config import ModelConfig
-from mssc.model.checkpoint import save_model
+from mssc.model.checkpoint import load_model, save_model
 from mssc.model.mssc import MSSC
 from mssc.plots import paper
+from mssc.result import VideoResult
 from mssc.structures import InputError
+from mssc.video import probe
 from mssc.visualise import class_colours
 
 LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4)
@@ -36,8 +50,6 @@ def models(toy_videos, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def studies(models, toy_videos):
-    from mssc.model.checkpoint import load_model
-
     few = toy_videos.subset([video.name for video in toy_videos.videos[:3]])
     return [examine(load_model(models / name), few, name, step=8, examples=2) for name in ("full", "plain")]
 
@@ -241,3 +253,107 @@ def test_figures_refuses_other_classes(models, toy_videos, monkeypatch, tmp_path
     monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: other)
     assert run("figures", models / "full", "--dataset", "toy", "-o", tmp_path / "out") == 2
     assert "c0" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def looked(models, toy_videos):
+    """The full network, and a key frame of each of two videos."""
+    model = load_model(models / "full").eval()
+    return model, [list(collect(model, video, 4))[-1] for video in toy_videos.videos[:2]]
+
+
+def test_another_clip_changes_what_the_clip_can_change(looked):
+    model, (key, other) = looked
+    same = swap_clip(model, key, key)
+    assert all(np.abs(change).max() < 1e-5 for change in same.changes)
+    np.testing.assert_allclose(same.fused, same.own, atol=1e-5)
+    swap = swap_clip(model, key, other)
+    level = key.levels[0]
+    before, after = (corrected(model.fusion[0], level.spatial, one.levels[0].motion) for one in (key, other))
+    for path in range(2):
+        wanted = (before[path] - after[path]).norm(dim=1) / before[path].norm(dim=1)
+        np.testing.assert_allclose(swap.changes[0][path], wanted[0].numpy(), rtol=1e-4, atol=1e-6)
+    assert swap.own.shape == swap.fused.shape == swap.all.shape == (len(key.boxes), len(model.config.classes))
+    assert np.abs(swap.all - swap.own).max() > 1e-4
+    boxes = torch.from_numpy(key.boxes)[None]
+    with torch.no_grad():  # everything but the image is the other's
+        fused = tuple(f(a.spatial, b.motion) for f, a, b in zip(model.fusion, key.levels, other.levels, strict=True))
+        logits = model.head(fused, key.head[1], *other.head[2:], boxes).logits[0]
+    np.testing.assert_allclose(swap.all, logits.softmax(-1).numpy(), atol=1e-5)
+
+
+def test_turning_by_hand():
+    x = torch.tensor([[[1.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]])
+    y = torch.tensor([[[0.0, 3.0, 1.0]], [[2.0, 3.0, 0.0]]])
+    np.testing.assert_allclose(turned(x, y), [[1, 0, 1]], atol=1e-6)
+    np.testing.assert_allclose(turned(x[:, :, :1], -x[:, :, :1]), [[2]], atol=1e-6)
+
+
+def test_without_motion_sense_everything_else_stays(looked):
+    model, _ = looked
+    plain = without_motion_sense(model)
+    assert plain.config == replace(model.config, motion="none") and not plain.training
+    assert not [name for name in plain.state_dict() if name.startswith("motion.")]
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in plain.state_dict().items())
+    model = copy.deepcopy(model)
+    with torch.no_grad():  # the residual closed, MSM is the identity
+        model.motion.gamma1.zero_()
+        model.motion.gamma2.zero_()
+        clip = torch.randint(0, 256, (1, 3, 5, 96, 96), dtype=torch.uint8)
+        torch.testing.assert_close(model(clip).logits, plain(clip).logits)
+
+
+def test_stages_of_a_key_frame(looked, toy_videos):
+    model, (key, other) = looked
+    plot = plots.stage_plot(key, 0, toy_videos.classes, swap_clip(model, key, other))
+    assert {row[2] for row in plot.rows} == {
+        "in: |A|, key frame",
+        "in: |M|, clip",
+        "stage 1 turns A",
+        "stage 1 turns M",
+        "another clip changes A'",
+        "another clip changes M'",
+        "stage 2 out: |OUT|",
+    }
+    assert len(plot.rows) == 7 * 12 * 12
+    assert sum(row[-1] for row in numbers_of(plot, "stage 2 out: |OUT|")) == pytest.approx(1)
+    assert len(plots.stage_plot(key, 2, toy_videos.classes).rows) == 5 * 3 * 3
+    with pytest.raises(InputError, match="level 3"):
+        plots.stage_plot(key, 3, toy_videos.classes)
+
+
+def numbers_of(plot, name):
+    return [row for row in plot.rows if row[2] == name]
+
+
+def test_a_tap_of_a_key_frame(looked, studies, toy_videos):
+    _, (key, _) = looked
+    shown = project(studies[0], "MSM out", "pca")
+    plot = plots.tap_plot(key, "MSM out", shown, toy_videos.classes, label=0)
+    features = key.taps["MSM out"].reshape(-1, 16)
+    distances = np.linalg.norm(features - features.mean(0), axis=1)
+    np.testing.assert_allclose([row[-1] for row in plot.rows], distances, rtol=1e-4)
+    with pytest.raises(InputError, match="'MSM in' is not both"):
+        plots.tap_plot(key, "MSM in", shown, toy_videos.classes)
+
+
+def test_tubes_on_paper(toy_videos):
+    video = toy_videos.videos[0]
+    tube = replace(video.tubes[0], score=0.5)
+    times = [index / 25 for index in range(video.frames)]
+    result = VideoResult(probe(video.path), toy_videos.classes, [tube], [], times, {}, "none", 0.3)
+    plot = plots.tube_plot(result, video.tubes, frames=3)
+    assert [row[0] for row in plot.rows] == ["found"] + ["true"] * len(video.tubes)
+    assert plot.rows[0][1:5] == (toy_videos.classes[tube.label], 0.5, tube.start, tube.stop - 1)
+    assert plot.rows[0][5:] == pytest.approx((tube.start / 25, tube.stop / 25))
+    assert sum(bool(axes.images) for axes in plot.figure.axes) == 3
+    assert plot._repr_png_().startswith(b"\x89PNG") and "rows of kind" in repr(plot)
+    nothing = plots.tube_plot(replace(result, tubes=[]))
+    assert not nothing.rows and any("No action" in text.get_text() for text in nothing.figure.axes[-1].texts)
+
+
+@pytest.mark.parametrize(
+    "video, wanted", [("short", "short\nframe 3"), ("a" * 20 + "b" * 20, "a" * 13 + "…" + "b" * 12 + "\nframe 3")]
+)
+def test_long_names_lose_their_middle(video, wanted):
+    assert paper.frame_name(video, 3) == wanted and max(map(len, wanted.splitlines())) <= 26

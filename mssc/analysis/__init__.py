@@ -12,6 +12,7 @@
     keyframes     a model over annotated videos
     study         all of it for one model
     projection    its cells in two dimensions
+    swap          a key frame with another video's clip
     corruption    the same with one input spoilt
 
 "Reconstruction, section n" in these files is the project's own reconstruction of the paper, which does not define its quantities.
@@ -26,10 +27,11 @@ from .exchange import context_entropy, corrected, exchange_strength, linear_cka
 from .hooks import Captured, capture
 from .keyframes import TAPS, KeyFrame, Level, collect, key_frames
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_entropy, map_measures, norm_map, normalised
-from .motion import channel_gain, has_channel_gain, rank_correlation
+from .motion import channel_gain, has_channel_gain, rank_correlation, without_motion_sense
 from .probes import area_under_roc, class_probe, probe_auroc, probe_scores
 from .projection import Projection, project
 from .study import Cells, Example, Study, examine
+from .swap import Swap, swap_clip, turned
 
 __all__ = [
     "ACTION",
@@ -48,6 +50,7 @@ __all__ = [
     "Projection",
     "Robustness",
     "Study",
+    "Swap",
     "area_under_roc",
     "attention_rows",
     "by_video",
@@ -81,4 +84,7 @@ __all__ = [
     "rank_correlation",
     "robustness",
     "separability",
+    "swap_clip",
+    "turned",
+    "without_motion_sense",
 ]

@@ -3,11 +3,14 @@
 It multiplies each channel's deviation from the video-level average by exactly 1 + a * phi, where phi is the gate that the average opens.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..model.motion import ChannelGain, MotionSense
+from ..model.mssc import MSSC
 from ..structures import InputError
 
 
@@ -56,3 +59,14 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def without_motion_sense(model: MSSC) -> MSSC:
+    """The same network with MSM's slot empty: all other weights are copies.
+
+    The rest of the network has learnt to expect MSM; to judge what MSM is worth, train what this returns a while, and the original
+    as long.
+    """
+    plain = MSSC(replace(model.config, motion="none"))
+    plain.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if not name.startswith("motion.")})
+    return plain.train(model.training)

@@ -2,9 +2,11 @@
 
 from .fusion import exchange_plot, pointing_plot, probe_plot, response_plot
 from .hover import HoverFigure
+from .inside import stage_plot, tap_plot
 from .motion import gain_plot, projection_plot, projection_twin, separability_plot, taps_of
 from .paper import STYLE, WIDTHS, Plot, csv_text
 from .robustness import corruption_plot
+from .strip import tube_plot
 from .tables import separability_csv, separability_markdown, separability_rows, verdict
 
 __all__ = [
@@ -25,6 +27,9 @@ __all__ = [
     "separability_markdown",
     "separability_plot",
     "separability_rows",
+    "stage_plot",
+    "tap_plot",
     "taps_of",
+    "tube_plot",
     "verdict",
 ]

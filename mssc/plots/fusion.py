@@ -19,6 +19,9 @@ from .paper import (
     canvas,
     class_paint,
     draw_intervals,
+    draw_map,
+    frame_axes,
+    frame_name,
     interval_cells,
     one_name_each,
     shared_legend,
@@ -41,7 +44,7 @@ def response_plot(study: Study, columns: Columns = 2) -> Plot:
         raise InputError(f"the study of {study.model} holds no example; examine it with examples=3.")
     kinds = [kind for kind in KINDS if kind in study.examples[0].maps]
     across, down = 1 + len(kinds), len(study.examples)
-    figure = canvas(columns, WIDTHS[columns] / across * down + 0.25 * down)
+    figure = canvas(columns, WIDTHS[columns] / across * down + 0.36 * down)
     panels = figure.subplots(down, across, squeeze=False)
     paint = class_paint(study.classes)
     rows: list[tuple] = []
@@ -50,30 +53,16 @@ def response_plot(study: Study, columns: Columns = 2) -> Plot:
         grey = example.image.mean(2)
         names = ", ".join(sorted({title(study.classes[label]) for label in example.labels}))
         line[0].imshow(example.image)
-        line[0].set_title(f"{names}\n{example.video}, frame {example.frame}", fontsize=5)
+        line[0].set_title(f"{names}\n{frame_name(example.video, example.frame)}", fontsize=6)
         for axes, kind in zip(line[1:], kinds, strict=True):
             response = example.maps[kind]
-            axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
-            axes.imshow(
-                response, cmap="inferno", alpha=0.65, vmin=0, extent=(0, size, size, 0), interpolation="nearest", zorder=2
-            )
+            draw_map(axes, grey, response)
             axes.set_title(kind, fontsize=6)
             cells = np.ndindex(*response.shape)
             rows += [(example.video, example.frame, kind, y, x, float(response[y, x])) for y, x in cells]
         for axes in line:
-            for box, label in zip(example.boxes, example.labels, strict=True):
-                _outline(axes, box, paint[label])
-            axes.set(xlim=(0, size), ylim=(size, 0))
-            axes.set_axis_off()
+            frame_axes(axes, size, example.boxes, example.labels, paint)
     return Plot(figure, ("video", "frame", "kind", "row", "column", "response"), rows)
-
-
-def _outline(axes, box: np.ndarray, colour: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    corner, width, height = (float(box[0]), float(box[1])), float(box[2] - box[0]), float(box[3] - box[1])
-    for ink, line in (("white", 1.8), (colour, 1.0)):  # the white edge shows on any map
-        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=ink, linewidth=line, zorder=3))
 
 
 @styled

@@ -46,13 +46,13 @@ STYLE = {
 MODELS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 GREY, BACKGROUND_GREY = "#767676", "#bdbdbd"
-DPI = 200
+DPI, SCREEN_DPI = 200, 110
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Plot:
     """A picture and the numbers behind it.
 
@@ -67,6 +67,21 @@ class Plot:
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     twin: HoverFigure | None = None
+
+    def __repr__(self) -> str:
+        return f"Plot with {len(self.rows)} rows of {', '.join(self.columns)}"
+
+    def _repr_png_(self) -> bytes:
+        """What notebooks show: 256 colours, which is a third of the size and hardly to be told apart."""
+        import matplotlib
+        from PIL import Image
+
+        full, small = io.BytesIO(), io.BytesIO()
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            self.figure.savefig(full, format="png", dpi=SCREEN_DPI)
+        image = Image.open(full).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image.save(small, "PNG", optimize=True)
+        return small.getvalue()
 
     def save(self, folder: str | Path, name: str) -> list[Path]:
         """Write ``name.pdf``, ``name.png``, ``name.csv`` and, with a twin, ``name.html``, which needs no network.
@@ -168,6 +183,33 @@ def draw_intervals(axes: "Axes", groups: Sequence[str], series: Mapping[str, Seq
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.grid(axis="y", alpha=0.25, linewidth=0.5)
     axes.set_axisbelow(True)
+
+
+def draw_map(axes: "Axes", image: np.ndarray, response: np.ndarray, most: float | None = None) -> None:
+    """A map (h, w) over a grey or RGB image (S, S) or (S, S, 3), from 0 to `most`, which is the map's own maximum unless told."""
+    size = len(image)
+    axes.imshow(image.mean(2) if image.ndim == 3 else image, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(
+        response, cmap="inferno", alpha=0.65, vmin=0, vmax=most, extent=(0, size, size, 0), interpolation="nearest", zorder=2
+    )
+
+
+def frame_axes(axes: "Axes", size: int, boxes: np.ndarray, labels: np.ndarray, paint: Sequence[str]) -> None:
+    """Boxes (N, 4) in the colours of their classes over an image of `size` pixels a side, and no axes."""
+    from matplotlib.patches import Rectangle
+
+    for box, label in zip(boxes, labels, strict=True):
+        corner, width, height = (float(box[0]), float(box[1])), float(box[2] - box[0]), float(box[3] - box[1])
+        for ink, line in (("white", 1.8), (paint[label], 1.0)):  # the white edge shows on any map
+            axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=ink, linewidth=line, zorder=3))
+    axes.set(xlim=(0, size), ylim=(size, 0))
+    axes.set_axis_off()
+
+
+def frame_name(video: str, frame: int, most: int = 26) -> str:
+    """What to write above a frame, the middle of a long name left out: J-HMDB's have sixty letters."""
+    name = video if len(video) <= most else f"{video[: most // 2]}…{video[-(most - most // 2 - 1) :]}"
+    return f"{name}\nframe {frame}"
 
 
 def shared_legend(figure: "Figure", axes: "Axes", most: int = 4) -> None:

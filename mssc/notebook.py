@@ -1,0 +1,80 @@
+"""What the notebooks share: which data they look at, and controls above a picture."""
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+
+from .data import toy
+from .data.catalogue import load_dataset
+from .data.dataset import Dataset
+from .plots.paper import Plot
+from .structures import InputError
+
+HOME = Path(__file__).resolve().parent.parent
+"""Of the project: data/ and outputs/ in it are ignored by git."""
+OUTPUTS = HOME / "outputs" / "notebooks"
+DATA, STATIC = "MSSC_DATA", "MSSC_WIDGETS"
+
+
+def material(videos: int = 24, part: str = "val") -> tuple[str, Dataset]:
+    """The model and the videos of the notebooks: the toy set, generated where it is not there, or J-HMDB if MSSC_DATA names its folder.
+
+    Args:
+        videos: at most, spread evenly over the part.
+        part: "train" or "val".
+
+    Returns:
+        The name of a model that ships and the data set that it knows.
+
+    Raises:
+        InputError: for data that cannot be read, or fewer than one video.
+    """
+    if videos < 1:
+        raise InputError(f"{videos} videos; ask for at least 1.")
+    folder = os.environ.get(DATA)
+    if not folder:  # a toy video does not depend on how many there are, so as many as asked for are made
+        return "toy", toy.generate(HOME / "data" / "notebooks" / f"{part}-{videos}", videos, part=part)
+    dataset = load_dataset("jhmdb", folder, part)
+    acting = [video.name for video in dataset.videos if video.tubes]
+    chosen = np.linspace(0, len(acting) - 1, min(videos, len(acting))).round().astype(int)
+    return "jhmdb", dataset.subset([acting[i] for i in chosen])
+
+
+class Panel(widgets.VBox):
+    """Controls above a picture, which is drawn anew when one of them is moved.
+
+    Where no widget can run (GitHub, a PDF) the picture of the first values stands for it. With MSSC_WIDGETS=static it does so everywhere,
+    which is how the committed notebooks were executed.
+
+    Args:
+        draw: is called with a value per control, by name; what it refuses with an `InputError` is shown as text.
+        controls: widgets with a value, by name of the argument.
+    """
+
+    def __init__(self, draw: Callable[..., Plot], **controls: widgets.Widget) -> None:
+        self.draw, self.controls = draw, controls
+        self.picture, self.note = widgets.Image(format="png"), widgets.HTML()
+        self.picture.layout.max_width = "100%"
+        row = widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([row, self.note, self.picture])
+        for control in controls.values():
+            control.observe(self._redraw, "value")
+        self._redraw()
+
+    def _redraw(self, _change: object = None) -> None:
+        try:
+            plot = self.draw(**{name: control.value for name, control in self.controls.items()})
+            self.picture.value, self.note.value = plot._repr_png_(), ""
+        except InputError as error:
+            self.note.value = f"<p>{error}</p>"
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
+        said = ", ".join(f"{name} = {control.value}" for name, control in self.controls.items())
+        still = {"text/plain": f"Panel: {said}", "image/png": base64.b64encode(self.picture.value).decode()}
+        if os.environ.get(STATIC) == "static":
+            return still
+        return {**still, **super()._repr_mimebundle_(**kwargs)}

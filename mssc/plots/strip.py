@@ -1,0 +1,59 @@
+"""A video's tubes on paper: some of its frames, and below them who does what from when to when."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..result import VideoResult
+from ..structures import Detections, Tube
+from ..video import read
+from ..visualise import actors, draw, span, title
+from .paper import GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
+
+
+@styled
+def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, columns: Columns = 2) -> Plot:
+    """Frames with the tubes that cover them, at even times, and a bar per tube. True tubes are hollow bars in the same rows.
+
+    Args:
+        result: of `mssc.detect_video`. The video is read again.
+        truth: its annotation, where it is known.
+        frames: how many to show.
+        columns: of the page.
+    """
+    wanted = np.unique(np.linspace(0, len(result.times) - 1, frames + 2).round().astype(int)[1:-1]).tolist()
+    shown = {frame.index: frame.image for frame in read(result.info.path) if frame.index in wanted}
+    names = sorted({tube.label for tube in (*result.tubes, *truth)})
+    high = WIDTHS[columns] / len(shown) * result.info.height / result.info.width
+    figure = canvas(columns, high + 0.75 + 0.22 * max(len(names), 1))
+    above, below = figure.subfigures(2, 1, height_ratios=[high + 0.25, 0.5 + 0.22 * max(len(names), 1)])
+    who = actors(result.tubes)
+    for axes, (index, image) in zip(above.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        axes.imshow(draw(image, *_rows(result.tubes, index, who, result.classes)))
+        axes.set_title(f"{result.times[index]:.2f} s", fontsize=7)
+        axes.set_axis_off()
+    axes, paint, rows = below.add_subplot(), class_paint(result.classes), []
+    for kind, tubes in (("found", result.tubes), ("true", truth)):
+        for tube in tubes:
+            start, stop = span(tube, result.info.rate, result.times)
+            style = (
+                {"color": paint[tube.label]} if kind == "found" else {"facecolor": "none", "edgecolor": "black", "linewidth": 1}
+            )
+            axes.barh(names.index(tube.label), stop - start, 0.5 if kind == "found" else 0.75, start, **style)
+            rows.append((kind, result.classes[tube.label], tube.score, tube.start, tube.stop - 1, start, stop))
+    for line in wanted:
+        axes.axvline(result.times[line], color=GREY, linewidth=0.5, linestyle=":", zorder=0)
+    axes.set(xlim=(0, result.times[-1] + float(1 / result.info.rate)), ylim=(max(len(names), 1) - 0.5, -0.5))
+    axes.set_xlabel("seconds (filled: found; outlined: true)" if truth else "seconds")
+    axes.set_yticks(range(len(names)), [title(result.classes[label]) for label in names])
+    if not names:
+        axes.text(0.5, 0.5, "No action found", ha="center", va="center", transform=axes.transAxes, color=GREY)
+    return Plot(figure, ("kind", "action", "score", "first frame", "last frame", "start", "stop"), rows)
+
+
+def _rows(tubes: Sequence[Tube], frame: int, who: Sequence[int], classes: Sequence[str]) -> tuple:
+    """What `draw` wants of the tubes in a frame."""
+    here = [(tube, actor) for tube, actor in zip(tubes, who, strict=True) if tube.start <= frame < tube.stop]
+    boxes = np.array([tube.boxes[frame - tube.start] for tube, _ in here]).reshape(-1, 4)
+    labels, scores = (np.array([getattr(tube, name) for tube, _ in here]) for name in ("label", "score"))
+    return Detections(boxes, labels, scores), classes, [actor for _, actor in here]
