@@ -27,7 +27,7 @@ def _scores(record: Mapping[str, object]) -> list[tuple[str, str]]:
 
 def _facts(record: Mapping[str, object]) -> list[tuple[str, str]]:
     """What the scores are of."""
-    known = ("dataset", "part", "split", "videos", "frames", "detections", "model", "weights", "mode", "threshold")
+    known = ("dataset", "part", "split", "videos", "frames", "detections", "tubes", "model", "weights", "mode", "threshold")
     facts = [(name, str(record[name])) for name in known if record.get(name) is not None]
     facts += [(f"false alarms, {name}", f"{value:.3g}") for name, value in _items(record, "false alarms")]
     facts += [(f"{name} version", str(value)) for name, value in _items(record, "versions")]

@@ -19,7 +19,7 @@ from .data.decoding import decode
 from .data.transforms import resize
 from .detect import load_for_detection, model_folder, stream_detections, to_detections
 from .evaluate import Annotated, AvaTable, FalseAlarms, FrameDetections, Score, Truth
-from .linking import LinkConfig, OnlineLinker
+from .linking import LinkConfig, OnlineLinker, tube_nms
 from .model.mssc import MSSC, half_of_the_cores
 from .saved import Folder, Known
 from .structures import Detections, InputError, Tube
@@ -238,6 +238,7 @@ def score(
     rescore: bool = True,
     yowo: str = "yowo",
     labelled: Mapping[str, Sequence[int]] | None = None,
+    tubes: Mapping[str, Sequence[Tube]] | None = None,
 ) -> Results:
     """Every score of a set of detections.
 
@@ -248,10 +249,15 @@ def score(
         rescore: score detections by their links, as this project's models are meant to be read; else by their own scores.
         yowo: which of YOWO's annotations its protocol takes, a name in `mssc.evaluate.PROTOCOLS`.
         labelled: by video, the frames of which is known what happens, where that is not so of all.
+        tubes: score these, after the suppression that ACT's evaluator does (overlaps over 0.3), instead of linking detections.
     """
     truth, count = known.truth, len(known.classes)
-    linked, tubes = link_all(own, known)
-    found: Mapping[str, FrameDetections] = linked if rescore else own
+    found: Mapping[str, FrameDetections] = own
+    if tubes is None:
+        linked, tubes = link_all(own, known)
+        found = linked if rescore else own
+    else:
+        rescore, tubes = False, {name: tube_nms(group, 0.3) for name, group in tubes.items()}
     if labelled:
         own, found = _only(own, labelled), _only(found, labelled)
     scores, voc = _frame_scores(found, own if rescore else None, truth, count, yowo)

@@ -3,13 +3,16 @@
 import json
 import os
 import pickle
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mssc import scoring
 from mssc.evaluate import Truth, frame_map
-from mssc.saved import Folder, Known, read_ava, read_detections, read_truth
+from mssc.saved import Folder, Known, read_ava, read_detections, read_saved_tubes, read_truth
 from mssc.structures import Detections, InputError, Tube
 
 BOX = [10.0, 20.0, 60.0, 90.0]
@@ -292,3 +295,114 @@ def test_ground_truth_needs_no_videos(tmp_path):
     (video,) = known.truth.values()
     assert list(known.truth) == ["Dunk/w"] and video.frames == 7
     assert (video.tubes[0].start, video.tubes[0].stop, video.tubes[0].boxes[0].tolist()) == (2, 4, [1, 2, 31, 42])
+
+
+# ------------------------------------------------------------------------------------------------------------- tubes
+
+
+def tube_arrays(folder, score=0.7, **changes):
+    """Both annotated tubes of `known`, and a second, worse one over the first."""
+    tubes = [(0, 0, score, 1, 4), (1, 1, 0.6, 1, 8), (0, 0, 0.2, 2, 3)]
+    boxes = [[f, *(np.array(BOX) + (n == 2))] for n, (*_, start, count) in enumerate(tubes) for f in range(start, start + count)]
+    arrays = {"idx": np.array([[v, c, s, n] for v, c, s, _, n in tubes]), "boxes": np.array(boxes), **changes}
+    np.savez(folder / "tubes.npz", **arrays)
+    return folder / "tubes.npz"
+
+
+def tube_pickles(folder):
+    for name, label, frames, score in (("run/v_a_g01", 0, 4, 0.7), ("sit/v_b_g02", 1, 8, 0.6)):
+        rows = np.array([[f, *BOX, score] for f in range(1, frames + 1)], np.float32)
+        content = {c: [(rows, np.float32(score))] if c == label else [] for c in range(3)}
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}_tubes.pkl").write_bytes(pickle.dumps(content, protocol=2))
+    return folder
+
+
+def test_tubes_are_read_in_both_layouts(known, tmp_path):
+    (tmp_path / "pickles").mkdir()
+    arrays, pickles = (read_saved_tubes(p, known) for p in (tube_arrays(tmp_path), tube_pickles(tmp_path / "pickles")))
+    assert [len(group) for group in arrays.values()] == [2, 1] and [len(group) for group in pickles.values()] == [1, 1]
+    for tubes in (arrays, pickles):
+        tube = tubes["run/v_a_g01"][0]
+        assert (tube.label, tube.start, len(tube)) == (0, 0, 4) and tube.score == pytest.approx(0.7)
+        assert tube.boxes.tolist() == [BOX] * 4
+    assert arrays["run/v_a_g01"][1].start == 1
+    boxes = read_detections(tmp_path / "tubes.npz", known)  # where there are no detections, their boxes are
+    assert {frame: len(rows) for frame, rows in boxes["run/v_a_g01"].items()} == {0: 1, 1: 2, 2: 2, 3: 2}
+
+
+def test_tubes_beside_detections_are_scored_as_they_are(known, rows, tmp_path):
+    as_npy(rows, tmp_path)
+    tube_arrays(tmp_path)
+    found, tubes = read_detections(tmp_path, known), read_saved_tubes(tmp_path, known)
+    results = scoring.score(found, known, 0.5, False, tubes=tubes)
+    assert results.scores["frame-mAP@0.5 (voc)"] == frame_map(found, known.truth, 3).map < 1
+    assert results.scores["video-mAP@0.5"] == results.scores["video-mAP@0.5:0.95"] == 1  # the worse tube is suppressed
+    far = {"run/v_a_g01": [Tube(0, 0.9, 0, np.tile([100.0, 100, 130, 140], (4, 1)))]}
+    assert scoring.score(found, known, 0.5, False, tubes=far).scores["video-mAP@0.2"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"score": 1.5}, "tube 1 scores 1.5"),
+        ({"score": np.nan}, "NaN"),
+        ({"idx": np.zeros((3, 3))}, "must be (M, 4) and (N, 5)"),
+        ({"idx": np.array([[0, 0, 0.5, 4.0]])}, "idx counts 4 boxes"),
+        ({"idx": np.array([[0, 0, 0.5, 15.0]])}, "from frame 4 to 1 in row 5"),
+        ({"idx": np.array([[0, 5, 0.5, 4.0], [1, 1, 0.5, 8], [0, 0, 0.2, 3]])}, "class 5"),
+        ({"idx": np.array([[7, 0, 0.5, 4.0], [1, 1, 0.5, 8], [0, 0, 0.2, 3]])}, "video 7"),
+        ({"idx": np.array([[0, 0, 0.5, 4.0], [0, 1, 0.5, 8], [0, 0, 0.2, 3]])}, "frame 7 of 'run/v_a_g01', whose 6 frames"),
+        ({"idx": np.zeros((0, 4)), "boxes": np.zeros((0, 5))}, "no tube at all"),
+    ],
+)
+def test_bad_tubes_are_refused_by_name(changes, words, known, tmp_path):
+    path = tube_arrays(tmp_path, **changes)
+    with pytest.raises(InputError, match=re.escape(words)) as refused:
+        read_saved_tubes(path, known)
+    assert "tubes.npz" in str(refused.value)
+
+
+def test_files_that_are_no_tubes_are_refused(known, tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match="lacks .*idx"):
+        read_saved_tubes(tmp_path / "other.npz", known)
+    (tmp_path / "other.npz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_saved_tubes(tmp_path / "other.npz", known)
+    (tmp_path / "other.npz").unlink()
+    (tmp_path / "x").mkdir()
+    for name, content, words in (("stranger", {}, "unknown video 'x/stranger'"), ("v_a_g01", [1], "is a list")):
+        file = tmp_path / "x" / f"{name}_tubes.pkl"
+        file.write_bytes(pickle.dumps(content))
+        with pytest.raises(InputError, match="unknown video"):
+            read_saved_tubes(tmp_path, known)
+        (tmp_path / "run").mkdir(exist_ok=True)
+        file.replace(tmp_path / "run" / file.name)
+        with pytest.raises(InputError, match="unknown video" if name == "stranger" else words):
+            read_saved_tubes(tmp_path, known)
+        (tmp_path / "run" / file.name).unlink()
+    for tube in ((np.zeros((2, 5)), 0.5), (np.zeros((0, 6)), 0.5), "x", (np.zeros((2, 6)), "high")):
+        (tmp_path / "run" / "v_a_g01_tubes.pkl").write_bytes(pickle.dumps({0: [tube]}))
+        with pytest.raises(InputError, match="no pair of"):
+            read_saved_tubes(tmp_path, known)
+    as_npy(np.zeros((1, 8)), tmp_path)
+    np.save(tmp_path / "more.npy", np.zeros((1, 8)))
+    with pytest.raises(InputError, match="2 arrays, dets.npy and more.npy"):
+        read_detections(tmp_path, known)
+
+
+@pytest.mark.data
+def test_known_scores_from_the_folder():
+    root = Path(os.environ["MSSC_DATA"])
+    known = read_truth("jhmdb", root, "test")
+    found, tubes = read_detections(root / "evaluation", known), read_saved_tubes(root / "evaluation", known)
+    results = scoring.score(found, known, 0.3, False, "yowo-jhmdb", tubes=tubes).scores
+    wanted = {"frame-mAP@0.5 (voc)": 49.744148, "frame-mAP@0.5 (act)": 48.566074, "frame-mAP@0.75 (act)": 7.543193}
+    wanted |= {
+        "video-mAP@0.2": 62.403553,
+        "video-mAP@0.5": 59.256561,
+        "video-mAP@0.75": 48.541641,
+        "video-mAP@0.5:0.95": 39.039103,
+    }
+    assert {name: 100 * results[name] for name in wanted} == pytest.approx(wanted, abs=1e-4)

@@ -45,7 +45,8 @@ class Evaluate:
     clip: bool = False
     """Compute the window of each frame anew instead of streaming."""
     detections: Path | None = None
-    """Score these instead of running a model: a folder of this command, YOWO's text files, ACT's .npy or .pkl, AVA's csv."""
+    """Score these instead of running a model: a folder of this command, YOWO's text files, ACT's .npy or .pkl, AVA's csv.
+    Tubes in it (.npz with idx and boxes, ACT's *_tubes.pkl) are scored as they are, and are the detections where there are no others."""
     first_frame: int | None = None
     """Number of a video's first frame in --detections; the layout's own, 1, if not given."""
     threshold: float | None = None
@@ -128,17 +129,19 @@ class Evaluate:
 
     def _saved(self, dataset: str) -> tuple:
         """Detections that were saved, by this command or by another system."""
-        from ..saved import read_detections, read_truth
+        from ..saved import read_detections, read_saved_tubes, read_truth
         from ..saved.folder import facts, is_folder
         from ..scoring import score
 
         assert self.detections is not None
         known = read_truth(dataset, self.data, self.part, self.split)
         found = read_detections(self.detections, known, self.first_frame)
+        tubes = read_saved_tubes(self.detections, known, self.first_frame)
         ours = is_folder(self.detections)
         threshold = FOREIGN_THRESHOLD if self.threshold is None else self.threshold
-        results = score(found, known, threshold, ours, YOWO.get(dataset, "yowo"))
+        results = score(found, known, threshold, ours, YOWO.get(dataset, "yowo"), tubes=tubes)
         about = {"dataset": dataset, "part": self.part, "split": self.split, "videos": len(known.truth)}
+        about["tubes"] = "linked from the detections" if tubes is None else "as saved, after suppression at an overlap of 0.3"
         about |= facts(self.detections) if ours else {}
         frames = sum(video.frames for video in known.truth.values())
         return results, about | {"frames": frames, "detections": self.detections.name}

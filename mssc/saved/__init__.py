@@ -7,22 +7,24 @@ see `checks`.
 from pathlib import Path
 
 from ..evaluate import AvaTable
-from ..structures import Detections, InputError
+from ..structures import Detections, InputError, Tube
 from .act import read_act
 from .ava import read_ava
 from .checks import Known
 from .folder import Folder, is_folder, read_folder
 from .truth import read_truth
+from .tubes import SUFFIX, read_tubes, tube_files
 from .yowo import read_yowo
 
-__all__ = ["AvaTable", "Folder", "Known", "read_ava", "read_detections", "read_truth"]
+__all__ = ["AvaTable", "Folder", "Known", "read_ava", "read_detections", "read_saved_tubes", "read_truth"]
 
 
 def read_detections(path: Path, known: Known, first_frame: int | None = None) -> dict[str, dict[int, Detections]]:
     """Saved detections in whatever layout.
 
     Args:
-        path: a folder that `python -m mssc evaluate` wrote, a folder of YOWO's text files, or ACT's array (.npy, .pkl).
+        path: a folder that `python -m mssc evaluate` wrote, a folder of YOWO's text files, ACT's array (.npy, .pkl) or a folder
+            that holds it, or tubes (see `tubes`) alone, whose boxes then count as detections.
         known: the videos and classes that they are scored with.
         first_frame: the number of a video's first frame in the file; None for the layout's own, 1 in all foreign ones.
 
@@ -32,16 +34,45 @@ def read_detections(path: Path, known: Known, first_frame: int | None = None) ->
     Raises:
         InputError: for another layout, and for all that `checks` refuses.
     """
-    path = Path(path)
+    path, first = Path(path), _first(first_frame)
     if not path.exists():
         raise InputError(f"{path} does not exist; name a folder or file of detections.")
-    if first_frame not in (None, 0, 1):
-        raise InputError(f"the first frame is {first_frame}; frames are counted from 0 or from 1.")
+    if path.is_dir() and is_folder(path):
+        return read_folder(path, known)
+    arrays = _arrays(path)
+    if len(arrays) > 1:
+        raise InputError(f"{path} holds {len(arrays)} arrays, {arrays[0].name} and {arrays[1].name} among them; name one.")
+    if arrays:
+        return read_act(arrays[0], known, first)
+    if tube_files(path) and not (path.is_dir() and any(path.glob("*.txt"))):
+        return read_tubes(path, known, first)[1]
     if path.is_dir():
-        return read_folder(path, known) if is_folder(path) else read_yowo(path, known, 1 if first_frame is None else first_frame)
-    if path.suffix.lower() in (".npy", ".pkl", ".pickle"):
-        return read_act(path, known, 1 if first_frame is None else first_frame)
+        return read_yowo(path, known, first)
     raise InputError(
         f"{path} is of no layout that is read: a folder that 'python -m mssc evaluate' wrote, a folder of YOWO's text files, "
-        "ACT's array as .npy or .pkl, or for AVA a csv."
+        "ACT's array as .npy or .pkl, tubes as .npz or ACT's pickles, or for AVA a csv."
     )
+
+
+def read_saved_tubes(path: Path, known: Known, first_frame: int | None = None) -> dict[str, list[Tube]] | None:
+    """The tubes that lie in a file or folder, by video; None if there are none, or the folder is our own, whose detections we link.
+
+    Arguments and errors are those of `read_detections`.
+    """
+    path = Path(path)
+    if is_folder(path) or not tube_files(path):
+        return None
+    return read_tubes(path, known, _first(first_frame))[0]
+
+
+def _first(given: int | None) -> int:
+    if given not in (None, 0, 1):
+        raise InputError(f"the first frame is {given}; frames are counted from 0 or from 1.")
+    return 1 if given is None else given
+
+
+def _arrays(path: Path) -> list[Path]:
+    """ACT's arrays that a path is or, beside no text file, holds."""
+    if path.is_dir():
+        return [] if any(path.glob("*.txt")) else [file for file in sorted(path.iterdir()) if file.is_file() and _arrays(file)]
+    return [path] if path.suffix.lower() in (".npy", ".pkl", ".pickle") and not path.name.endswith(SUFFIX) else []
