@@ -1,229 +1,485 @@
-"""The page over its API, on this machine, with the detection replaced by a stand-in that knows four answers."""
+"""The page over its API, on this machine, with tiny networks; its browser tests are in test_page_browser.py."""
 
-import inspect
 import json
 import re
-import shutil
+import socket
 import tempfile
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import gradio as gr
 import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from page_server import save_models, serve
 
 import app
-from mssc import video
-from mssc.config import ModelConfig
+from mssc import detect, page, video
+from mssc.page import detection, guard, layout, limits, offer, visits
 from mssc.structures import InputError, Tube
 
-CLASSES = ("stand", "wave_hand")
-FRAMES, RATE = 20, Fraction(10)
-
-
-REAL = inspect.signature(app.detect.detect_video)
-
-
-class Result:
-    """What the page uses of a result."""
-
-    def __init__(self, path: str, model: str, threshold: float) -> None:
-        self.info = video.probe(path)
-        self.classes, self.model, self.threshold = CLASSES, model, threshold
-        box = np.tile([2, 2, 30, 40], (20, 1))
-        tubes = [Tube(1, 0.4, 10, box[:5]), Tube(0, 0.8, 0, box), Tube(1, 0.6, 5, box[:10] + 30)]
-        self.tubes = [tube for tube in tubes if tube.score >= threshold]
-        self.times = [index / 10 for index in range(FRAMES)]
-        self.timings = {"decode": 0.1, "network": 0.4}
-        self.frames_per_second = 40.0
-
-    def write_json(self, path: Path) -> None:
-        Path(path).write_text(json.dumps({"tubes": len(self.tubes)}))
-
-
-def stand_in(path, model="default", threshold=None, output=None, progress=None) -> Result:
-    result = Result(path, model, threshold)  # probes the file, so bad files are refused as in earnest
-    if "bug" in Path(path).name:
-        raise RuntimeError(f"a secret of {path}")
-    if "full" in Path(path).name:
-        raise InputError(f"{output} cannot be written: the disk is full.")
-    if "refused" in Path(path).name:
-        raise InputError(f"{path}: has <b>no</b> frames; export it again.")
-    with video.Writer(output, 64, 48, RATE) as writer:
-        for index in range(FRAMES):
-            writer.write(np.full((48, 64, 3), 10 * index, np.uint8), index / 10)
-            progress(index + 1, None if index < 5 else 15, "Watching")  # the estimate may be missing, and wrong
-    return result
+ROOT = Path(app.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def stub(tmp_path_factory):
-    """The pipeline replaced, temporary files in a folder of the test's own, and no program (such as ffmpeg) to be found."""
-    models = tmp_path_factory.mktemp("models")
-    for name, classes in (("big", CLASSES), ("toy", ("spin",))):
-        (models / name).mkdir()
-        (models / name / "config.json").write_text(ModelConfig(classes=classes).to_json())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app.detect, "detect_video", stand_in)
-        patch.setattr(app.detect, "available_models", lambda: {n: models / n for n in ("toy", "big")})
-        patch.setattr(app.detect, "default_model", lambda: "big")
-        patch.setattr(app.detect, "default_threshold", {"big": 0.25, "toy": 0.5}.__getitem__)
-        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
-        patch.setenv("PATH", "")
-        patch.delenv("GRADIO_TEMP_DIR", raising=False)
-        assert shutil.which("ffmpeg") is None
-        yield Path(tempfile.gettempdir())
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("temporary")
 
 
 @pytest.fixture(scope="module")
-def page(stub):
-    blocks = app.build()
-    _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
-    yield url
-    blocks.close()
-    assert not [path for path in stub.rglob("*") if path.is_file()]  # uploads and results are gone
+def models(tiny_config, tmp_path_factory):
+    return save_models(tmp_path_factory.mktemp("models"), tiny_config)
 
 
 @pytest.fixture(scope="module")
-def client(page, tmp_path_factory):
-    return Client(page, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+def address(place, models):
+    with serve(place, models) as url:
+        yield url
+    assert not [path for path in place.rglob("*") if path.is_file()], "uploads and results are gone"
 
 
-@pytest.fixture
-def clip(tmp_path):
-    def make(name: str = "clip.mp4") -> Path:
-        with video.Writer(tmp_path / name, 64, 48, RATE) as writer:
-            for index in range(FRAMES):
-                writer.write(np.full((48, 64, 3), 10 * index, np.uint8), index / 10)
-        return tmp_path / name
-
-    return make
+@pytest.fixture(scope="module")
+def client(address, tmp_path_factory):
+    return Client(address, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
-def ask(client: Client, path: Path | None, threshold: float = 0.3, model: str = "big"):
+@pytest.fixture(scope="module")
+def clip(toy_videos):
+    return toy_videos.videos[0].path
+
+
+def ask(client: Client, path, threshold: float = 0.05, model: str = "big"):
     return client.predict(path and handle_file(path), model, threshold, api_name="/detect")
 
 
-def test_the_stand_in_looks_like_the_pipeline(clip):
-    assert list(inspect.signature(stand_in).parameters) == list(REAL.parameters)[:5]
-    for name in vars(Result(str(clip()), "big", 0.3)):
-        assert name in app.detect.VideoResult.__dataclass_fields__ or hasattr(app.detect.VideoResult, name)
+def results(place: Path) -> list[Path]:
+    return [path for path in place.rglob("*") if path.is_file() and ("-actions" in path.name or path.suffix == ".part")]
 
 
-def test_a_video_gives_summary_video_timeline_table_and_json(client, clip, stub):
-    status, drawn, timeline, table, download = ask(client, clip())
-    assert "Found 3 actions by 2 actors" in status and "**big**" in status and "threshold 0.30" in status
-    assert "20 frames at **40 frames per second**" in status and "decode 0.10 s, network 0.40 s" in status
-    path = Path(drawn["video"] if isinstance(drawn, dict) and "video" in drawn else drawn)
-    assert path.name == "clip-actions.mp4" and len(list(video.read(path))) == FRAMES
-    assert table["headers"] == app.COLUMNS
-    assert table["data"] == [
-        [1, "stand", 0.8, 0, 2.0, "0 to 19"],
-        [2, "wave hand", 0.6, 0.5, 1.5, "5 to 14"],
-        [1, "wave hand", 0.4, 1.0, 1.5, "10 to 14"],
-    ]
-    assert timeline["type"] == "plotly" and "1: wave hand" in timeline["plot"]
-    assert Path(download).name == "clip-actions.json" and json.loads(Path(download).read_text()) == {"tubes": 3}
-    assert not list(stub.glob("mssc-result-*"))
+# -------------------------------------------------------------------- what it answers
 
 
-def test_no_action_is_said(client, clip):
-    status, _, timeline, table, _ = ask(client, clip(), threshold=0.9)
-    assert "No action found" in status and "Nothing scored 0.90 or more" in status and "Found" not in status
-    assert table["data"] in ([], [[""] * 6]) and "No action found" in timeline["plot"]
+def test_a_video_gives_what_the_pipeline_finds(client, clip, models):
+    found, drawn, table = ask(client, clip)
+    wanted = detect.detect_video(clip, models["big"], 0.05).to_json()
+    assert len(found["tubes"]) == len(wanted["tubes"]) > 0
+    assert {key: found[key] for key in ("frames", "width", "height", "threshold", "model")} == {
+        "frames": wanted["frames"],
+        "width": 64,
+        "height": 48,
+        "threshold": 0.05,
+        "model": "big",
+    }
+    for ours, theirs in zip(found["tubes"], wanted["tubes"], strict=True):
+        assert (ours["action"], ours["start_frame"]) == (theirs["action"], theirs["start_frame"])
+        np.testing.assert_allclose(ours["boxes"], theirs["boxes"], atol=0.5)
+    assert Path(drawn).name.endswith("-actions.mp4") and len(list(video.read(drawn))) == wanted["frames"]
+    assert len(Path(table).read_text().splitlines()) == 1 + len(found["tubes"])
 
 
-def test_one_action_is_not_plural(client, clip):
-    assert "Found 1 action by 1 actor\n" in ask(client, clip(), threshold=0.7)[0]
+def test_no_action_gives_no_tube(client, clip):
+    assert ask(client, clip, 0.99)[0]["tubes"] == []
 
 
-def test_bad_input_is_answered_with_its_sentence(client, clip, tmp_path, stub):
-    text = tmp_path / "text.mp4"
-    text.write_text("not a video")
-    with pytest.raises(InputError) as direct:
-        video.probe(text)
-    with pytest.raises(AppError) as answer:
-        ask(client, text)
-    assert str(answer.value) == str(direct.value).replace(f"{tmp_path}/", "")
-    with pytest.raises(AppError) as answer:
-        ask(client, clip("refused.mp4"))
+def test_the_endpoints_have_names_and_say_what_they_take(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) >= {"/detect", "/models"}
+    assert [p["parameter_name"] for p in named["/detect"]["parameters"]] == ["video", "model", "threshold"]
+    assert [p.get("parameter_default") for p in named["/detect"]["parameters"]][1:] == ["big", 0.05]
+    assert "who does what" in named["/detect"]["description"]
+    answer = client.predict(api_name="/models")
     assert (
-        str(answer.value) == "refused.mp4: has &lt;b&gt;no&lt;/b&gt; frames; export it again."
-    )  # shown as HTML, without the folder
-    with pytest.raises(AppError, match="^full-actions.mp4 cannot be written: the disk is full.$"):
-        ask(client, clip("full.mp4"))
+        [model["name"] for model in answer] == ["big", "plain"]
+        and answer[0]["threshold"] == 0.05
+        and len(answer[0]["actions"]) == 6
+    )
+
+
+# -------------------------------------------------------------------- bad input: always a sentence
+
+
+def long_video(folder: Path, hours: float) -> Path:
+    with video.Writer(folder / "long.mp4", 64, 48, Fraction(10)) as writer:
+        for seconds in (0.0, 1800 * hours, 3600 * hours):
+            writer.write(np.zeros((48, 64, 3), np.uint8), seconds)
+    return folder / "long.mp4"
+
+
+def large_video(folder: Path) -> Path:
+    with av.open(str(folder / "8k.mkv"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame(7680, 4320, "yuvj420p")))
+        container.mux(stream.encode(None))
+    return folder / "8k.mkv"
+
+
+def bad_file(folder: Path, kind: str) -> Path:
+    if kind == "four hours":
+        return long_video(folder, 4)
+    if kind == "8K":
+        return large_video(folder)
+    contents = {
+        "text": b"not a video at all",
+        "empty": b"",
+        "renamed zip": b"PK\x03\x04" + bytes(range(256)) * 8,
+        "playlist": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+        "list": b"ffconcat version 1.0\nfile '/etc/passwd'\n",
+    }
+    (folder / "video.mp4").write_bytes(contents[kind])
+    return folder / "video.mp4"
+
+
+SENTENCES = {
+    "four hours": "^long.mp4: is 4 h 0 min long; the limit is 5 minutes",
+    "8K": "^8k.mkv: is 7680x4320; the limit is 4096 pixels a side. Scale it down first.$",
+    "text": "^video.mp4: is a text file, not a video",
+    "empty": "^video.mp4: is empty|^.*empty",
+    "renamed zip": "^video.mp4: is not a video that can be read",
+    "playlist": "^video.mp4: is an HLS playlist, not a video; give the video file itself.$",
+    "list": "^video.mp4: is a list of files to join, not a video; give the video file itself.$",
+}
+
+
+@pytest.mark.parametrize("kind", SENTENCES)
+def test_a_bad_file_is_answered_with_a_sentence(client, tmp_path, place, kind):
+    before = set(results(place))
+    with pytest.raises((AppError, ValueError), match=SENTENCES[kind]) as answer:
+        ask(client, bad_file(tmp_path, kind))
+    assert str(place) not in str(answer.value) and "Traceback" not in str(answer.value)
+    assert set(results(place)) == before
+
+
+def test_a_video_that_hides_its_length_is_stopped_on_the_way(client, clip, monkeypatch, place):
+    before = set(results(place))
+    monkeypatch.setattr(limits, "MAX_FRAMES", 5)
+    monkeypatch.setattr(detection, "check_upload", lambda path: None)
+    with pytest.raises(AppError, match="frames long; the limit is 5 minutes .or 5 frames."):
+        ask(client, clip)
+    assert set(results(place)) == before
+
+
+def test_unknown_models_and_no_video_are_refused(client, clip):
+    for model in ("nonsense", "../../assets/models/jhmdb", "/etc", "big\0"):
+        with pytest.raises(AppError, match="choices|no model"):
+            ask(client, clip, model=model)
     with pytest.raises(AppError, match="^Upload or record a video first.$"):
         ask(client, None)
-    assert not list(stub.glob("mssc-result-*"))
 
 
-def test_a_bug_says_nothing_about_the_server_and_does_not_stop_it(client, clip, stub):
-    with pytest.raises(AppError) as answer:
-        ask(client, clip("bug.mp4"))
+@pytest.mark.parametrize(
+    "path", [__file__, "/etc/passwd", "../../../../etc/passwd", "http://127.0.0.1:9/video.mp4", "file:///etc/passwd"]
+)
+def test_files_of_the_server_and_addresses_are_refused(address, path):
+    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, "big", 0.3]
+    event = httpx.post(f"{address}gradio_api/call/detect", json={"data": data}).json()["event_id"]
+    answer = httpx.get(f"{address}gradio_api/call/detect/{event}", timeout=20).text
+    assert "event: error" in answer and "root:" not in answer and "event: complete" not in answer
+    assert httpx.get(f"{address}gradio_api/file={path}").status_code in (400, 403, 404)
+
+
+def test_a_bug_says_nothing_about_the_server_and_does_not_stop_it(client, clip, monkeypatch, place):
+    def broken(path, *_):
+        raise RuntimeError(f"a secret of {path}")
+
+    before = set(results(place))
+    with monkeypatch.context() as patch:
+        patch.setattr(detection, "detect_steps", broken)
+        with pytest.raises(AppError) as answer:
+            ask(client, clip)
     assert "secret" not in str(answer.value) and "Traceback" not in str(answer.value)
-    assert not list(stub.glob("mssc-result-*"))
-    assert "Found 3" in ask(client, clip())[0]
+    assert set(results(place)) == before
+    assert ask(client, clip)[0]["tubes"]
 
 
-def test_unknown_models_and_files_of_the_server_are_refused(client, clip):
-    with pytest.raises(AppError, match="nonsense"):
-        ask(client, clip(), model="nonsense")
-    outside = {"path": __file__, "meta": {"_type": "gradio.FileData"}}
-    with pytest.raises(AppError):
-        client.predict(outside, "big", 0.3, api_name="/detect")
+# -------------------------------------------------------------------- a full disk, a crowd, and those who leave
 
 
-def test_the_api_has_one_endpoint_with_named_parameters(client):
-    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(named) == ["/detect"]
-    assert [p["parameter_name"] for p in named["/detect"]["parameters"]] == ["video", "model", "threshold"]
-    assert [p.get("parameter_default") for p in named["/detect"]["parameters"]][1:] == ["big", 0.25]
+def test_a_full_disk_is_said_before_the_upload_and_before_the_work(client, clip, address, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "FREE_MB", 10**12)
+        answer = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.mp4", clip.read_bytes())})
+        assert answer.status_code == 507 and answer.text == limits.DISK_FULL
+    monkeypatch.setattr(limits, "FREE_MB", 10**12)
+    with pytest.raises(AppError, match="disk is full"):
+        ask(client, clip)
 
 
-def test_the_page_asks_no_other_site(page):
-    config = httpx.get(page + "config").json()
+def test_a_disk_that_fills_up_on_the_way_is_said_and_leaves_nothing(client, clip, monkeypatch, place):
+    before = set(results(place))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(video.Writer, "_to_yuv", lambda self, image: (_ for _ in ()).throw(InputError("the disk is full.")))
+    with pytest.raises(AppError, match="disk is full"):
+        ask(client, clip)
+    assert set(results(place)) == before
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(address):
+    lines = ["POST /gradio_api/upload HTTP/1.1", "Host: x", "Content-Type: multipart/form-data; boundary=b"]
+    head = "\r\n".join([*lines, f"Content-Length: {600 * 2**20}", "", ""])
+    host, port = re.findall(r"//([\d.]+):(\d+)", address)[0]
+    with socket.create_connection((host, int(port)), 10) as line:
+        line.sendall(head.encode())
+        answer = b"".join(iter(lambda: line.recv(4096), b"")).decode()
+    assert answer.startswith("HTTP/1.1 413") and "500 MB" in answer
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Work stops at its second step until the gate opens."""
+    opened, begun, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(*arguments):
+        try:
+            for step in detect.detect_steps(*arguments):
+                yield step
+                begun.set()
+                opened.wait(0.05) if not opened.is_set() else None
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(detection, "detect_steps", slowly)
+    monkeypatch.setattr(detection, "TELL_SECONDS", 0.0)
+    yield opened, begun, ended
+    opened.set()
+
+
+def test_of_twenty_requests_at_once_those_beyond_the_queue_are_told_to_come_back(client, clip, gate):
+    file = handle_file(clip)
+    jobs = [client.submit(file, "big", 0.05, api_name="/detect") for _ in range(20)]
+    time.sleep(1)
+    gate[0].set()
+    answers = []
+    for job in jobs:
+        try:
+            answers.append(job.result(timeout=120)[0]["frames"])
+        except Exception as error:
+            answers.append(str(error))
+    refused = [answer for answer in answers if isinstance(answer, str)]
+    assert all("ueue is full" in answer for answer in refused), refused
+    assert limits.MAX_WAITING <= len(answers) - len(refused) < 20
+
+
+def test_who_leaves_stops_the_work_and_takes_the_files_along(address, clip, gate, place, tmp_path):
+    opened, begun, ended = gate
+    before = set(results(place))
+    leaver = Client(address, verbose=False, download_files=tmp_path)
+    leaver.submit(handle_file(clip), "big", 0.05, api_name="/detect")
+    assert begun.wait(20)
+    visits.leave(leaver.session_hash)  # what the page's unload event does
+    assert ended.wait(20), "the work ends"
+    time.sleep(0.2)
+    assert set(results(place)) == before
+
+
+def test_files_are_removed_when_their_last_user_leaves(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    folder = visits.new_folder("anna")
+    (folder / "result.json").write_text("{}")
+    shared, outside = folder.parent / "upload.mp4", tmp_path / "outside.mp4"
+    for path in (shared, outside):
+        path.write_text("video")
+    for session, path in (("anna", shared), ("ben", shared), ("anna", outside), (None, shared)):
+        visits.note(session, path)
+    visits.leave("anna")
+    assert not folder.exists() and shared.exists() and outside.exists() and visits.has_left("anna")
+    visits.note("anna", None)
+    assert not visits.has_left("anna"), "a connection that comes back"
+    visits.leave("ben")
+    assert not shared.exists()
+
+
+# -------------------------------------------------------------------- what is shown
+
+
+def result(tubes, frames=20) -> video.VideoInfo:
+    info = video.VideoInfo(Path("walk.mp4"), 64, 48, Fraction(10), frames, frames / 10)
+    times = [index / 10 for index in range(frames)]
+    return detect.VideoResult(info, ("stand", "wave_hand"), tubes, [], times, {"network": 0.4, "decode": 0.1}, "big", 0.3)
+
+
+BOX = np.tile([2.04, 2, 30, 40], (20, 1))
+TUBES = [Tube(0, 0.8, 0, BOX), Tube(1, 0.6, 5, BOX[:10] + 30, np.linspace(0, 1, 10))]
+
+
+def test_the_player_is_told_boxes_times_and_colours():
+    told = detection.describe("up/walk.mp4", result(TUBES), TUBES, Path("out/walk-actions.mp4"), {1: "data:x"})
+    assert told["size"] == [64, 48] and told["duration"] == 2.0 and told["times"][:3] == [0, 100, 200] and told["final"]
+    assert [file["path"] for file in told["files"].values()] == [f"out/walk-actions.{kind}" for kind in ("mp4", "json", "csv")]
+    second = told["tubes"][1]
+    assert (second["actor"], second["action"], second["start"], second["end"], second["first"]) == (2, "wave hand", 0.5, 1.5, 5)
+    assert second["boxes"][:4] == [32.0, 32.0, 60.0, 70.0] and len(second["boxes"]) == 40
+    assert second["best"] == 1.4 and second["picture"] == "data:x" and told["tubes"][0]["picture"] is None
+    assert re.fullmatch("#[0-9a-f]{6}", second["colour"]) and second["ink"] in ("#000000", "#ffffff")
+    json.dumps(told)
+
+
+def test_the_summary_says_what_was_found_and_how_fast():
+    text = detection.summary(result(TUBES))
+    assert (
+        "Found 2 actions by 2 actors" in text and "<b>40 frames a second</b>" in text and "network 0.40 s, decode 0.10 s" in text
+    )
+    assert "Found 1 action by 1 actor<" in detection.summary(result(TUBES[:1]))
+    assert "No action found" in detection.summary(result([])) and "0.30 or more" in detection.summary(result([]))
+
+
+def test_progress_tells_speed_and_time_left():
+    assert "120 of 300 frames, 30 a second, about 6 s left" in detection.progress_bar("Looking", 120, 300, 4)
+    assert "left" not in detection.progress_bar("Looking", 120, None, 4) and "120 frames" in detection.progress_bar(
+        "Looking", 120, 90, 4
+    )
+    assert "value" not in detection.progress_bar("Looking", 1, 300, 4), "the first frames say nothing about speed"
+
+
+def test_thumbnails_show_the_best_frames_of_the_best_tubes(monkeypatch):
+    assert detection.best_frames(TUBES) == {0: [0], 14: [1]}
+    monkeypatch.setattr(detection, "THUMBNAILS", 1)
+    assert detection.best_frames(TUBES) == {0: [0]}
+    image = np.zeros((48, 64, 3), np.uint8)
+    for tube in (*TUBES, Tube(0, 0.5, 0, [[-9, -9, -8, -8]])):  # the last one lies outside
+        assert detection.thumbnail(image, tube, tube.start).startswith("data:image/jpeg;base64,/9j/")
+
+
+def test_first_tubes_come_before_the_end(clip, tmp_path, models, monkeypatch):
+    monkeypatch.setattr(offer, "OWN", models)
+    monkeypatch.setattr(detection, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(detection, "SHOW_SECONDS", 0.0)
+    monkeypatch.setattr(detect, "FRAMES_AT_ONCE", 4)
+    messages = list(detection.work(str(clip), "big", 0.05, str(tmp_path)))
+    early = [m.player for m in messages if m.player and not m.player["final"]]
+    assert any(player["tubes"] for player in early) and len(early[0]["times"]) < len(messages[-1].player["times"])
+    assert [m.result is not None for m in messages] == [False] * (len(messages) - 1) + [True]
+    assert all(tube["picture"] for tube in messages[-1].player["tubes"][: detection.THUMBNAILS])
+    assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".json", ".csv"}
+    assert messages[-1].seen.times == detect.detect_video(clip, models["big"]).times
+
+
+def test_leaving_the_work_leaves_no_file(clip, tmp_path, models, monkeypatch):
+    monkeypatch.setattr(offer, "OWN", models)
+    monkeypatch.setattr(detection, "TELL_SECONDS", 0.0)
+    work = detection.work(str(clip), "big", 0.05, str(tmp_path))
+    for _ in range(20):
+        next(work)
+    work.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_files_cannot_become_part_of_the_page():
+    assert "<img" not in detection.failed("<img src=x>.mp4: is empty.")
+    assert limits.without_folders(InputError("/a/b/c.mp4: is bad."), "/a/b/c.mp4") == "c.mp4: is bad."
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(7.4, "7 s"), (125, "2 min 5 s"), (14400, "4 h 0 min")])
+def test_seconds_as_a_person_says_them(seconds, said):
+    assert limits.clock(seconds) == said
+
+
+# -------------------------------------------------------------------- the page as a whole
+
+
+def test_the_page_asks_no_other_site(address):
+    config = httpx.get(address + "config").json()
     assert not config["analytics_enabled"] and not config["run_history"] and config["max_file_size"] == 500 * 2**20
     assert config["stylesheets"] == []  # where a theme's web fonts would be
     loads = r"""<(?:script|link|img)[^>]*(?:src|href)=["'](?:https?:)?//(?!127\.0\.0\.1)|@import|url\(["']?https?:"""
-    for text in (httpx.get(page).text, httpx.get(page + "theme.css").text):
+    for text in (httpx.get(address).text, httpx.get(address + "theme.css").text):
         assert not re.findall(loads, text)
+    for file in (ROOT / "mssc" / "page").glob("*.[hcj]*s*"):
+        assert not re.findall(r"https?://|@import", file.read_text()), file
 
 
-def test_each_model_brings_its_threshold_and_says_what_it_knows(stub):
-    assert app.about("big") == (0.25, "Recognises 2 actions: stand, wave hand.")
-    assert app.about("toy")[0] == 0.5
+def test_the_limits_are_on_the_page(address):
+    assert limits.LIMITS in json.dumps(httpx.get(address + "config").json(), ensure_ascii=False)
 
 
-def test_the_queue_is_bounded(stub):
-    queue = app.build()._queue
-    assert queue.max_size == app.MAX_WAITING and queue.default_concurrency_limit == 1
+def test_each_model_brings_its_threshold_and_says_what_it_knows(models, monkeypatch):
+    monkeypatch.setattr(offer, "OWN", models)
+    threshold, sentence = offer.about("big")
+    assert threshold == 0.05 and sentence.startswith("Recognises 6 actions: ")
 
 
-def test_main_keeps_its_files_in_one_folder_and_removes_it(stub, monkeypatch):
+def test_the_queue_is_bounded_and_one_video_is_worked_on_at_a_time():
+    blocks = layout.build(detect.default_model())
+    assert blocks._queue.max_size == limits.MAX_WAITING
+    assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "model"} <= {1, "default"}
+
+
+@pytest.fixture
+def launched(monkeypatch):
     seen = {}
 
-    def launch(page, server_port=None, **_):
-        seen.update(port=server_port, folder=Path(tempfile.gettempdir()), cache=Path(page.GRADIO_CACHE))
+    def launch(blocks, server_port=None, **options):
+        seen.update(options, port=server_port, folder=Path(tempfile.gettempdir()), cache=Path(blocks.GRADIO_CACHE))
         (seen["folder"] / "left").touch()
 
     monkeypatch.setattr(gr.Blocks, "launch", launch)
     monkeypatch.setattr(app.signal, "signal", lambda *_: None)
     monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)  # put back afterwards
+    monkeypatch.setattr(offer, "OWN", {})
+    return seen
+
+
+def test_main_keeps_its_files_in_one_folder_and_removes_it(launched):
     app.main(["--port", "7999"])
-    assert seen["port"] == 7999 and seen["folder"].name.startswith("mssc-")
-    assert seen["cache"].is_relative_to(seen["folder"]) and not seen["folder"].exists()
+    assert launched["port"] == 7999 and launched["folder"].name.startswith("mssc-") and launched["share"] is False
+    assert launched["cache"].is_relative_to(launched["folder"]) and not launched["folder"].exists()
+    assert launched["mcp_server"] is False
 
 
-def test_main_without_a_model_ends_with_a_sentence(stub, monkeypatch, capsys):
+def test_main_offers_the_folders_that_are_named(launched, models):
+    app.main(["--model", str(models["big"]), str(models["plain"])])
+    assert offer.names()[:2] == ["big", "plain"]
+
+
+def test_two_folders_of_one_name_are_told_apart(tmp_path, tiny_config, monkeypatch):
+    monkeypatch.setattr(offer, "OWN", {})
+    folders = [save_models(tmp_path / where, tiny_config)["big"] for where in ("a", "b")]
+    assert [offer.add_model(folder) for folder in (*folders, folders[0])] == ["big", "big 2", "big"]
+
+
+def test_mcp_without_its_package_is_said(launched, monkeypatch, capsys):
+    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as end:
+        app.main(["--mcp"])
+    assert end.value.code == 2 and "pip install 'gradio[mcp]'" in capsys.readouterr().err
+    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: object())
+    app.main(["--mcp"])
+    assert launched["mcp_server"] is True
+
+
+def test_main_without_a_model_ends_with_a_sentence(launched, monkeypatch, capsys):
     def nothing():
         raise InputError("there is no model in assets/models; train one with `python -m mssc train`.")
 
-    monkeypatch.setattr(app.detect, "default_model", nothing)
-    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+    monkeypatch.setattr(app, "default_model", nothing)
     with pytest.raises(SystemExit) as end:
         app.main([])
     assert end.value.code == 2 and "there is no model" in capsys.readouterr().err
+
+
+def test_the_front_matter_fits_what_is_installed():
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    front = (ROOT / "README.md").read_text().split("---")[1]
+    matter = dict(re.findall(r'^(\w+): "?(.*?)"?$', front, re.M))
+    assert {"title", "emoji", "colorFrom", "colorTo", "sdk", "python_version", "app_file", "license"} <= set(matter)
+    assert matter["sdk"] == "gradio" and (ROOT / matter["app_file"]).samefile(app.__file__)
+    needs = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line]
+    wanted = next(need.specifier for need in needs if need.name == "gradio")
+    assert gr.__version__ in wanted and matter.get("sdk_version", gr.__version__) in wanted
+    python = re.findall(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())[0]
+    assert matter["python_version"] in SpecifierSet(python)
+
+
+def test_the_page_module_offers_what_app_needs():
+    assert {"build", "add_model", "LAUNCH"} <= set(page.__all__)

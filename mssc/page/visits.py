@@ -1,0 +1,74 @@
+"""Whose files are whose: every visitor's uploads and results, removed when the tab closes.
+
+Gradio serves a file to whoever knows its path, so results lie in folders with names that cannot be guessed; uploads lie under the hash of
+their content, where two visitors with one and the same video share it.
+"""
+
+import secrets
+import shutil
+import threading
+from collections import defaultdict, deque
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+
+from ..structures import InputError
+
+MOST_REMEMBERED = 1000  # visitors who left
+
+_lock = threading.Lock()
+_left: deque[str | None] = deque(maxlen=MOST_REMEMBERED)
+_files: dict[str, set[Path]] = defaultdict(set)
+
+
+def note(session: str | None, path: str | Path | None) -> None:
+    """Remember that a visitor uses a file or folder of the upload folder; and, if a lost connection came back, that they are here again."""
+    if session in _left:
+        _left.remove(session)
+    if session and path and Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        with _lock:
+            _files[session].add(Path(path))
+
+
+def new_folder(session: str | None) -> Path:
+    """An empty folder for results, which the page may serve.
+
+    Raises:
+        InputError: if the disk is full.
+    """
+    folder = Path(get_upload_folder(), secrets.token_urlsafe(16))
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"The server cannot write at the moment ({error.strerror}); please try again later.") from None
+    note(session, folder)
+    return folder
+
+
+def leave(session: str | None) -> None:
+    """The tab was closed: the visitor's files go, and work for them ends at its next step, see `has_left`."""
+    if session:
+        _left.append(session)
+        forget(session)
+
+
+def has_left(session: str | None) -> bool:
+    """Whether nobody waits for this visitor's results any more."""
+    return session in _left
+
+
+def forget(session: str | None, *paths: Path) -> None:
+    """Remove files of a visitor, all if none is named, but for those that somebody else uses too."""
+    if not session:
+        return
+    with _lock:
+        mine = set(paths) if paths else _files.get(session, set()).copy()
+        _files[session] -= mine
+        if not _files[session]:
+            del _files[session]
+        used = set().union(*_files.values()) if _files else set()
+    for path in mine - used:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
