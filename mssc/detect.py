@@ -33,7 +33,7 @@ from .linking import LinkConfig, OnlineLinker
 from .model.checkpoint import load_model
 from .model.mssc import MSSC, fold_batch_norms
 from .result import VideoResult
-from .structures import Detections, InputError, Predictions, Tube
+from .structures import DetectionLog, Detections, InputError, Predictions, Tube
 from .video import VideoInfo, Writer, frames_per_look, probe, read
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
@@ -301,19 +301,19 @@ def detect_steps(
     network = model if isinstance(model, MSSC) else load_for_detection(model)
     info, clock = probe(path), _Clock()
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect) if output is not None else None
-    linker = OnlineLinker(link, float(info.rate))
-    video = Path(output) if output is not None else None
-    result = VideoResult(info, network.config.classes, [], [], [], clock.seconds, name, threshold, video)
-    tubes, detections, times = result.tubes, result.detections, result.times
+    linker = OnlineLinker(link, float(info.rate), threshold)
+    video, detections = Path(output) if output is not None else None, DetectionLog()
+    result = VideoResult(info, network.config.classes, [], detections, [], clock.seconds, name, threshold, video)
+    tubes, times = result.tubes, result.times
 
     def so_far() -> list[Tube]:
-        return _shown(linker.so_far(), threshold)
+        return _in_order(linker.so_far())
 
     for found in _first_pass(network, info, times, linker, clock):
         detections.append(found)
         yield Step(len(detections), info.frames, "looking for actions", result, False, so_far)
     with clock("link"):
-        tubes += _shown(linker.finish(), threshold)
+        tubes += _in_order(linker.finish())
     whole = Step(len(times), len(times), "looking for actions", result, True, lambda: list(tubes))
     yield whole
     if writer is not None:
@@ -322,8 +322,8 @@ def detect_steps(
                 yield whole._replace(done=index + 1, stage="drawing", image=image)
 
 
-def _shown(tubes: list[Tube], threshold: float) -> list[Tube]:
-    return sorted((tube for tube in tubes if tube.score >= threshold), key=lambda tube: (tube.start, -tube.score))
+def _in_order(tubes: list[Tube]) -> list[Tube]:
+    return sorted(tubes, key=lambda tube: (tube.start, -tube.score))
 
 
 def _settings(model: str | Path | MSSC, threshold: float | None) -> tuple[str, float]:

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ class VideoResult:
     info: VideoInfo
     classes: tuple[str, ...]
     tubes: list[Tube]
-    detections: list[Detections]
+    detections: Sequence[Detections]
     times: list[float]
     timings: dict[str, float]
     model: str

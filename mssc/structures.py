@@ -7,8 +7,10 @@ Boxes are ``x1, y1, x2, y2`` in continuous pixels of the source frame, so a box'
 from 0 in decoding order. Classes are counted from 0 and there is no background class. Scores are probabilities in [0, 1].
 """
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from torch import Tensor
@@ -127,6 +129,47 @@ class Detections:
     def empty(cls) -> "Detections":
         """No detection at all."""
         return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+
+
+class DetectionLog(Sequence[Detections]):
+    """The detections of a video's frames in order, to be read like a list and appended to, kept in a few large arrays.
+
+    A long video has a hundred thousand small ones. Made between a network's large arrays and kept for longer, they would break up
+    the memory that those leave, so that it could not be used again.
+    """
+
+    _ROWS = 1 << 13  # of an array
+    _ROW = np.dtype([("box", np.float32, 4), ("score", np.float32), ("label", np.int64)])
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+        self._places = array("q")  # of each frame: its block, its first row there, the row after its last
+        self._stop = 0  # rows used of the last block
+
+    def append(self, detections: Detections) -> None:
+        """Add the next frame's; they are copied."""
+        if not self._blocks or self._stop + len(detections) > len(self._blocks[-1]):
+            self._blocks.append(np.zeros(max(self._ROWS, len(detections)), self._ROW))
+            self._stop = 0
+        start, self._stop = self._stop, self._stop + len(detections)
+        rows = self._blocks[-1][start : self._stop]
+        rows["box"], rows["score"], rows["label"] = detections.boxes, detections.scores, detections.labels
+        self._places.extend((len(self._blocks) - 1, start, self._stop))
+
+    def __len__(self) -> int:
+        return len(self._places) // 3
+
+    @overload
+    def __getitem__(self, index: int) -> Detections: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Detections]: ...
+    def __getitem__(self, index: int | slice) -> Detections | list[Detections]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]  # also checks it
+        block, start, stop = self._places[3 * place : 3 * place + 3]
+        rows = self._blocks[block][start:stop]
+        return Detections(rows["box"].copy(), rows["label"].copy(), rows["score"].copy())
 
 
 @dataclass(frozen=True, eq=False)

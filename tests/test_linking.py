@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mssc.evaluate import Truth, frame_map, video_map
-from mssc.linking import LinkConfig, OnlineLinker, _near, link, trim, tube_iou, tube_nms
+from mssc.linking import LinkConfig, OnlineLinker, link, trim, tube_iou, tube_nms
+from mssc.linking.online import _near
 from mssc.structures import Detections, InputError, Tube
 
 CONFIG = LinkConfig()
@@ -321,9 +322,24 @@ def test_finish_makes_ready_for_another_video():
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5])
+def test_a_threshold_leaves_out_tubes_and_changes_none(threshold):
+    rng = np.random.default_rng(12)
+    frames = [found for _ in range(3) for found in noisy_video(rng)[0]]
+    linker = OnlineLinker(threshold=threshold)
+    plain = OnlineLinker()
+    for found in frames:
+        np.testing.assert_array_equal(linker.step(found).scores, plain.step(found).scores)
+    assert not [tube for tube in [*linker._pending, *linker._done] if tube.score < threshold]
+    kept, every = linker.finish(), plain.finish()
+    assert 0 < len(kept) < len(every)
+    assert fingerprints(kept) == fingerprints([tube for tube in every if tube.score >= threshold])
+
+
 def size(linker):
-    arrays = [linker._live, *linker._log, *[part for t in [*linker._pending, *linker._done] for part in (t.boxes, t.scores)]]
-    return sum(array.nbytes for array in arrays) + 100 * len(linker._log)
+    tubes = [*linker._pending, *linker._done]
+    arrays = [linker._live, linker._log._rows, *[part for t in tubes for part in (t.boxes, t.scores)]]
+    return sum(array.nbytes for array in arrays)
 
 
 def test_memory_is_bounded_by_what_is_live():
@@ -347,7 +363,7 @@ def test_untaken_tubes_are_all_that_grows():
     linker, held = OnlineLinker(), []
     for t in range(3000):
         linker.step(dets(*[(c, 0.8 if t % 300 < 60 else 0.015, A) for c in range(10)]))
-        held.append(sum(entry.nbytes for entry in linker._log) + linker._live.nbytes)
+        held.append(linker._log._rows.nbytes + linker._live.nbytes)
     assert max(held) < 300_000 and len(linker._done) >= 50
     assert len(linker.finish()) == 100
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mssc.structures import Detections, InputError, Tube
+from mssc.structures import DetectionLog, Detections, InputError, Tube
 
 BOX = [1.0, 2.0, 3.0, 4.0]
 NAN, INF = float("nan"), float("inf")
@@ -106,3 +106,29 @@ def test_they_are_frozen_and_leave_their_input_alone():
         rows.boxes = boxes
     with pytest.raises(dataclasses.FrozenInstanceError):
         tube.start = 3
+
+
+def test_a_log_gives_back_what_was_appended():
+    rng, log, given = np.random.default_rng(0), DetectionLog(), []
+    for count in (0, 3, 0, 9000, 1, *rng.integers(0, 40, 400).tolist(), 0):
+        low = rng.random((count, 2))
+        rows = Detections(np.c_[low, low + 1], rng.integers(0, 80, count) * 10**10, rng.random(count))
+        given.append(rows)
+        log.append(rows)
+        assert len(log) == len(given)
+    for one, other in zip(log, given, strict=True):
+        assert (one.boxes.tobytes(), one.scores.tobytes()) == (other.boxes.tobytes(), other.scores.tobytes())
+        assert one.labels.tolist() == other.labels.tolist()
+    assert [len(rows) for rows in log[-3:]] == [len(rows) for rows in given[-3:]] and len(log[-1]) == 0
+    for index in (len(log), -len(log) - 1):
+        with pytest.raises(IndexError):
+            log[index]
+
+
+def test_a_log_keeps_nothing_that_it_was_given_alive_and_gives_copies():
+    log, rows = DetectionLog(), Detections([BOX], [1], [0.5])
+    log.append(rows)
+    rows.scores[0] = 0
+    log[0].boxes[:] = 7
+    assert (log[0].scores.item(), log[0].boxes.tolist()) == (0.5, [BOX])
+    assert len(DetectionLog()) == 0 and list(DetectionLog()) == []
