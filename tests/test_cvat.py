@@ -97,6 +97,107 @@ def test_attributes_are_actions(tmp_path):
     assert rows.take(rows.track == "2").action.tolist() == ["run"]  # no attribute is about actions: the label is
 
 
+def test_turned_boxes_count_as_the_upright_ones_around_them(tmp_path):
+    turned = [box(t).replace("z_order", f'rotation="{degrees}" z_order') for t, degrees in enumerate((90, 180, 45, 0))]
+    rows = cvat.read(write(tmp_path / "a.xml", track(*turned)))  # 10, 5, 30, 40: 20 by 35 around 20, 22.5
+    np.testing.assert_allclose(rows.boxes[0], [2.5, 12.5, 37.5, 32.5])
+    np.testing.assert_allclose(rows.boxes[[1, 3]], [[10, 5, 30, 40]] * 2)
+    half = 55 / 2**1.5
+    np.testing.assert_allclose(rows.boxes[2], [20 - half, 22.5 - half, 20 + half, 22.5 + half])
+
+
+TASK = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <{kind}>
+      <id>{id}</id>
+      <name>shift 2, camera 1</name>
+      <size>40</size>
+      <mode>interpolation</mode>
+      <overlap>5</overlap>
+      <bugtracker></bugtracker>
+      <created>2024-03-04 09:12:41.305512+00:00</created>
+      <updated>2024-03-05 17:20:08.119226+00:00</updated>
+      <subset>default</subset>
+      <start_frame>10</start_frame>
+      <stop_frame>88</stop_frame>
+      <frame_filter>step=2</frame_filter>
+      <segments>
+        <segment><id>51</id><start>0</start><stop>19</stop><url>http://localhost:8080/api/jobs/51</url></segment>
+        <segment><id>52</id><start>15</start><stop>39</stop><url>http://localhost:8080/api/jobs/52</url></segment>
+      </segments>
+      <owner><username>ann</username><email>ann@example.org</email></owner>
+      <assignee></assignee>
+      <labels>
+        <label><name>person</name><color>#ff6037</color><type>any</type><attributes>
+          <attribute><name>action</name><mutable>True</mutable><input_type>select</input_type>
+            <default_value>none</default_value><values>none
+walk
+pick up</values></attribute>
+          <attribute><name>age</name><mutable>False</mutable><input_type>number</input_type>
+            <default_value>0</default_value><values>0;99;1</values></attribute>
+        </attributes></label>
+        <label><name>ball</name><color>#33ddff</color><type>polygon</type><attributes></attributes></label>
+        <label><name>skeleton</name><type>skeleton</type><attributes></attributes><svg>&lt;line x1="3" /&gt;</svg></label>
+      </labels>
+      <original_size><width>64</width><height>48</height></original_size>
+    </{kind}>
+    <dumped>2024-03-06 08:01:55.722145+00:00</dumped>
+    <source>run_1.mp4</source>
+  </meta>
+{tracks}
+</annotations>"""
+
+
+def written(number, label, shapes, more=""):
+    """A track as CVAT writes it: each frame that was looked at, interpolated ones too, and an outside one behind."""
+    return f'  <track id="{number}" label="{label}" source="manual"{more}>\n' + "\n".join(shapes) + "\n  </track>"
+
+
+@pytest.mark.parametrize("kind", ["task", "job"])
+def test_an_export_with_all_that_cvat_writes(tmp_path, caplog, kind):
+    def at(frame, action, **flags):
+        return box(frame, 10 + frame / 4, **flags, action=action, age="31")
+
+    person = [
+        at(20, "walk"),
+        at(22, "walk", keyframe=0),
+        at(24, "walk", keyframe=0, occluded=1),
+        at(26, "pick up"),
+        at(28, "none"),
+    ]
+    person += [at(30, "none", outside=1), at(50, "walk"), at(52, "walk", keyframe=0), at(54, "walk", outside=1)]
+    shape = [at(86, "walk")]  # a single shape in the last frame but one: CVAT writes no outside box behind it
+    ball = [
+        '<polygon frame="20" keyframe="1" outside="0" occluded="0" points="1.00,2.00;3.00,4.00;5.00,1.00" z_order="0"></polygon>'
+    ]
+    bones = ['<skeleton frame="20" keyframe="1" z_order="0"><points label="1" keyframe="1" points="1,2"></points></skeleton>']
+    tracks = [written(0, "person", person), written(1, "ball", ball), written(2, "skeleton", bones), written(3, "person", shape)]
+    with zipfile.ZipFile(tmp_path / "task.zip", "w") as archive:
+        archive.writestr("annotations.xml", TASK.format(kind=kind, id=7, tracks="\n".join(tracks)))
+        archive.writestr("images/frame_000010.PNG", b"no picture")
+    rows = cvat.read(tmp_path / "task.zip")
+    assert set(rows.video) == {"run_1.mp4"} and rows.sizes == {"run_1.mp4": (64, 48)}
+    assert set(rows.action) == {"walk", "pick up"}
+    assert frames(rows, "walk") == [20, 21, 22, 23, 24, 25, 50, 51, 52, 53, 86] and frames(rows, "pick up") == [26, 27]
+    np.testing.assert_allclose(rows.boxes[:, 0], 10 + rows.frame / 4)
+    assert rows.track.tolist() == ["0"] * 8 + ["0-2"] * 4 + ["3"]
+    assert "1 polygon" in caplog.text and "1 skeleton" in caplog.text
+    assert 24 not in frames(cvat.read(tmp_path / "task.zip", occluded="drop"))
+
+
+def test_a_project_of_several_tasks(tmp_path):
+    one = "<task><id>{}</id><name>{}</name><subset>{}</subset><stop_frame>39</stop_frame><original_size><width>64</width>"
+    one += "<height>48</height></original_size></task>"
+    tasks = one.format(4, "run_1.mp4", "Train") + one.format(9, "run_2", "Validation")
+    meta = f"<meta><project><id>2</id><name>gym</name><tasks>{tasks}</tasks><subsets>Train\nValidation</subsets></project></meta>"
+    tracks = [track(box(0), box(2), number=n, more=f' task_id="{task}" subset="x"') for n, task in enumerate((9, 4, 9))]
+    rows = cvat.read(write(tmp_path / "a.xml", *tracks, meta=meta))
+    assert rows.video.tolist() == ["run_2"] * 3 + ["run_1.mp4"] * 3 + ["run_2"] * 3
+    assert sorted(set(rows.track)) == ["4:1", "9:0", "9:2"]
+
+
 def test_projects_name_the_task_of_a_track(tmp_path):
     task = "<task><id>{}</id><source>{}</source><original_size><width>64</width><height>48</height></original_size></task>"
     meta = f"<meta><project><tasks>{task.format(1, 'a.mp4')}{task.format(2, 'b.mp4')}</tasks></project></meta>"

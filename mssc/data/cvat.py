@@ -1,14 +1,16 @@
 """Import of "CVAT for video 1.1": the XML that CVAT exports, or its zip.
 
 A track's boxes are interpolated between those that are given; it is there from its first box on, not from a box marked
-`outside` to the next one that is not, and not after its last box. Occluded boxes count unless asked otherwise. Frames are
-those of the source video: CVAT writes them so whatever start frame and frame filter a task has.
+`outside` to the next one that is not, and not after its last box. Occluded boxes count unless asked otherwise; a box that is
+turned counts as the upright one around it. Frames are those of the source video: CVAT writes them so whatever start frame and
+frame filter a task has, in exports of jobs and projects too.
 
 Actions are the values of a box's attribute `action` (several with commas between them), and attributes `action/…` or
 `action_…` that are true. A track without any such attribute does what its label says.
 """
 
 import logging
+import math
 import re
 import zipfile
 from collections import Counter
@@ -185,6 +187,7 @@ def _boxes(track: Element, path: Path) -> list[_Box]:
         try:
             frame = int(box.attrib["frame"])
             corners = tuple(float(box.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+            turned = float(box.get("rotation", 0))
         except (KeyError, ValueError) as error:
             raise InputError(f"{where} has a box that lacks a number ({error}).") from None
         if frame in found:
@@ -192,6 +195,7 @@ def _boxes(track: Element, path: Path) -> list[_Box]:
         outside, hidden = box.get("outside") == "1", box.get("occluded") == "1"
         if not np.isfinite(corners).all() or (not outside and (corners[2] <= corners[0] or corners[3] <= corners[1])):
             raise InputError(f"{where}, frame {frame}: the box {list(corners)} is empty, inverted or no number.")
+        corners = _around(corners, turned) if turned and math.isfinite(turned) else corners
         own = _actions(box.findall("attribute"))
         named = own if own is not None else shared
         if named is None:
@@ -201,6 +205,15 @@ def _boxes(track: Element, path: Path) -> list[_Box]:
             named = (label,)
         found[frame] = _Box(frame, corners, outside, hidden, named)  # type: ignore[arg-type]
     return [found[frame] for frame in sorted(found)]
+
+
+def _around(corners: tuple[float, ...], degrees: float) -> tuple[float, ...]:
+    """The upright box around one that is turned about its centre."""
+    x1, y1, x2, y2 = corners
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    width, height = (x2 - x1) * cos + (y2 - y1) * sin, (x2 - x1) * sin + (y2 - y1) * cos
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
 def _actions(attributes: list[Element]) -> tuple[str, ...] | None:
