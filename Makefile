@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help demo test data-test check notebooks train-toy clean
+.PHONY: help demo test data-test check notebooks notebooks-write train-toy clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,9 +27,12 @@ data-test: .venv/ready  ## the tests on real data: make data-test MSSC_DATA=/pat
 check: .venv/ready  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 
-notebooks: .venv/ready  ## run every notebook
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout 300; \
-		else echo "there are no notebooks yet"; fi
+notebooks: .venv/ready  ## run every notebook, headless, about ten minutes; MSSC_DATA=/path/to/J-HMDB takes real videos
+	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout 600
+
+notebooks-write: .venv/ready  ## run every notebook and keep what it shows, as they are committed
+	MSSC_WIDGETS=static $(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.timeout=600 \
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 train-toy: .venv/ready  ## generate the toy set and train a small model on it
 	$(BIN)/python -m mssc train toy --data data/toy -o runs/toy --mixup 0 --learning-rate 2e-3 \

@@ -81,6 +81,13 @@ def test_cells_have_their_classes_colours(studies, toy_videos):
     assert plot.twin is not None and "frame" in plot.twin.figure.data[0].hovertext[0]
 
 
+def test_models_stand_side_by_side_at_one_tap(studies, toy_videos):
+    one_tap = plots.projection_plot([project(study, "SFM in", "pca") for study in studies], toy_videos.classes)
+    left, right = (axes.get_position(original=True) for axes in one_tap.figure.axes)
+    assert left.y0 == right.y0 and left.x1 <= right.x0
+    assert [text.text.split(":")[0] for text in one_tap.twin.figure.layout.annotations] == ["full", "plain"]
+
+
 def test_a_point_shows_its_frame_and_cell(studies, toy_videos):
     one = project(studies[0], "SFM out 8", "pca")
     twin = plots.projection_plot([one], toy_videos.classes).twin

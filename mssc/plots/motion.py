@@ -19,6 +19,7 @@ from .paper import (
     GREY,
     INTERVAL_COLUMNS,
     NOTHING,
+    WIDTHS,
     Columns,
     Plot,
     canvas,
@@ -83,6 +84,17 @@ def _distance(study: Study, tap: str, name: str) -> Interval | None:
 # -------------------------------------------------------------------- cells in two dimensions
 
 
+def _grid(projections: Sequence[Projection]) -> tuple[int, int, dict[tuple[str, str], tuple[int, int]]]:
+    """Rows and columns, and where each model and tap goes: a row per model and a column per tap, but models in one row if there is one
+    tap."""
+    models = list(dict.fromkeys(one.model for one in projections))
+    taps = [tap for tap in TAPS if any(one.tap == tap for one in projections)]
+    place = {(model, tap): (row, column) for row, model in enumerate(models) for column, tap in enumerate(taps)}
+    if len(taps) > 1:
+        return len(models), len(taps), place
+    return 1, len(models), {key: (column, row) for key, (row, column) in place.items()}
+
+
 def _caption(one: Projection) -> str:
     return f"AUROC {one.auroc.text(2)}\nsilhouette {one.silhouette.text(2)}"
 
@@ -102,21 +114,22 @@ def projection_plot(projections: Sequence[Projection], classes: Sequence[str], c
     """
     if not projections:
         raise InputError("there is nothing to draw; project the cells of at least one tap.")
-    models = list(dict.fromkeys(one.model for one in projections))
-    taps = [tap for tap in TAPS if any(one.tap == tap for one in projections)]
-    side = {1: 3.5, 2: 7.16}[columns] / len(taps)
-    figure = canvas(columns, len(models) * min(side + 0.45, 2.6) + 0.4)
-    panels = figure.subplots(len(models), len(taps), squeeze=False)
+    down, across, place = _grid(projections)
+    figure = canvas(columns, down * min(WIDTHS.get(columns, 0) / across + 0.45, 2.6) + 0.4)
+    panels = figure.subplots(down, across, squeeze=False)
     paint = class_paint(classes)
     for axes in panels.ravel():
         axes.set_axis_off()
     rows: list[tuple] = []
     for one in projections:
-        axes = panels[models.index(one.model), taps.index(one.tap)]
+        axes = panels[place[one.model, one.tap]]
         axes.set_axis_on()
         _scatter(axes, one, paint)
         axes.set_title(
-            f"{one.tap}\n{_caption(one)}" if len(models) == 1 else f"{one.model}: {one.tap}\n{_caption(one)}", fontsize=6
+            f"{one.tap}\n{_caption(one)}"
+            if len({model for model, _ in place}) == 1
+            else f"{one.model}: {one.tap}\n{_caption(one)}",
+            fontsize=6,
         )
         for point, action, label, video, frame in zip(
             one.points, one.cells.action, one.cells.labels, one.cells.videos, one.cells.frames, strict=True
@@ -156,11 +169,12 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    models = list(dict.fromkeys(one.model for one in projections))
-    taps = [tap for tap in TAPS if any(one.tap == tap for one in projections)]
-    place = {(one.model, one.tap): f"{one.model}: {one.tap}<br>{_caption(one)}".replace("\n", "<br>") for one in projections}
-    titles = [place.get((model, tap), "") for model in models for tap in taps]
-    figure = make_subplots(len(models), len(taps), subplot_titles=titles, horizontal_spacing=0.03)
+    down, across, place = _grid(projections)
+    titles = [""] * (down * across)
+    for one in projections:
+        row, column = place[one.model, one.tap]
+        titles[row * across + column] = f"{one.model}: {one.tap}<br>{_caption(one)}".replace("\n", "<br>")
+    figure = make_subplots(down, across, subplot_titles=titles, horizontal_spacing=0.03)
     paint, named, album = class_paint(classes), set(), Album()
     for one in projections:
         for label in sorted(set(one.cells.labels.tolist())):
@@ -178,12 +192,13 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
                 showlegend=name not in named,
                 hoverinfo="text",
             )
-            figure.add_trace(trace, models.index(one.model) + 1, taps.index(one.tap) + 1)
+            row, column = place[one.model, one.tap]
+            figure.add_trace(trace, row + 1, column + 1)
             named.add(name)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.update_annotations(font_size=11)
-    figure.update_layout(template="none", height=360 * len(models) + 60, margin={"l": 10, "r": 10, "t": 60, "b": 10})
+    figure.update_layout(template="none", height=360 * down + 60, margin={"l": 10, "r": 10, "t": 60, "b": 10})
     return HoverFigure(figure, album.pictures)
 
 

@@ -79,7 +79,9 @@ class Plot:
         full, small = io.BytesIO(), io.BytesIO()
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
             self.figure.savefig(full, format="png", dpi=SCREEN_DPI)
-        image = Image.open(full).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image = (
+            Image.open(full).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        )  # keeps rare colours
         image.save(small, "PNG", optimize=True)
         return small.getvalue()
 
