@@ -121,6 +121,21 @@ def test_frames_from_0_are_read_when_told(rows, known, tmp_path):
         read_detections(as_npy(rows, tmp_path), known, 0)
 
 
+@pytest.mark.parametrize("off", [-1, 0, 1])
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_that_are_off_by_one_are_told_by_the_boxes(off, first, tmp_path, caplog):
+    # An actor who walks two pixels a frame, found in frames 3 to 26 of 30: every number is in range, whatever it is counted from.
+    rng = np.random.default_rng(0)
+    boxes = np.array([[10.0 + 2 * t, 20, 40 + 2 * t, 90] for t in range(30)])
+    known = Known({"walk/a": Truth((Tube(0, 1, 0, boxes),), 30)}, CLASSES)
+    rows = [[0, t + first + off, 0, 0.9 - t / 100, *(boxes[t] + rng.normal(size=4))] for t in range(3, 27)]
+    with caplog.at_level("WARNING"):
+        read_detections(as_npy(np.array(rows), tmp_path), known, first)
+    told = {(1, -1): "--first-frame 0", (0, 1): "--first-frame 1"}.get((first, off), "correct their numbers")
+    assert ("fit the truth of the frame" in caplog.text) == bool(off)
+    assert not off or (told in caplog.text and f"frame {'after' if off < 0 else 'before'} theirs" in caplog.text)
+
+
 def test_pickles_with_code_are_refused_and_nothing_runs(known, tmp_path):
     trap = tmp_path / "trap"
 

@@ -1,12 +1,16 @@
 """What detections from outside must be before they are scored: complete, finite, in the right units, of known videos."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..evaluate import Annotated
+from ..evaluate.matching import box_iou
 from ..structures import Detections, InputError
+
+log = logging.getLogger(__name__)
 
 
 class Known(NamedTuple):
@@ -55,7 +59,7 @@ def whole(values: np.ndarray, what: str, where: str) -> np.ndarray:
 
 
 def build(table: Table, known: Known, first: int, where: str) -> dict[str, dict[int, Detections]]:
-    """Check a table, and sort it by video and frame.
+    """Check a table, and sort it by video and frame. Frames that seem to be counted from another number are warned of.
 
     Args:
         table: all finite.
@@ -88,7 +92,9 @@ def build(table: Table, known: Known, first: int, where: str) -> dict[str, dict[
     if len(twice):
         a, b = sorted(order[twice[0] : twice[0] + 2] + 1)
         raise InputError(f"{where}: rows {a} and {b} are equal, {len(twice)} duplicates in all; remove them.")
-    return _split(table, names, first)
+    found = _split(table, names, first)
+    say_shift(found, known, first, where)
+    return found
 
 
 def _check_frames(table: Table, known: Known, first: int, where: str) -> None:
@@ -135,3 +141,37 @@ def _split(table: Table, names: list[str], first: int) -> dict[str, dict[int, De
         here = found.setdefault(names[table.video[rows[0]]], {})
         here[int(table.frame[rows[0]]) - first] = Detections(table.box[rows], table.label[rows], table.score[rows])
     return found
+
+
+LEAST_ROWS = 12
+"""Rows that tell whether frames are counted from another number."""
+
+
+def say_shift(found: Mapping[str, Mapping[int, Detections]], known: Known, first: int, where: str) -> None:
+    """Warn if detections fit the ground truth of the frame before or after clearly better than that of their own.
+
+    Frame numbers that lie in range may be wrong by one all the same. Actors move, so their boxes tell: compared are, of each frame and
+    class, the best-scored box with the boxes that a true tube has there, one frame earlier and one frame later.
+    """
+    fits = np.array([row for name, frames in found.items() for row in _fits(frames, known.truth[name])]).reshape(-1, 3)
+    fits = fits[fits.max(axis=1) >= 0.5]
+    if len(fits) < LEAST_ROWS:
+        return
+    for column, other, side in ((0, first + 1, "before"), (2, first - 1, "after")):
+        gain = fits[:, column] - fits[:, 1]
+        if gain.mean() > 0.002 and gain.mean() > 6 * gain.std() / len(gain) ** 0.5:
+            told = f"say --first-frame {other}" if other in (0, 1) else "correct their numbers"
+            log.warning(
+                "%s: boxes fit the truth of the frame %s theirs better (overlap %.3f, not %.3f): if frames are counted from %d, %s.",
+                *(where, side, fits[:, column].mean(), fits[:, 1].mean(), other, told),
+            )
+
+
+def _fits(frames: Mapping[int, Detections], video: Annotated) -> Iterator[list[float]]:
+    """Of each frame's best row: overlaps with a true tube of its class one frame before, there, one frame after."""
+    for frame, rows in frames.items():
+        best = int(rows.scores.argmax())
+        for tube in video.tubes:
+            if tube.label == rows.labels[best] and tube.start < frame < tube.stop - 1:
+                at = frame - tube.start
+                yield box_iou(np.repeat(rows.boxes[best : best + 1], 3, 0), tube.boxes[at - 1 : at + 2], 0).tolist()
