@@ -1,4 +1,4 @@
-"""``python -m mssc detect | check-data | import-annotations | train | evaluate | figures``.
+"""``python -m mssc detect | check-data | import-annotations | train | evaluate | figures | ablate``.
 
 Bad input is one sentence on standard error and exit code 2.
 """

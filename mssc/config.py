@@ -42,7 +42,7 @@ class ModelConfig:
     window: int = 16  # frames of the causal window means (paper family: clips of 16)
     width: int = 64  # channels C = D at every level
     backbone2d: str = "cspdarknet_nano"  # or "timm/<name>"
-    backbone3d: str = "causal_cspdarknet_nano"  # or "torchvision/<name>"
+    backbone3d: str = "causal_cspdarknet_nano"  # or "causal_cspdarknet_nano_rgb" (no optical flow), or "torchvision/<name>"
 
     motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"
     motion_mode: Literal["both", "perceptual", "spacetime", "identity", "off"] = "both"
@@ -174,16 +174,22 @@ class TrainConfig:
             raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0.")
 
 
+RGB: dict[str, object] = {"backbone3d": "causal_cspdarknet_nano_rgb"}
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "T-A": {
         "2D only": {"paths": "key"},
         "3D only": {"paths": "clip", "motion": "none"},
-        "both, CFAM": {"motion": "none", "fusion": "cfam"},
         "both, concat": {"motion": "none", "fusion": "concat"},
-        "+ MSM, CFAM": {"fusion": "cfam"},
         "+ MSM": {"fusion": "concat"},
         "+ SFM": {"motion": "none"},
         "MS-SC": {},
+        "both, CFAM": {"motion": "none", "fusion": "cfam"},
+        "+ MSM, CFAM": {"fusion": "cfam"},
+        "3D only, no flow": {"paths": "clip", "motion": "none", **RGB},
+        "both, concat, no flow": {"motion": "none", "fusion": "concat", **RGB},
+        "+ MSM, no flow": {"fusion": "concat", **RGB},
+        "+ SFM, no flow": {"motion": "none", **RGB},
+        "MS-SC, no flow": {**RGB},
     },
     "T-B": {
         "off": {"motion_mode": "off"},
@@ -224,4 +230,12 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "class logits per anchor": {"classifier": "anchor"},
     },
 }
-"""Rows of the tables of the reconstruction: each is a set of changes to `ModelConfig`, applied with `dataclasses.replace`."""
+"""Rows of the tables of the reconstruction: each is a set of changes to `ModelConfig`, applied with `dataclasses.replace`.
+
+T-A begins with the control: the 2D path with the same pooled head and no video path at all. A row with one path merges nothing. All
+rows with a 3D path have the motion stream over optical flow twice: in that path's map, and so before MSM and SFM, and by itself in the
+classifier's second branch, which neither MSM nor SFM touches. Rows "no flow" have neither of the two, like the paper's figure: there MSM
+and SFM work on what RGB says alone. T-B and T-C change MS-SC with flow, the model that ships.
+"""
+REFERENCES = {"T-A": "both, concat", "T-B": "off", "T-C": "concat"}
+"""The row of each table that the others are compared with."""

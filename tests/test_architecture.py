@@ -26,6 +26,7 @@ ORDER = [
     ("train",),
     ("check",),
     ("analysis",),
+    ("ablate",),
     ("plots",),
     ("page",),
     ("notebook",),

@@ -164,7 +164,10 @@ def test_gradient_reaches_every_parameter():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("darknet", "causal_cspdarknet_nano, or torchvision/<name>"), ("torchvision/r2d2", "choose one of s3d, r3d_18")],
+    [
+        ("darknet", "causal_cspdarknet_nano, causal_cspdarknet_nano_rgb, or torchvision/<name>"),
+        ("torchvision/r2d2", "choose one of s3d, r3d_18"),
+    ],
 )
 def test_unknown_names_are_refused_with_the_way_out(name, words):
     with pytest.raises(InputError) as error:

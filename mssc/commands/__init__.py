@@ -1,5 +1,6 @@
 """The commands of ``python -m mssc``: what each takes is a dataclass, what it does is its `run`."""
 
+from .ablate import Ablate
 from .data import CheckData, ImportAnnotations
 from .detect import Detect
 from .evaluate import Evaluate
@@ -13,7 +14,8 @@ COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
     "figures": Figures,
+    "ablate": Ablate,
 }
 """By name, in the order in which one meets them."""
 
-__all__ = ["COMMANDS", "CheckData", "Detect", "Evaluate", "Figures", "ImportAnnotations", "Train"]
+__all__ = ["COMMANDS", "Ablate", "CheckData", "Detect", "Evaluate", "Figures", "ImportAnnotations", "Train"]

@@ -78,7 +78,7 @@ def _video_maps(
     for column, (name, tube) in enumerate(wanted):
         groups.setdefault((name, tube.label), []).append(column)
     near = [(r, c) for r, (name, tube) in enumerate(found) for c in groups.get((name, tube.label), ())]
-    pairs = np.array([(r, c, _tube_iou(found[r][1], wanted[c][1])) for r, c in near]).reshape(-1, 3)
+    pairs = np.array([(r, c, tube_iou(found[r][1], wanted[c][1])) for r, c in near]).reshape(-1, 3)
     labels = np.array([tube.label for _, tube in found], np.int64)
     positives = np.bincount(np.array([tube.label for _, tube in wanted], np.int64), minlength=classes)
     scores = []
@@ -91,7 +91,8 @@ def _video_maps(
     return scores
 
 
-def _tube_iou(a: Tube, b: Tube) -> float:
+def tube_iou(a: Tube, b: Tube) -> float:
+    """Temporal IoU x mean spatial IoU over the frames in both, with inclusive boxes."""
     start, stop = max(a.start, b.start), min(a.stop, b.stop)
     if stop <= start:
         return 0.0

@@ -7,6 +7,7 @@ map out, and the map of a frame is the same whether the video came whole or fram
 who train at scale; they see a window of frames at once and are recomputed for every key frame.
 """
 
+import functools
 from typing import Protocol
 
 import torch
@@ -134,23 +135,24 @@ class CausalDarknet(nn.Module):
     Args:
         width: of YOLOX; 0.25 is nano.
         depth: of YOLOX.
+        flow: have that stream; without it the network sees RGB alone, and its map is of stride 8 all the same.
     """
 
     dilations = (1, 1, 2, 2)
     causal = True
     stride = MotionStream.stride
-    motion_dims = MotionStream.dims
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)  # YOLOX takes 0..255
 
-    def __init__(self, width: float = 0.25, depth: float = 0.33) -> None:
+    def __init__(self, width: float = 0.25, depth: float = 0.33, flow: bool = True) -> None:
         super().__init__()
         self.net = CSPDarknet(width, depth, in_channels=6)
         self.stages = ("dark2", "dark3", "dark4", "dark5")
         base = int(64 * width)
         widths = tuple(base * 2**i for i in range(1, 5))
         self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(widths, self.dilations, strict=True))
-        self.movement = MotionStream()
+        self.movement = MotionStream() if flow else None
+        self.motion_dims = MotionStream.dims if flow else 0
         self.dims = widths[2] + widths[3] + self.motion_dims
 
     def inflate(self, image_net: CSPDarknet) -> None:
@@ -162,8 +164,9 @@ class CausalDarknet(nn.Module):
         self.net.load_state_dict(state)
 
     def initial(self, batch: int, size: int, like: Tensor) -> Memory:
-        """The frame before, the motions before, and each temporal convolution's past."""
-        memory = [like.new_zeros(batch, 1, 3, size, size), self.movement.initial(batch, size, like)]
+        """The frame before, the motions before (none without flow), and each temporal convolution's past."""
+        movements = self.movement.initial(batch, size, like) if self.movement else like.new_zeros(batch, 0)
+        memory = [like.new_zeros(batch, 1, 3, size, size), movements]
         side = (size + 1) // 2
         for conv in self.temporal:
             side = (side + 1) // 2
@@ -172,6 +175,7 @@ class CausalDarknet(nn.Module):
 
     def motion_map(self, clip: Tensor) -> Tensor:
         """The last `motion_dims` channels of the map of a clip from its true start, and nothing else: (B, T, motion_dims, H / 8, W / 8)."""
+        assert self.movement is not None
         frames = clip.transpose(1, 2)
         maps, _ = self.movement(frames, frames[:, :1], self.movement.initial(len(clip), clip.shape[-1], clip))
         return maps.unflatten(0, frames.shape[:2])
@@ -182,7 +186,7 @@ class CausalDarknet(nn.Module):
         frames = clip.transpose(1, 2)
         before = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), frames[:, :1], memory[0])
         difference = frames - torch.cat([before, frames[:, :-1]], 1)
-        movement, past_movements = self.movement(frames, before, memory[1])
+        movement, past_movements = self.movement(frames, before, memory[1]) if self.movement else (None, memory[1])
         after: list[Tensor] = [frames[:, -1:], past_movements]
         x = self.net.stem(torch.cat([frames, difference], 2).flatten(0, 1).contiguous(memory_format=torch.channels_last))
         maps = []
@@ -192,7 +196,9 @@ class CausalDarknet(nn.Module):
             after.append(past)
             x = moved.flatten(0, 1)
             maps.append(x)
-        joined = torch.cat([*(F.interpolate(x, size=movement.shape[-2:], mode="nearest") for x in maps[2:]), movement], 1)
+        side = (maps[1] if movement is None else movement).shape[-2:]
+        joined = [F.interpolate(x, size=side, mode="nearest") for x in maps[2:]]
+        joined = torch.cat(joined if movement is None else [*joined, movement], 1)
         return joined.unflatten(0, (batch, steps)).transpose(1, 2), tuple(after)
 
 
@@ -287,7 +293,11 @@ class TorchvisionBackbone(nn.Module):
         return self.maps(self.net, clip), ()
 
 
-BACKBONES3D = {"causal_cspdarknet_nano": CausalDarknet}
+BACKBONES3D = {
+    "causal_cspdarknet_nano": CausalDarknet,
+    "causal_cspdarknet_nano_rgb": functools.partial(CausalDarknet, flow=False),
+}
+"""With the motion stream, and without it, for ablations."""
 
 
 def build_backbone3d(name: str, pretrained: bool = False) -> nn.Module:

@@ -1,5 +1,6 @@
 """Pictures and tables for papers: each a function from studies to a `Plot`, which holds the figure and the numbers behind it."""
 
+from .ablation import ablation_csv, ablation_markdown, ablation_plot, ablation_rows
 from .fusion import exchange_plot, pointing_plot, probe_plot, response_plot
 from .hover import HoverFigure
 from .inside import stage_plot, tap_plot
@@ -14,6 +15,10 @@ __all__ = [
     "WIDTHS",
     "HoverFigure",
     "Plot",
+    "ablation_csv",
+    "ablation_markdown",
+    "ablation_plot",
+    "ablation_rows",
     "corruption_plot",
     "csv_text",
     "exchange_plot",

@@ -1,0 +1,331 @@
+"""Runs of an ablation: each trained from its row's settings and a seed, scored, and kept; several at a time, each in a process of its own.
+
+A folder holds ``<table>.json`` and ``runs/<changes>/seed-<n>/`` with the run's model and ``scores.json``. A finished run is not run again;
+one that was stopped goes on from its last checkpoint. Rows of several tables that are the same network are run once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event as EventType
+from pathlib import Path
+from urllib.parse import quote
+
+import torch
+from tqdm import tqdm
+
+from ..config import ModelConfig, TrainConfig
+from ..data.cache import FrameCache
+from ..data.dataset import Dataset
+from ..detect import keep_freed_memory
+from ..model.checkpoint import load_model
+from ..model.mssc import MSSC, fold_batch_norms
+from ..saved.folder import write_whole
+from ..scoring import model_hash, versions
+from ..structures import InputError
+from ..train import Trainer
+from .results import FORMAT, Results, load_results
+from .scores import ROUNDS, check_annotated, score_model
+from .studies import score_noise, score_paths
+
+log = logging.getLogger(__name__)
+RECORD = "scores.json"
+STUDIES = ("paths", "noise")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs of an ablation share.
+
+    Attributes:
+        folder: of the ablation.
+        base: settings of the network that rows change; its classes are the data set's.
+        train: settings of a run; the seed is the run's own.
+        training: videos to learn from.
+        validation: videos to score on. The last weights are scored, so that nothing is selected by them.
+        cache: frames of both.
+        coco: initial weights; None starts from nothing.
+        studies: of `STUDIES`, beside the scores.
+        noise_step: every n-th frame with ground truth is scored in spoilt videos.
+        rounds: of the bootstrap.
+    """
+
+    folder: Path
+    base: ModelConfig
+    train: TrainConfig
+    training: Dataset
+    validation: Dataset
+    cache: FrameCache
+    coco: Path | None = None
+    studies: tuple[str, ...] = ()
+    noise_step: int = 8
+    rounds: int = ROUNDS
+
+    def place(self, changes: Mapping, seed: int) -> Path:
+        """The folder of a run with these changes."""
+        name = ",".join(f"{key}={changes[key]}" for key in sorted(changes)) or "unchanged"
+        return self.folder / "runs" / quote(name, safe="=,") / f"seed-{seed}"
+
+    def settings(self) -> dict[str, object]:
+        """What must be the same for runs that are compared, as plain values."""
+        train = {name: value for name, value in dataclasses.asdict(self.train).items() if name not in ("seed", *_HARMLESS)}
+        classes = list(self.base.classes)
+        boxes = [sum(len(tube) for tube in video.tubes) for video in self.validation.videos]
+        dataset = {
+            "training": {"name": self.training.name, "videos": len(self.training)},
+            "name": self.validation.name,
+            "classes": classes,
+            "videos": [video.name for video in self.validation.videos],
+            "frames": sum(video.frames for video in self.validation.videos),
+            "boxes": boxes,
+        }
+        coco = None if self.coco is None else hashlib.sha256(self.coco.read_bytes()).hexdigest()[:12]
+        shared = {"dataset": dataset, "train": train, "model": dataclasses.asdict(self.base), "coco": coco, "rounds": self.rounds}
+        return json.loads(json.dumps(shared))
+
+    def digest(self) -> str:
+        """Of the settings."""
+        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+_HARMLESS = ("workers", "checkpoint_minutes", "validate_every", "validation_step")  # change nothing in a run without validation
+
+
+# -------------------------------------------------------------------- one run
+
+
+def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = lambda: False) -> dict | None:
+    """Train a run, or what is left of it, and score it.
+
+    Args:
+        plan: of the ablation.
+        changes: to `plan.base`.
+        seed: of the run.
+        stop: says when to leave; the state is then saved.
+
+    Returns:
+        Its record; None if it was stopped.
+
+    Raises:
+        InputError: if the folder holds such a run of other settings.
+    """
+    folder, record = plan.place(changes, seed), read_record(plan, changes, seed)
+    if record is None:
+        config = dataclasses.replace(plan.base, **changes)
+        train = dataclasses.replace(plan.train, seed=seed)
+        trainer = Trainer(config, train, folder, plan.training, plan.cache, coco=plan.coco, progress=False)
+        trainer.run(stop)
+        if trainer.step < trainer.steps:
+            return None
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses = {name: lines[-1][name] for name in ("objectness", "box", "action", "loss")}
+        spent = sum(line["seconds"] for line in lines)
+        facts = {"settings": plan.digest(), "seed": seed, "weights": model_hash(folder / "model")}
+        facts |= {"parameters": sum(p.numel() for p in trainer.network.parameters()), "steps": trainer.steps}
+        facts |= {"seconds": round(spent, 1), "loss": losses}
+        scored = score_model(_ready(folder), plan.validation, plan.cache, plan.rounds)
+        record = facts | scored.record() | {"right": scored.right}
+        _write(folder / RECORD, record)
+        (folder / "last.pt").unlink(missing_ok=True)
+    for study in plan.studies:
+        if study not in record and not stop():
+            record[study] = _study(study, plan, _ready(folder))
+            _write(folder / RECORD, record)
+    return record
+
+
+def read_record(plan: Plan, changes: Mapping, seed: int) -> dict | None:
+    """A finished run's record; None if there is none.
+
+    Raises:
+        InputError: for a damaged one, or one of other settings.
+    """
+    file = plan.place(changes, seed) / RECORD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}); remove it, and the run is scored again.") from None
+    if record["settings"] != plan.digest():
+        raise InputError(f"{file.parent} holds a run of an ablation with other settings; name another folder, or delete it.")
+    return record
+
+
+def _ready(folder: Path) -> MSSC:
+    model = fold_batch_norms(load_model(folder / "model")).requires_grad_(False)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _study(name: str, plan: Plan, model: MSSC) -> dict:
+    if name == "noise":
+        return score_noise(model, plan.validation, plan.noise_step, plan.rounds)
+    found = score_paths(model, plan.validation, plan.cache, plan.rounds)
+    return {condition: scored.record() for condition, scored in found.items()}
+
+
+def _write(path: Path, record: object) -> None:
+    write_whole(path, (json.dumps(record) + "\n").encode())
+
+
+# -------------------------------------------------------------------- all of them
+
+
+def ablate(
+    plan: Plan,
+    rows: Mapping[str, Mapping],
+    seeds: Sequence[int],
+    table: str,
+    reference: str | None = None,
+    parallel: int | None = None,
+    about: Mapping[str, object] | None = None,
+    progress: bool = True,
+) -> Results:
+    """Train and score every row with every seed, as far as that is not done, and write ``<table>.json`` after each.
+
+    Args:
+        plan: what they share.
+        rows: changes to the shared settings, by name.
+        seeds: the same seed shows the same clips, augmented in the same way, to every row.
+        table: its name.
+        reference: the row that others are compared with; the first if None.
+        parallel: runs at a time. None for one per GPU, or one by one where there is none.
+        about: more to tell in the results file.
+        progress: show a bar.
+
+    Raises:
+        InputError: for a folder of another ablation, settings that do not fit, a name that is no row, or a run that failed.
+    """
+    _check(plan, rows, seeds)
+    devices = torch.cuda.device_count()
+    parallel = max(1, devices) if parallel is None else parallel
+    if parallel < 1:
+        raise InputError(f"{parallel} runs at a time; at least 1.")
+    head = {"format": FORMAT, "table": table, "reference": reference or next(iter(rows)), **(about or {}), "versions": versions()}
+    book = _Book(plan, rows, head)
+    jobs = [(row, seed) for seed in seeds for row in rows]
+    with tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=not progress) as bar:
+        work = {job: (rows[job[0]], job[1]) for job in jobs}
+        for row, seed in _one_by_one(plan, work) if parallel == 1 else _at_once(plan, work, parallel, devices):
+            bar.set_postfix_str(f"{row}, seed {seed}", refresh=False)
+            bar.update()
+            book.write()
+    return load_results(book.file)
+
+
+def _check(plan: Plan, rows: Mapping[str, Mapping], seeds: Sequence[int]) -> None:
+    if not rows or not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"{len(rows)} rows and the seeds {list(seeds)}; name at least one row, and each seed once.")
+    check_annotated(plan.validation)
+    for changes in rows.values():
+        dataclasses.replace(plan.base, **changes)  # refuses what does not fit
+
+
+class _Book:
+    """The results file: rows and runs that an earlier command left are kept.
+
+    Raises:
+        InputError: if the folder holds an ablation with other settings, or a row of that name that was another one.
+    """
+
+    def __init__(self, plan: Plan, rows: Mapping[str, Mapping], head: dict[str, object]) -> None:
+        self.plan, self.file = plan, plan.folder / f"{head['table']}.json"
+        self.head = head | plan.settings()
+        self.rows: dict[str, dict] = {}
+        if self.file.exists():
+            self._go_on()
+        for name, changes in rows.items():
+            before = self.rows.setdefault(name, {"changes": dict(changes)})["changes"]
+            if before != dict(changes):
+                raise InputError(
+                    f"{plan.folder} holds a row {name!r} with changes {before}, not {dict(changes)}; name another folder."
+                )
+        self.write()
+
+    def _go_on(self) -> None:
+        load_results(self.file)  # a damaged one is refused
+        before = json.loads(self.file.read_text(encoding="utf-8"))
+        for name in self.plan.settings():
+            if before.get(name) != self.head[name]:
+                raise InputError(f"{self.plan.folder} holds an ablation with another {name}; name another folder, or delete it.")
+        self.rows = before["rows"]
+
+    def write(self) -> None:
+        """All runs that are finished by now."""
+        runs = []
+        for name, row in self.rows.items():
+            places = self.plan.place(row["changes"], 0).parent.glob("seed-*")
+            for seed in sorted(int(place.name.removeprefix("seed-")) for place in places):
+                if (record := read_record(self.plan, row["changes"], seed)) is None:
+                    continue
+                row["parameters"] = record.pop("parameters")
+                record.pop("settings")
+                runs.append({"row": name, **record})
+        body = ",\n".join(json.dumps(run) for run in runs)
+        head = json.dumps(self.head | {"rows": self.rows}, indent=1)
+        write_whole(self.file, f'{head[:-2]},\n "runs": [\n{body}\n]\n}}\n'.encode())
+
+
+Work = Mapping[tuple[str, int], tuple[Mapping, int]]
+"""By row and seed: changes and seed."""
+
+
+def _one_by_one(plan: Plan, work: Work) -> Iterator[tuple[str, int]]:
+    for job, what in work.items():
+        finish(plan, *what)
+        yield job
+
+
+def _at_once(plan: Plan, work: Work, parallel: int, devices: int) -> Iterator[tuple[str, int]]:
+    """Several processes; they leave, with their state saved, when this one is interrupted or gone."""
+    context = multiprocessing.get_context("spawn")
+    leave, places = context.Event(), context.Queue()
+    for number in range(parallel):
+        places.put(number)
+    arguments = (leave, os.getpid(), places, devices, max(1, (os.cpu_count() or 1) // parallel))
+    with ProcessPoolExecutor(parallel, context, _settle, arguments) as pool:
+        waiting = {pool.submit(_work, plan, *what): job for job, what in work.items()}
+        try:
+            for one in as_completed(waiting):
+                if one.result():
+                    yield waiting[one]
+        except BrokenProcessPool:
+            raise InputError(
+                "a run's process was killed, perhaps for lack of memory; run fewer at a time with --parallel."
+            ) from None
+        finally:
+            leave.set()
+            pool.shutdown(cancel_futures=True)
+
+
+_stop: Callable[[], bool] = lambda: False  # noqa: E731
+
+
+def _settle(leave: EventType, parent: int, places: "multiprocessing.Queue[int]", devices: int, threads: int) -> None:
+    """Make a new process ready: its device, its share of the cores, and when it is to leave."""
+    global _stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
+    logging.getLogger("mssc").setLevel(logging.WARNING)
+    place = places.get()
+    if devices:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if os.environ.get("CUDA_VISIBLE_DEVICES") else None
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(seen[place % len(seen)] if seen else place % devices)
+    torch.set_num_threads(min(threads, torch.get_num_threads()))
+    keep_freed_memory()
+
+    def gone() -> bool:
+        return leave.is_set() or os.getppid() != parent
+
+    _stop = gone
+
+
+def _work(plan: Plan, changes: Mapping, seed: int) -> bool:
+    return not _stop() and finish(plan, changes, seed, _stop) is not None

@@ -1,0 +1,124 @@
+"""What a trained run is asked beside its scores (reconstruction, section 4.5).
+
+Paths: is one and one more than two? What one path says is replaced by zeros, or by what it says of another video, of other actions where
+there is one: then both paths are as they were trained to be, and only no longer about the same thing.
+
+Noise: one input is spoilt, the other left as it is, see `mssc.analysis.corruption`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from ..analysis.corruption import robustness
+from ..data.cache import FrameCache
+from ..data.dataset import Dataset, Video
+from ..model.mssc import MSSC
+from ..structures import InputError
+from .scores import ROUNDS, Change, Hits, Scored, plain, read, resamples, score_model
+
+CONDITIONS = ("2D zero", "2D of another video", "3D zero", "3D of another video", "flow zero")
+"""What is replaced: the levels of the 2D path, the map of the 3D path, or of the latter only those channels that know motion alone."""
+
+
+def conditions_of(model: MSSC) -> tuple[str, ...]:
+    """Those that say something of this model; () where it has one path only."""
+    if model.backbone2d is None or model.backbone3d is None or not model.causal:
+        return ()
+    return CONDITIONS if model.moving_dim else CONDITIONS[:-1]
+
+
+@contextmanager
+def replaced(model: MSSC, condition: str, other: torch.Tensor) -> Iterator[None]:
+    """Within the block, a path says something else.
+
+    Args:
+        model: causal, of two paths.
+        condition: see `CONDITIONS`.
+        other: (T, 3, S, S), as many frames of another video as the model will see.
+
+    Raises:
+        InputError: for an unknown condition, or one that does not apply to the model.
+    """
+    if condition not in conditions_of(model):
+        raise InputError(f"{condition!r} cannot be replaced in this model; choose among {conditions_of(model)}.")
+    key, clip = model.key_features, model.clip_features
+    device = next(model.parameters()).device
+
+    def key_features(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if condition == "2D of another video":
+            return key(other.to(device))
+        return tuple(torch.zeros_like(level) for level in key(images))
+
+    def clip_features(frames: torch.Tensor, memory: tuple, age: torch.Tensor) -> tuple[torch.Tensor, tuple]:
+        if condition == "3D of another video":
+            return clip(other.to(device).transpose(0, 1)[None], memory, age)
+        found, memory = clip(frames, memory, age)
+        kept = found.shape[1] - model.moving_dim if condition == "flow zero" else 0
+        return torch.cat([found[:, :kept], torch.zeros_like(found[:, kept:])], 1), memory
+
+    name, function = ("key_features", key_features) if condition.startswith("2D") else ("clip_features", clip_features)
+    setattr(model, name, function)
+    try:
+        yield
+    finally:
+        delattr(model, name)
+
+
+def partners(dataset: Dataset) -> dict[str, Video]:
+    """For each video another one: the next that shares no action with it, or simply the next.
+
+    Raises:
+        InputError: for a single video.
+    """
+    videos = dataset.videos
+    if len(videos) < 2:
+        raise InputError(f"{dataset.name} holds one video; another one is needed to take features from.")
+    found = {}
+    for place, video in enumerate(videos):
+        later = [videos[(place + step) % len(videos)] for step in range(1, len(videos))]
+        labels = {tube.label for tube in video.tubes}
+        found[video.name] = next((one for one in later if not labels & {tube.label for tube in one.tubes}), later[0])
+    return found
+
+
+def score_paths(model: MSSC, dataset: Dataset, cache: FrameCache, rounds: int = ROUNDS) -> dict[str, Scored]:
+    """Score a model under every condition that applies to it; arguments as of `score_model`."""
+    conditions = conditions_of(model)
+    other = partners(dataset) if conditions else {}
+
+    def change_to(condition: str) -> Change:
+        def change(video: Video, frames: Sequence[int]):
+            shown = read(other[video.name].name, frames, cache, model.config.key_size)  # its last frame again where it is shorter
+            return replaced(model, condition, shown)
+
+        return change
+
+    return {condition: score_model(model, dataset, cache, rounds, change_to(condition)) for condition in conditions}
+
+
+def score_noise(model: MSSC, dataset: Dataset, step: int, rounds: int = ROUNDS) -> dict[str, dict[str, dict[str, object]]]:
+    """Frame-mAP (unlinked) where an input is spoilt.
+
+    Args:
+        model: in eval mode.
+        dataset: its videos.
+        step: every n-th frame with ground truth is scored.
+        rounds: of the bootstrap.
+
+    Returns:
+        By corruption and amount, as text: ``score`` and ``draws``; "none" and "0" among them.
+    """
+    found = robustness(model, dataset, step=step)
+    times = resamples(len(found.positives), rounds)
+    out: dict[str, dict[str, dict[str, object]]] = {}
+    for (kind, amount), videos in found.hits.items():
+        label, score, right = (np.concatenate(column) for column in zip(*videos, strict=True))
+        order = np.lexsort((-score, label))
+        video = np.repeat(np.arange(len(videos)), [len(one[0]) for one in videos])
+        hits = Hits(label[order], right[order], video[order], found.positives, "voc")
+        score = hits.mean_ap(np.ones(len(videos), int))
+        out.setdefault(kind, {})[f"{amount:g}"] = {"score": score, "draws": plain(hits.draws(times))}
+    return out

@@ -1,0 +1,100 @@
+"""Ablations as a picture and as tables: a bar per row, a dot per seed, intervals over videos and seeds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..ablate.results import METRICS, Results
+from ..analysis.bootstrap import Interval
+from ..structures import InputError
+from .paper import GREY, MODELS, Columns, Plot, canvas, csv_text, styled
+
+COLUMNS = ("table", "row", "metric", "seeds", "mean", "spread", "low", "high", "difference", "difference low", "difference high")
+
+
+def _known(results: Results, metrics: Sequence[str]) -> None:
+    if not results.names:
+        raise InputError(f"the results of {results.table} hold no finished run; let the ablation go on.")
+    strange = [metric for metric in metrics if metric not in METRICS]
+    if strange:
+        raise InputError(f"there is no metric {strange[0]!r}; use some of {', '.join(METRICS)}.")
+
+
+def _difference(results: Results, row: str, metric: str) -> Interval:
+    """To the reference; NaN for the reference itself, or where nothing can be paired."""
+    nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
+    if row == results.reference or not set(results.seeds(row)) & set(results.seeds(results.reference)):
+        return nothing
+    return results.difference(row, metric=metric)
+
+
+def ablation_rows(results: Results, metrics: Sequence[str] = METRICS) -> list[tuple]:
+    """The numbers, a row per row and metric, with the columns of `COLUMNS`."""
+    _known(results, metrics)
+    rows = []
+    for row in results.names:
+        for metric in metrics:
+            one, change = results.interval(row, metric), _difference(results, row, metric)
+            counts = (len(results.seeds(row)), one.value, results.spread(row, metric), one.low, one.high)
+            rows.append((results.table, row, metric, *counts, change.value, change.low, change.high))
+    return rows
+
+
+def ablation_csv(results: Results, metrics: Sequence[str] = METRICS) -> str:
+    """`ablation_rows` as csv."""
+    return csv_text(COLUMNS, ablation_rows(results, metrics))
+
+
+def ablation_markdown(results: Results, metrics: Sequence[str] = METRICS) -> str:
+    """The table to read, in percent: mean ± spread over seeds of each metric; then what the first metric is above the reference, with its
+    95 % interval over videos and seeds, paired, and in how many seeds it is above; parameters."""
+    _known(results, metrics)
+    head = [f"{results.table}", *metrics, f"{metrics[0]} against {results.reference}", "better in", "parameters"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in results.names:
+        cells = [_percent(results.mean(row, metric), results.spread(row, metric)) for metric in metrics]
+        change = _difference(results, row, metrics[0])
+        said = ["–", "–"]
+        if np.isfinite(change.value):
+            wins, of = results.better(row, metric=metrics[0])
+            said = [f"{100 * change.value:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]", f"{wins} of {of}"]
+        lines.append("| " + " | ".join([row, *cells, *said, f"{results.parameters(row):,}"]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(mean: float, spread: float) -> str:
+    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if np.isfinite(spread) else "")
+
+
+@styled
+def ablation_plot(results: Results, metrics: Sequence[str] = METRICS[:1], columns: Columns = 2) -> Plot:
+    """A bar per row (mean over seeds), its 95 % interval over videos and seeds, a dot per seed; one panel a metric. A line marks the
+    reference.
+
+    Raises:
+        InputError: for no finished run, an unknown metric, or no metric.
+    """
+    _known(results, metrics)
+    if not metrics:
+        raise InputError(f"no metric was named; use some of {', '.join(METRICS)}.")
+    names = results.names
+    figure = canvas(columns, 0.5 + 0.2 * len(names))
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    y = np.arange(len(names))[::-1]
+    for axes, metric in zip(panels, metrics, strict=True):
+        found = [results.interval(row, metric) for row in names]
+        colours = [GREY if row == results.reference else MODELS[0] for row in names]
+        axes.barh(y, [100 * one.value for one in found], height=0.68, color=colours, alpha=0.45)
+        axes.hlines(y, [100 * one.low for one in found], [100 * one.high for one in found], color="#333333", linewidth=0.9)
+        for place, row in zip(y, names, strict=True):
+            values = list(results.scores(row, metric).values())
+            axes.plot([100 * value for value in values], [place] * len(values), "o", markersize=2.6, color="#000000", alpha=0.75)
+        if results.reference in names:
+            axes.axvline(100 * results.mean(results.reference, metric), color=GREY, linewidth=0.7, linestyle=":")
+        axes.set_xlabel(f"{metric}, %")
+        axes.set_xlim(left=0)
+        axes.grid(axis="x", alpha=0.25, linewidth=0.5)
+        axes.set_axisbelow(True)
+    panels[0].set_yticks(y, names)
+    panels[0].set_ylim(-0.6, len(names) - 0.4)
+    return Plot(figure, COLUMNS, ablation_rows(results, metrics))
