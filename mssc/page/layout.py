@@ -8,6 +8,7 @@ import gradio as gr
 from . import answers, texts, visits
 from .detection import Seen, failed
 from .limits import KEEP_SECONDS, LIMITS, MAX_SECONDS, MAX_WAITING
+from .live import MAX_FRAMES, REMEMBER_SECONDS, live_step
 from .offer import about, classes_of, names
 from .player import HERE, component
 
@@ -16,6 +17,7 @@ EXAMPLES = ROOT / "assets" / "examples"
 EXAMPLE_MODEL = "toy"
 # More pixels only slow the browser's encoder down, and nobody's voice is needed.
 WEBCAM = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 30}}, "audio": False}
+LIVE_SIDE = 320  # pixels of the longer side that the camera sends
 CSS = (HERE / "page.css").read_text()
 # The machine's own fonts, so that none is fetched; a blue that is dark enough for white text.
 THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
@@ -39,6 +41,11 @@ def build(model: str) -> gr.Blocks:
         seen = gr.State(None)
         with gr.Tab("Detect"):
             inputs = _detect_tab(model, seen)
+        with gr.Tab("Live"):
+            gr.Markdown(texts.LIVE)
+            offered = [{"name": name, "threshold": about(name)[0]} for name in names()]
+            told = {"models": offered, "model": model, "side": LIVE_SIDE, "most": MAX_FRAMES, "seconds": REMEMBER_SECONDS}
+            component("live", told, server_functions=[live_step])
         with gr.Tab("Look inside"):
             _inside_tab(model, seen, inputs)
         gr.Markdown(texts.FOOTER + _notebooks(), elem_classes="hint")

@@ -1,0 +1,116 @@
+"""The camera's side on the server: a stream of JPEGs in, boxes and running tubes out."""
+
+import base64
+import io
+import pickle
+
+import numpy as np
+import pytest
+from page_server import save_models
+from PIL import Image
+
+from mssc import detect
+from mssc.data.decoding import decode
+from mssc.page import live, offer
+from mssc.structures import Detections
+
+
+@pytest.fixture(scope="module")
+def models(tiny_config, tmp_path_factory):
+    return save_models(tmp_path_factory.mktemp("models"), tiny_config)
+
+
+@pytest.fixture(autouse=True)
+def offered(models, monkeypatch):
+    monkeypatch.setattr(detect, "available_models", lambda: {})
+    monkeypatch.setattr(offer, "OWN", models)
+    monkeypatch.setattr(live, "_cameras", {})
+
+
+def jpeg(image: np.ndarray) -> str:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=95)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def request(images, times, camera="camera-one", **changes):
+    frames = [jpeg(image) if isinstance(image, np.ndarray) else image for image in images]
+    return {"camera": camera, "model": "big", "threshold": 0.05, "frames": frames, "times": list(times)} | changes
+
+
+GREY = np.full((48, 64, 3), 90, np.uint8)
+
+
+def test_boxes_are_those_of_the_pipeline(toy_videos, models):
+    images = list(decode(toy_videos.videos[0].path))[:8]
+    as_sent = [np.array(Image.open(io.BytesIO(base64.b64decode(jpeg(image)))).convert("RGB")) for image in images]
+    wanted = list(detect.stream_detections(offer.ready("big"), as_sent))[-1]
+    for first in (0, 3, 4):  # three requests of 3, 1 and 4 frames
+        last = {0: 3, 3: 4, 4: 8}[first]
+        answer = live.live_step(request(images[first:last], [0.04 * n for n in range(first, last)]))
+    boxes = np.array([one["box"] for one in answer["boxes"]]) * [64, 48, 64, 48]
+    distinct = {box.tobytes() for box, score in zip(wanted.boxes, wanted.scores, strict=True) if score >= 0.01}
+    assert 0 < len(boxes) <= len(distinct)
+    for box in boxes:
+        assert np.abs(wanted.boxes - box).max(1).min() < 0.5
+    assert answer["took"] >= 0 and set(answer["boxes"][0]) == {"action", "score", "colour", "ink", "box"}
+    assert len({tuple(one["box"]) for one in answer["boxes"]}) == len(boxes), "one label a box"
+
+
+def test_running_tubes_say_how_long_ago_they_began():
+    for n in range(40):
+        answer = live.live_step(request([GREY], [n / 15]))
+    assert answer["tubes"], "an actor everywhere, all the time"
+    for tube in answer["tubes"]:
+        assert 0 <= tube["end"] <= tube["start"] <= 39 / 15 and tube["score"] >= 0.05
+
+
+def test_cameras_do_not_see_each_other():
+    for n in range(30):
+        live.live_step(request([GREY], [n / 15], "camera-one"))
+    other = live.live_step(request([GREY], [0.0], "camera-two"))
+    assert all(tube["start"] == 0 for tube in other["tubes"]) and len(live._cameras) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"frames": []}, "Send 1 to 4 frames"),
+        ({"frames": ["x"] * 5, "times": [0] * 5}, "Send 1 to 4 frames"),
+        ({"frames": ["not base64!"]}, "must be a JPEG"),
+        ({"frames": [base64.b64encode(b"GIF89a").decode()]}, "must be a JPEG"),
+        ({"frames": ["A" * 300_000]}, "200 kB at most"),
+        ({"frames": [7]}, "200 kB at most"),
+        ({"times": ["soon"]}, "times of the frames"),
+        ({"times": [float("nan")]}, "times of the frames"),
+        ({"model": "../other"}, "reload the page"),
+        ({"camera": 3}, "reload the page"),
+    ],
+)
+def test_what_is_no_frame_is_answered_with_a_sentence(changes, said):
+    assert said in live.live_step(request([GREY], [0.0]) | changes)["error"]
+
+
+def test_a_frame_that_is_too_large_is_refused():
+    assert "not 800x600" in live.live_step(request([np.zeros((600, 800, 3), np.uint8)], [0.0]))["error"]
+
+
+def test_cameras_are_few_and_silent_ones_make_room(monkeypatch):
+    for n in range(live.MAX_CAMERAS):
+        assert "error" not in live.live_step(request([GREY], [0.0], f"camera-{n}"))
+    assert "4 cameras are on already" in live.live_step(request([GREY], [0.0], "one-too-many"))["error"]
+    monkeypatch.setattr(live, "IDLE_SECONDS", -1)
+    assert "error" not in live.live_step(request([GREY], [0.0], "one-too-many"))
+
+
+def test_minutes_of_camera_take_no_more_memory_than_one(models):
+    camera = live.Camera(offer.ready("big"), 0.05)
+    rows = Detections(np.tile([5, 5, 40, 40], (6, 1)), np.arange(6), np.full(6, 0.5))
+    sizes = []
+    for n in range(5 * 60 * 4):  # four minutes at 5 frames a second, of linking alone
+        camera._link(rows, n / 5)
+        if n % 50 == 49:
+            sizes.append(len(pickle.dumps(camera.memories)))
+            assert len(camera.memories) <= 2
+    assert max(sizes[6:]) <= 1.1 * max(sizes[:6])
+    assert max(tube["start"] for tube in camera._tubes()) >= live.REMEMBER_SECONDS / 2 - 1
