@@ -174,3 +174,12 @@ def test_ava_by_its_own_files(tmp_path):
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["mAP@0.5 (ava)"] == pytest.approx(0.5) and record["per class"]["bend"]["frame-AP@0.5"] == 1
     assert "<img" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_ava_seconds_that_count_from_elsewhere_are_refused(tmp_path, capsys):
+    (tmp_path / "ava_val_v2.2.csv").write_text("v1,0902,0.1,0.2,0.5,0.9,1,0\nv1,0903,0.1,0.2,0.5,0.9,1,0")
+    (tmp_path / "ava_action_list_v2.2_for_activitynet_2019.pbtxt").write_text('item { name: "bend" id: 1 }')
+    (tmp_path / "found.csv").write_text("v1,0002,0.1,0.2,0.5,0.9,1,0.9\nv1,0003,0.1,0.2,0.5,0.9,1,0.9")
+    says = refused(capsys, "--detections", tmp_path / "found.csv", "ava", "--data", tmp_path, "-o", tmp_path / "out")
+    assert "no row of any annotated second" in says and "second 2 of v1" in says and "second 902 of v1" in says
+    assert not (tmp_path / "out").exists()

@@ -258,6 +258,11 @@ def test_ava_columns(tmp_path):
         assert table.frame.tolist() == ["v1,902"] * 2 and table.box[0].tolist() == [0.1, 0.2, 0.5, 0.9]
 
 
+def test_ava_seconds_without_a_box_say_nothing(tmp_path):
+    text(tmp_path, "a.csv", f"v1,0901,,,,,,\n{ROW},12,7\nv1,0903,,,,,,\n\n")
+    assert read_ava(tmp_path / "a.csv", range(1, 81), scored=False).frame.tolist() == ["v1,902"]
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -269,7 +274,8 @@ def test_ava_columns(tmp_path):
         (f"{ROW},1.5,0.5", "no whole number"),
         (f"{ROW},12,nan", "NaN"),
         (f"{ROW},12,1.5", "scores run|must lie"),
-        (f"{ROW},12,0.5\n{ROW},12,0.5", "duplicates"),
+        (f"{ROW},12,0.5\n{ROW},13,0.5\n{ROW},12,0.5", "rows 1 and 3 are equal, 1 duplicates"),
+        ("v1,902", "2 columns"),
         ("v1,902,10,20,50,90,12,0.5", "pixels"),
         ("v1,902,0.5,0.2,0.1,0.9,12,0.5", "x1, y1, x2, y2"),
         ("v9,902,0.1,0.2,0.5,0.9,12,0.5", "unknown videos, e.g. 'v9'"),

@@ -39,7 +39,8 @@ class CheckData:
             report.write(self.output)
             log.info("the report and the sheet of boxes are in %s", self.output)
         if report.problems:
-            raise InputError(f"{self.data} cannot be used as it is: {len(report.problems)} problems, see above.")
+            count = "a problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
+            raise InputError(f"{self.data} cannot be used as it is: it has {count}, see above.")
 
     def _custom(self) -> tuple[dict, list[str]]:
         from ..data import custom

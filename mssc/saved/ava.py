@@ -1,7 +1,7 @@
 """AVA's csv of detections or ground truth: ``video,second,x1,y1,x2,y2,action[,person][,score]``.
 
-A row of 8 columns ends in a person if all of those are whole numbers from 0 on and one exceeds 1, or if ground truth is asked for,
-else in a score.
+Rows that name a second and no box (",,,,") say nothing. A row of 8 columns ends in a person if all of those are whole numbers
+from 0 on and one exceeds 1, or if ground truth is asked for, else in a score.
 """
 
 import csv
@@ -43,9 +43,11 @@ def read_ava(path: Path, classes: Collection[int], videos: Collection[str] | Non
     if score.min() < 0 or score.max() > 1:
         raise InputError(f"{path}: scores run from {score.min():g} to {score.max():g}; they must lie in [0, 1].")
     rows = np.column_stack([np.unique(names, return_inverse=True)[1], table])
-    count = len(np.unique(rows, axis=0))
-    if scored and count < len(rows):
-        raise InputError(f"{path}: {len(rows) - count} rows are there twice; remove the duplicates.")
+    _, first, again = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    if scored and len(first) < len(rows):
+        second = int(np.setdiff1d(np.arange(len(rows)), first)[0])
+        which = f"rows {first[again.ravel()[second]] + 1} and {second + 1} are equal"
+        raise InputError(f"{path}: {which}, {len(rows) - len(first)} duplicates in all; remove them.")
     frame = np.char.add(np.char.add(names, ","), table[:, 0].astype(np.int64).astype(str))
     return AvaTable(frame, table[:, 5].astype(np.int64), table[:, 1:5], score)
 
@@ -53,7 +55,7 @@ def read_ava(path: Path, classes: Collection[int], videos: Collection[str] | Non
 def _cells(path: Path) -> tuple[np.ndarray, list[list[str]]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row[2:]) or 0 < len(row) < 3]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a csv: {error}.") from None
     if not rows:
