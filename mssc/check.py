@@ -68,7 +68,7 @@ class Report:
             lines += [*_table(rows), ""]
         lines += [f"look: {sentence}" for sentence in self.warnings]
         lines += [f"PROBLEM: {sentence}" for sentence in self.problems]
-        verdict = f"{len(self.problems)} to mend before training." if self.problems else "Fit to be trained on."
+        verdict = f"Problems to mend before training: {len(self.problems)}." if self.problems else "Fit to be trained on."
         return [*lines, verdict]
 
     def write(self, folder: Path) -> None:

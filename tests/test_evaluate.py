@@ -14,6 +14,7 @@ from mssc.evaluate import (
     RANGE,
     Truth,
     actor_ap,
+    alarms_at_recall,
     average_precision,
     collect,
     false_alarms,
@@ -416,6 +417,24 @@ def test_false_alarms_by_hand():
     assert alarms.per_minute == pytest.approx(2.5)
     assert false_alarms({}, truth, 0.5).per_minute == 0
     assert np.isnan(false_alarms({}, {}, 0.5).per_minute)
+
+
+def test_alarms_of_systems_that_find_equally_much():
+    # ten frames, action in the first four; scores fall from frame to frame, in idle frames 5, 6 and 8 something is reported
+    truth = {"a": Truth((still(BOX, 4),), 10, Fraction(10))}
+    near, far = [11.0, 10, 30, 50], [60.0, 60, 80, 90]
+    scores = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.6, 5: 0.75, 6: 0.65, 8: 0.2}
+    rows = {t: dets((0, s, *(near if t != 3 else far))) for t, s in scores.items()}
+    found = alarms_at_recall({"a": rows}, truth, 1, [0.25, 0.5, 0.6, 0.75, 1.0])
+    assert (
+        [threshold for threshold, _ in found[:4]] == pytest.approx([0.9, 0.8, 0.7, 0.7])
+        and np.isnan(found[4][0])
+        and found[4][1] is None
+    )
+    assert [alarms.alarms for _, alarms in found[:4]] == [0, 0, 1, 1]  # frame 5 alone at 0.7
+    lower = {t: dets((0, row.scores[0] / 2, *row.boxes[0])) for t, row in rows.items()}
+    halved = alarms_at_recall({"a": lower}, truth, 1, [0.75])
+    assert halved[0][0] == pytest.approx(0.35) and halved[0][1] == found[3][1]
 
 
 # ------------------------------------------------------------------------------- what public evaluators give on real data

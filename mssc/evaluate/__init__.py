@@ -4,7 +4,7 @@ A frame without detections keeps its ground truth. Scores are fractions in [0, 1
 mean. Detections with equal scores are taken in the order given. Nothing here modifies its inputs.
 """
 
-from .alarms import FalseAlarms, alarm_curve, false_alarms
+from .alarms import FalseAlarms, alarm_curve, alarms_at_recall, false_alarms
 from .ava import AvaTable, ava_map
 from .errors import ERRORS, Errors, confusion, error_types
 from .frames import actor_ap, frame_map, score_rows
@@ -27,6 +27,7 @@ __all__ = [
     "Truth",
     "actor_ap",
     "alarm_curve",
+    "alarms_at_recall",
     "ava_map",
     "average_precision",
     "collect",

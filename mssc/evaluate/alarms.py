@@ -1,12 +1,13 @@
 """False alarms: what is reported where nothing happens."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .matching import collect
-from .protocols import Annotated, FrameDetections, Rows
+from .matching import claim, collect, near_pairs, select
+from .protocols import PROTOCOLS, Annotated, FrameDetections, Rows
 
 
 class FalseAlarms(NamedTuple):
@@ -56,6 +57,38 @@ def alarm_curve(
         minutes += float(video.frames / video.rate) / 60
         idle += float((video.frames - len(busy)) / video.rate) / 60
     return [_count(found.where(found.score >= threshold), minutes, idle) for threshold in thresholds]
+
+
+def alarms_at_recall(
+    detections: Mapping[str, FrameDetections],
+    truth: Mapping[str, Annotated],
+    classes: int,
+    recalls: Sequence[float],
+    iou: float = 0.5,
+) -> list[tuple[float, FalseAlarms | None]]:
+    """False alarms of systems that find equally much: thresholds of different systems do not mean the same.
+
+    Args:
+        detections: by video.
+        truth: every video to score.
+        classes: how many classes there are.
+        recalls: shares of the true boxes, in (0, 1].
+        iou: a box is found from this overlap on, by a detection of its class, matched as in ``voc``.
+
+    Returns:
+        For each recall the highest threshold that reaches it, and the false alarms there; NaN and None where none does.
+
+    Raises:
+        InputError: for detections of an unknown video, frame or class.
+    """
+    found, wanted = select(*collect(detections, truth, classes), PROTOCOLS["voc"])
+    found = found.where(np.lexsort((-found.score, found.label)))
+    hits = claim(*near_pairs(found, wanted, classes, iou, PROTOCOLS["voc"].pixel), PROTOCOLS["voc"].retry)
+    scores = np.sort(found.score[hits])[::-1]
+    needed = [max(math.ceil(recall * len(wanted.frame) - 1e-9), 1) for recall in recalls]
+    reached = [float(scores[count - 1]) if count <= len(scores) else math.nan for count in needed]
+    curve = iter(alarm_curve(detections, truth, [threshold for threshold in reached if not math.isnan(threshold)]))
+    return [(threshold, None if math.isnan(threshold) else next(curve)) for threshold in reached]
 
 
 def _count(found: Rows, minutes: float, idle: float) -> FalseAlarms:
