@@ -57,6 +57,7 @@ class Panel(widgets.VBox):
 
     def __init__(self, draw: Callable[..., Plot], **controls: widgets.Widget) -> None:
         self.draw, self.controls = draw, controls
+        self.plot: Plot | None = None
         self.picture, self.note = widgets.Image(format="png"), widgets.HTML()
         self.picture.layout.max_width = "100%"
         row = widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
@@ -67,14 +68,16 @@ class Panel(widgets.VBox):
 
     def _redraw(self, _change: object = None) -> None:
         try:
-            plot = self.draw(**{name: control.value for name, control in self.controls.items()})
-            self.picture.value, self.note.value = plot._repr_png_(), ""
+            self.plot = self.draw(**{name: control.value for name, control in self.controls.items()})
+            self.picture.value, self.note.value = self.plot.png(), ""
         except InputError as error:
             self.note.value = f"<p>{error}</p>"
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
         said = ", ".join(f"{name} = {control.value}" for name, control in self.controls.items())
-        still = {"text/plain": f"Panel: {said}", "image/png": base64.b64encode(self.picture.value).decode()}
+        still = {"text/plain": f"Panel: {said}"}
+        if self.plot is not None:
+            still["image/png"] = base64.b64encode(self.plot._repr_png_()).decode()
         if os.environ.get(STATIC) == "static":
             return still
         return {**still, **super()._repr_mimebundle_(**kwargs)}
