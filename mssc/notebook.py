@@ -4,6 +4,7 @@ import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -55,7 +56,7 @@ class Panel(widgets.VBox):
         controls: widgets with a value, by name of the argument.
     """
 
-    def __init__(self, draw: Callable[..., Plot], **controls: widgets.Widget) -> None:
+    def __init__(self, draw: Callable[..., Plot], **controls: Any) -> None:
         self.draw, self.controls = draw, controls
         self.plot: Plot | None = None
         self.picture, self.note = widgets.Image(format="png"), widgets.HTML()
@@ -80,4 +81,4 @@ class Panel(widgets.VBox):
             still["image/png"] = base64.b64encode(self.plot._repr_png_()).decode()
         if os.environ.get(STATIC) == "static":
             return still
-        return {**still, **super()._repr_mimebundle_(**kwargs)}
+        return {**still, **(super()._repr_mimebundle_(**kwargs) or {})}

@@ -1,6 +1,7 @@
 """A video's tubes on paper: some of its frames, and below them who does what from when to when."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
     names = sorted({tube.label for tube in (*result.tubes, *truth)})
     high = WIDTHS[columns] / len(shown) * result.info.height / result.info.width
     figure = canvas(columns, high + 0.75 + 0.22 * max(len(names), 1))
-    above, below = figure.subfigures(2, 1, height_ratios=[high + 0.25, 0.5 + 0.22 * max(len(names), 1)])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[high + 0.25, 0.5 + 0.22 * max(len(names), 1)])
+    above, below = parts
     who = actors(result.tubes)
     for axes, (index, image) in zip(above.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         axes.imshow(draw(image, *_rows(result.tubes, index, who, result.classes)))
