@@ -4,6 +4,7 @@ python app.py [--port 7860] [--model runs/mine/model ...] [--mcp]
 """
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import signal
@@ -12,6 +13,9 @@ import tempfile
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: the page reports to nobody
+
+with contextlib.suppress(ImportError):
+    import spaces  # noqa: F401  # type: ignore[import-not-found]  # lends a GPU on Hugging Face Spaces (ZeroGPU); before torch
 
 from mssc import page
 from mssc.detect import default_model

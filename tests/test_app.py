@@ -1,8 +1,12 @@
 """The page over its API, on this machine, with tiny networks; its browser tests are in test_page_browser.py."""
 
 import json
+import os
+import pickle
 import re
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -464,6 +468,34 @@ def test_main_without_a_model_ends_with_a_sentence(launched, monkeypatch, capsys
     with pytest.raises(SystemExit) as end:
         app.main([])
     assert end.value.code == 2 and "there is no model" in capsys.readouterr().err
+
+
+def test_a_lent_gpu_is_asked_for_before_torch_is_there(tmp_path):
+    (tmp_path / "spaces.py").write_text("import sys; sys.exit(3 if 'torch' in sys.modules else 0)")
+    run = subprocess.run([sys.executable, "-c", "import app"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert run.returncode == 0
+
+
+def test_on_a_lent_gpu_the_work_is_wrapped_and_of_plain_values(clip, tmp_path, models, monkeypatch):
+    asked = []
+
+    class Spaces:
+        @staticmethod
+        def GPU(duration):
+            asked.append(duration)
+            return lambda function: function
+
+    monkeypatch.setattr(offer, "spaces", Spaces)
+    monkeypatch.setattr(offer, "OWN", models)
+    assert offer.on_gpu(detection.work) is detection.work and asked == [offer.GPU_SECONDS]
+    for message in detection.work(str(clip), "big", 0.05, str(tmp_path)):
+        pickle.loads(pickle.dumps(message))  # it comes from another process
+
+
+@pytest.mark.parametrize("name", layout.EXAMPLE_FILES)
+def test_examples_are_there_and_within_the_limits(name):
+    info = limits.check_upload(layout.EXAMPLES / name)
+    assert info.duration < 10 and (layout.EXAMPLES / name).stat().st_size < 200_000
 
 
 def test_the_front_matter_fits_what_is_installed():

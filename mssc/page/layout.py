@@ -15,6 +15,7 @@ from .player import HERE, component
 ROOT = HERE.parents[1]
 EXAMPLES = ROOT / "assets" / "examples"
 EXAMPLE_MODEL = "toy"
+EXAMPLE_FILES = {"toy.mp4": "Example: one actor", "toy-two.mp4": "Example: two actors"}
 # More pixels only slow the browser's encoder down, and nobody's voice is needed.
 WEBCAM = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 30}}, "audio": False}
 LIVE_SIDE = 320  # pixels of the longer side that the camera sends
@@ -25,6 +26,13 @@ THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], fon
     button_primary_background_fill_hover="*primary_700",
     button_primary_background_fill_dark="*primary_600",
     button_primary_background_fill_hover_dark="*primary_700",
+    color_accent="*primary_600",
+    block_label_text_color="*primary_700",
+    block_title_text_color="*primary_700",
+    button_secondary_border_color="*neutral_300",
+    button_secondary_border_color_dark="*neutral_600",
+    button_border_width="1px",
+    button_border_width_dark="1px",
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
 )
@@ -79,13 +87,14 @@ def _detect_tab(model: str, seen: gr.State) -> list[gr.components.Component]:
                 elem_id="upload",
             )
             gr.Markdown(LIMITS, elem_classes="hint")
-            examples = sorted(EXAMPLES.glob("*.mp4")) if EXAMPLE_MODEL in names() else []
-            buttons = []
-            if examples:
+            files = [EXAMPLES / file for file in EXAMPLE_FILES]
+            buttons: list[tuple[gr.Button, str]] = []
+            if EXAMPLE_MODEL in names() and all(file.exists() for file in files):
+                gr.Markdown("No video at hand? Generated clips, for the toy model:", elem_classes="hint")
                 with gr.Row():
-                    for number, file in enumerate(examples, 1):
-                        text = "Try a generated example" if len(examples) == 1 else f"Generated example {number}"
-                        buttons.append((gr.Button(text, size="sm"), file))
+                    buttons = [
+                        (gr.Button(text, size="sm", min_width=120), str(EXAMPLES / file)) for file, text in EXAMPLE_FILES.items()
+                    ]
             choice = gr.Dropdown(names(), value=model, label="Model", elem_id="model")
             known = gr.Markdown(knows, elem_classes="hint")
             slider = gr.Slider(
@@ -101,7 +110,7 @@ def _detect_tab(model: str, seen: gr.State) -> list[gr.components.Component]:
     choice.input(about, choice, [slider, known], **private)
     for button, file in buttons:
         button.click(
-            lambda file=file: (str(file), EXAMPLE_MODEL, *about(EXAMPLE_MODEL)), None, [video, choice, slider, known], **private
+            lambda file=file: (file, EXAMPLE_MODEL, *about(EXAMPLE_MODEL)), None, [video, choice, slider, known], **private
         )
     video.change(answers.look_at_upload, video, status, show_progress="hidden", **private)
     working = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 try:
-    import spaces  # type: ignore[import-not-found]  # on Hugging Face Spaces, where a GPU is lent for a call (ZeroGPU); must come before torch
+    import spaces  # type: ignore[import-not-found]  # see app.py
 except ImportError:
     spaces = None
 
