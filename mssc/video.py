@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,6 +42,9 @@ USUAL_RATE = 30
 
 FASTEST_RATE = 240
 """Of a camera; files that claim more count in milliseconds."""
+
+STALE = 24 * 60 * 60
+"""Seconds after which a hidden, unfinished file counts as left behind by a process that was killed."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,9 @@ class Writer:
 
     def _open(self) -> None:
         self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
-        self._stream = self._container.add_stream("libx264", rate=self.rate, options={"preset": "veryfast", "crf": "21"})
+        # libx264's macroblock tree reads memory that it never set; without it, the same frames give the same bytes.
+        options = {"preset": "veryfast", "crf": "21", "x264-params": "mbtree=0"}
+        self._stream = self._container.add_stream("libx264", rate=self.rate, options=options)
         context = self._stream.codec_context
         context.width, context.height = self.width + self.width % 2, self.height + self.height % 2
         context.pix_fmt = "yuv420p"
@@ -263,9 +269,16 @@ class Writer:
 
 
 def _reserve(target: Path) -> Path:
-    """Make the target's folder and an empty hidden file in it: the proof, before any work, that the place can be written to."""
+    """Make the target's folder and an empty hidden file in it: the proof, before any work, that the place can be written to.
+
+    Hidden files of writers that were killed, and so could not remove them, go if nothing was written to them for `STALE` seconds.
+    """
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
+    for left in target.parent.glob(".mssc-*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
     temporary = target.with_name(f".mssc-{secrets.token_hex(6)}.part")
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.touch(exist_ok=False)

@@ -8,6 +8,8 @@ import os
 import random
 import stat
 import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -814,3 +816,40 @@ def test_real_clips():
 def test_videos_are_looked_at_about_thirty_times_a_second():
     rates = {12: 1, 25: 1, 29.97: 1, 44: 1, 50: 2, 60: 2, 90: 3, 120: 4, 240: 8, 1000: 1}
     assert {rate: frames_per_look(rate) for rate in rates} == rates
+
+
+WRITE = """
+import sys
+from mssc.video import Writer, probe, read
+info = probe(sys.argv[1])
+with Writer(sys.argv[2], info.width, info.height, info.rate) as writer:
+    for frame in read(sys.argv[1]):
+        writer.write(frame.image, frame.time)
+"""
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path):
+    """Also in another process, whose fresh memory holds something else."""
+    source, written = Path(__file__).parents[1] / "assets" / "examples" / "toy.mp4", []
+    for filling in ("0", "1", "170"):
+        target = tmp_path / f"{filling}.mp4"
+        environment = os.environ | {"MALLOC_PERTURB_": filling}  # glibc's; elsewhere chance fills it
+        subprocess.run([sys.executable, "-c", WRITE, source, target], check=True, env=environment)
+        written.append(target.read_bytes())
+    assert written[0] == written[1] == written[2]
+
+
+def test_what_a_killed_writer_left_goes_after_a_day(tmp_path):
+    script = "import os, sys; from mssc.video import Writer; Writer(sys.argv[1], 64, 48, 25).__enter__(); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", script, tmp_path / "a.mp4"]).returncode == -9
+    (left,) = tmp_path.iterdir()
+    (tmp_path / ".mine.part").touch()
+    os.utime(tmp_path / ".mine.part", (0, 0))
+    with Writer(tmp_path / "b.mp4", 64, 48, 25) as writer:  # it may still be written to: it stays
+        writer.write(picture(0))
+    assert {p.name for p in tmp_path.iterdir()} == {left.name, ".mine.part", "b.mp4"}
+    old = left.stat().st_mtime - video.STALE
+    os.utime(left, (old, old))
+    with Writer(tmp_path / "b.mp4", 64, 48, 25) as writer:
+        writer.write(picture(0))
+    assert {p.name for p in tmp_path.iterdir()} == {".mine.part", "b.mp4"}
