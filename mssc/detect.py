@@ -349,16 +349,22 @@ def stream_detections(
         every: look at every n-th frame only; those in between are said to show the same. See `frames_per_look`.
     """
     clock, stream, source = clock or _Clock(), model.stream(), iter(images)
-    while chunk := list(islice(source, max(FRAMES_AT_ONCE // every, 1) * every)):
-        height, width = chunk[0].shape[:2]
-        with clock("resize"):
-            seen = chunk[::every]
-            small = [resize(torch.from_numpy(image).permute(2, 0, 1)[None], model.config.key_size) for image in seen]
+    at_once = max(FRAMES_AT_ONCE // every, 1) * every
+    while True:
+        small, count, height, width = [], 0, 0, 0
+        for image in islice(source, at_once):  # one large image at a time
+            if count % every == 0:
+                height, width = image.shape[:2]
+                with clock("resize"):
+                    small.append(resize(torch.from_numpy(image).permute(2, 0, 1)[None], model.config.key_size))
+            count += 1
+        if not count:
+            return
         with clock("network"):
             predictions = stream(torch.cat(small))
         with clock("boxes"):
             found = to_detections(predictions, model.config, width, height)
-        for place in range(len(chunk)):
+        for place in range(count):
             yield found[place // every]
 
 
