@@ -18,45 +18,67 @@ LONGEST = 1.5  # pixels per round
 
 def _sums(x: Tensor, side: int, axis: int) -> Tensor:
     """Of `side` (odd) neighbours along an axis of x, zeros beyond its ends. Plain CPUs run a few additions of whole tensors several times
-    faster than torch's pooling."""
+    faster than torch's pooling; seven neighbours are four and two and one, and two fours share their twos."""
     margin = [0, 0, 0, 0]
     margin[2 * (-1 - axis)] = margin[2 * (-1 - axis) + 1] = side // 2
-    padded, length = F.pad(x, margin), x.shape[axis]
-    total = padded.narrow(axis, 0, length) + padded.narrow(axis, 1, length)
-    for start in range(2, side):
-        total += padded.narrow(axis, start, length)
-    return total
+    runs, length, width, start = F.pad(x, margin), x.shape[axis], 1, 0
+    total: Tensor | None = None
+    while True:
+        if side & width:
+            part = runs.narrow(axis, start, length)
+            total, start = part if total is None else total + part, start + width
+        if 2 * width > side:
+            assert total is not None
+            return total
+        shorter = runs.shape[axis] - width
+        runs, width = runs.narrow(axis, 0, shorter) + runs.narrow(axis, width, shorter), 2 * width
 
 
-def _mean(x: Tensor, side: int) -> Tensor:
-    """Over a square around each pixel, of what lies inside the frame."""
-    inside = x.new_ones(x.shape[-2:])
-    rows, columns = _sums(inside[:, :1].reshape(1, 1, -1, 1), side, -2), _sums(inside[:1].reshape(1, 1, 1, -1), side, -1)
-    return _sums(_sums(x, side, -2), side, -1) / (rows * columns)
+def _shares(image: Tensor, side: int) -> Tensor:
+    """(H, W): one over the number of pixels in a square around each pixel that lie inside the frame."""
+    counts = []
+    for length in image.shape[-2:]:
+        place = torch.arange(length, device=image.device)
+        counts.append((place + side // 2).clamp(max=length - 1) - (place - side // 2).clamp(min=0) + 1)
+    return 1 / (counts[0][:, None] * counts[1]).to(image.dtype)
 
 
-def _warp(image: Tensor, flow: Tensor) -> Tensor:
+def _mean(x: Tensor, side: int, shares: Tensor) -> Tensor:
+    """Over a square around each pixel, of what lies inside the frame; `shares` as of `_shares`."""
+    return _sums(_sums(x, side, -2), side, -1) * shares
+
+
+def _places(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Each pixel's x (W,) and y (H, 1) as `F.grid_sample` counts them: from -1 to 1 between the frame's edges."""
+    height, width = image.shape[-2:]
+    ys = torch.arange(height, device=image.device, dtype=image.dtype)[:, None]
+    xs = torch.arange(width, device=image.device, dtype=image.dtype)
+    return (2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1
+
+
+def _warp(image: Tensor, flow: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
     """image (N, 1, H, W) read at each pixel's place plus its flow (N, 2, H, W)."""
     height, width = image.shape[-2:]
-    ys = torch.arange(height, device=image.device, dtype=image.dtype)[:, None] + flow[:, 1]
-    xs = torch.arange(width, device=image.device, dtype=image.dtype) + flow[:, 0]
-    grid = torch.stack([(2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1], -1)
+    (xs, ys), (x, y) = places, flow.unbind(1)
+    grid = torch.stack([torch.add(xs, x, alpha=2 / width), torch.add(ys, y, alpha=2 / height)], -1)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
 
 
 def _refine(now: Tensor, before: Tensor, flow: Tensor) -> Tensor:
+    places, shares = _places(now), _shares(now, WINDOW)
     padded = F.pad(now, (1, 1, 1, 1), mode="replicate")
     dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
-    xx, xy, yy = _mean(torch.cat([dx * dx, dx * dy, dy * dy], 1), WINDOW).split(1, 1)
+    slope = torch.cat([dx, dy], 1)
+    xx, xy, yy = _mean(torch.cat([dx * slope, dy * dy], 1), WINDOW, shares).split(1, 1)
     xx, yy = xx + FLAT, yy + FLAT
     determinant = xx * yy - xy * xy
     for _ in range(ROUNDS):
-        change = now - _warp(before, flow)
-        x, y = _mean(torch.cat([dx * change, dy * change], 1), WINDOW).split(1, 1)
+        change = now - _warp(before, flow, places)
+        x, y = _mean(slope * change, WINDOW, shares).split(1, 1)
         step = torch.cat([yy * x - xy * y, xx * y - xy * x], 1) / determinant
         flow = flow + step.clamp(-LONGEST, LONGEST)
-    return _mean(flow, 3)
+    return _mean(flow, 3, _shares(now, 3))
 
 
 def optical_flow(now: Tensor, before: Tensor) -> Tensor:
