@@ -23,9 +23,8 @@ log = logging.getLogger("mssc")
 class Figures:
     """Draw whether MSM moves action away from background, what SFM exchanges, where a model responds and what noise costs it.
 
-    Every picture is a PDF for papers, a PNG, and a csv of the numbers behind it; embeddings are HTML pages as well, whose
-    points show their frames. Tables with 95 %
-    intervals over videos are in table.md.
+    Every picture is a PDF for papers, a PNG, and a csv of the numbers behind it; embeddings are HTML pages as well, whose points show
+    their frames. Tables with 95 % intervals over videos are in table.md.
     """
 
     models: tyro.conf.Positional[tuple[str, ...]]
