@@ -350,6 +350,8 @@ def test_another_ablation_in_the_folder_is_refused(finished):
         ablate(plan, {"MS-SC": {"fusion": "add"}}, (0,), "T-A", progress=False)
     with pytest.raises(InputError, match="each seed once"):
         ablate(plan, TWO, (0, 0), "T-A", progress=False)
+    with pytest.raises(InputError, match="are the same network"):
+        ablate(plan, {**TWO, "again": {}}, (0,), "T-A", progress=False)
     with pytest.raises(InputError, match="at least 1"):
         ablate(plan, TWO, (0,), "T-A", parallel=0, progress=False)
     assert (plan.folder / "T-A.json").read_bytes() == before
@@ -494,7 +496,7 @@ def test_the_command_trains_scores_and_prints(tmp_path, capsys, toy_videos, monk
     assert printed == (out / "T-A.md").read_text() and "| both, concat | " in printed
     results = load_results(out / "T-A.json")
     assert results.reference == "both, concat" and results.seeds("2D only") == (7,)
-    assert results.about["dataset"]["training"]["videos"] == 4 and results.about["command"].startswith("python -m mssc")
+    assert results.about["dataset"]["training"]["videos"] == 4 and results.about["commands"][0].startswith("python -m mssc")
     assert {"T-A.pdf", "T-A.png", "T-A.csv", "T-A.md"} <= {file.name for file in out.iterdir()}
     assert results.about["model"] == json.loads(
         json.dumps(dataclasses.asdict(replace(ModelConfig(), classes=toy_videos.classes, **_model(model))))

@@ -2,12 +2,12 @@
 
 A results file is JSON and holds numbers alone::
 
-    format, table, reference, command, part, split, versions
+    format, table, reference, commands, versions
     dataset {name, training {name, videos}, classes, videos [names], frames, boxes [per video]}
     train, model {the settings that all rows share}, coco {SHA-256 of the initial weights}, rounds
     rows   {name: {changes, parameters}}
     runs   [{row, seed, weights, steps, seconds, loss, scores {metric: value}, draws {metric: [rounds values]}, right [per video],
-             paths {condition: {scores, draws}}, noise {corruption: {amount: {score, draws}}}}]
+             paths {condition: {scores, draws}}, noise {corruption: {amount: {score, draws}}}, noise_step}]
 
 ``draws`` are the metric over the same resamples of the videos in every run, so that any two rows can be compared, paired, without their
 detections. ``paths`` and ``noise`` are there where they were asked for, see `mssc.ablate.paths` and `mssc.analysis.corruption`.
@@ -97,7 +97,7 @@ class Results:
         reference: the row that others are compared with.
         rows: by name, in the table's order: ``changes`` to the shared settings and ``parameters``.
         runs: those that are finished.
-        about: data set, settings, versions, command.
+        about: data set, settings, versions, commands.
     """
 
     table: str

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import torch
 from tqdm import tqdm
 
-from ..config import ModelConfig, TrainConfig
+from ..config import ABLATIONS, ModelConfig, TrainConfig
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset
 from ..detect import keep_freed_memory
@@ -136,8 +136,10 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
         _write(folder / RECORD, record)
         (folder / "last.pt").unlink(missing_ok=True)
     for study in plan.studies:
-        if study not in record and not stop():
+        done = study in record and (study != "noise" or record["noise_step"] == plan.noise_step)
+        if not done and not stop():
             record[study] = _study(study, plan, _ready(folder))
+            record |= {"noise_step": plan.noise_step} if study == "noise" else {}
             _write(folder / RECORD, record)
     return record
 
@@ -186,7 +188,7 @@ def ablate(
     table: str,
     reference: str | None = None,
     parallel: int | None = None,
-    about: Mapping[str, object] | None = None,
+    command: str = "",
     progress: bool = True,
 ) -> Results:
     """Train and score every row with every seed, as far as that is not done, and write ``<table>.json`` after each.
@@ -198,7 +200,7 @@ def ablate(
         table: its name.
         reference: the row that others are compared with; the first if None.
         parallel: runs at a time. None for one per GPU, or one by one where there is none.
-        about: more to tell in the results file.
+        command: that this is run by; the results file lists all.
         progress: show a bar.
 
     Raises:
@@ -209,11 +211,11 @@ def ablate(
     parallel = max(1, devices) if parallel is None else parallel
     if parallel < 1:
         raise InputError(f"{parallel} runs at a time; at least 1.")
-    head = {"format": FORMAT, "table": table, "reference": reference or next(iter(rows)), **(about or {}), "versions": versions()}
+    head = {"format": FORMAT, "table": table, "reference": reference or next(iter(rows))}
+    head |= {"commands": [command] if command else [], "versions": versions()}
     book = _Book(plan, rows, head)
-    jobs = [(row, seed) for seed in seeds for row in rows]
-    with tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=not progress) as bar:
-        work = {job: (rows[job[0]], job[1]) for job in jobs}
+    work = {(row, seed): (rows[row], seed) for seed in seeds for row in rows}
+    with tqdm(total=len(work), unit="run", dynamic_ncols=True, disable=not progress) as bar:
         for row, seed in _one_by_one(plan, work) if parallel == 1 else _at_once(plan, work, parallel, devices):
             bar.set_postfix_str(f"{row}, seed {seed}", refresh=False)
             bar.update()
@@ -225,8 +227,11 @@ def _check(plan: Plan, rows: Mapping[str, Mapping], seeds: Sequence[int]) -> Non
     if not rows or not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"{len(rows)} rows and the seeds {list(seeds)}; name at least one row, and each seed once.")
     check_annotated(plan.validation)
-    for changes in rows.values():
-        dataclasses.replace(plan.base, **changes)  # refuses what does not fit
+    networks: dict[ModelConfig, str] = {}
+    for row, changes in rows.items():
+        same = networks.setdefault(dataclasses.replace(plan.base, **changes), row)
+        if same != row:
+            raise InputError(f"the rows {same!r} and {row!r} are the same network; leave one out.")
 
 
 class _Book:
@@ -236,9 +241,9 @@ class _Book:
         InputError: if the folder holds an ablation with other settings, or a row of that name that was another one.
     """
 
-    def __init__(self, plan: Plan, rows: Mapping[str, Mapping], head: dict[str, object]) -> None:
+    def __init__(self, plan: Plan, rows: Mapping[str, Mapping], head: dict) -> None:
         self.plan, self.file = plan, plan.folder / f"{head['table']}.json"
-        self.head = head | plan.settings()
+        self.head: dict = head | plan.settings()
         self.rows: dict[str, dict] = {}
         if self.file.exists():
             self._go_on()
@@ -248,6 +253,8 @@ class _Book:
                 raise InputError(
                     f"{plan.folder} holds a row {name!r} with changes {before}, not {dict(changes)}; name another folder."
                 )
+        order = [*ABLATIONS.get(str(head["table"]), {}), *self.rows]
+        self.rows = dict(sorted(self.rows.items(), key=lambda row: order.index(row[0])))
         self.write()
 
     def _go_on(self) -> None:
@@ -257,6 +264,7 @@ class _Book:
             if before.get(name) != self.head[name]:
                 raise InputError(f"{self.plan.folder} holds an ablation with another {name}; name another folder, or delete it.")
         self.rows = before["rows"]
+        self.head["commands"] = list(dict.fromkeys([*before["commands"], *self.head["commands"]]))
 
     def write(self) -> None:
         """All runs that are finished by now."""

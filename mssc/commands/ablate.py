@@ -72,8 +72,7 @@ class Ablate:
         reference = self._reference(rows)
         plan = self._plan()
         command = shlex.join(["python", "-m", "mssc", *sys.argv[1:]])
-        about = {"command": command, "part": self.part, "split": self.split}
-        results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, about)
+        results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, command)
         table = ablation_markdown(results)
         write_whole(self.output / f"{self.table}.md", table.encode())
         ablation_plot(results).save(self.output, self.table)
