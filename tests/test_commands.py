@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mssc.__main__ import main
 from mssc.model.checkpoint import CONFIG, WEIGHTS, save_model
@@ -155,6 +156,51 @@ def test_an_unknown_model_and_broken_ones(model_folder, toy_videos, tmp_path, ca
     (broken / WEIGHTS).write_bytes((model_folder / WEIGHTS).read_bytes()[:500])
     assert "safetensors" in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", broken)
     assert not (tmp_path / "out").exists()
+
+
+def _broken(tensors: dict, how: str) -> dict:
+    name = "head.boxes.reg_preds.0.bias"
+    changed = {
+        "lacks": {k: v for k, v in tensors.items() if k != name},
+        "unknown": tensors | {"head.more": torch.zeros(2)},
+        "shape": tensors | {name: torch.zeros(5)},
+        "NaN": tensors | {name: torch.full((4,), float("nan"))},
+    }
+    return changed[how]
+
+
+@pytest.mark.parametrize("how", ["lacks", "unknown", "shape", "NaN", "version"])
+def test_a_checkpoint_that_does_not_fit(how, model_folder, toy_videos, tmp_path, capsys):
+    config, tensors = json.loads((model_folder / CONFIG).read_text()), load_file(model_folder / WEIGHTS)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / CONFIG).write_text(json.dumps(config | ({"version": 99} if how == "version" else {})))
+    save_file(tensors if how == "version" else _broken(tensors, how), broken / WEIGHTS)
+    said = refused(capsys, "detect", toy_videos.videos[0].path, "-o", tmp_path / "out", "--model", broken)
+    assert how in said and ("99" if how == "version" else "head.") in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_video_of_absurd_size(model_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mssc.container.MAX_SIDE", 60)  # a real one would fill the disk
+    video = video_file(tmp_path / "wide.mp4", 2)
+    assert "64x48" in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", model_folder)
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("what", ["input", "output"])
+def test_no_permission(what, model_folder, tmp_path, capsys, monkeypatch):
+    """Refused by a stand-in of the system call: the administrator, who runs tests in containers, may do everything."""
+    video = video_file(tmp_path / "clip.mp4", 2)
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    target = "mssc.container.os.open" if what == "input" else "mssc.video.Path.touch"
+    monkeypatch.setattr(target, forbidden)
+    said = refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", model_folder)
+    assert "clip.mp4" in said and "no permission" in said
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_an_output_that_is_no_folder(model_folder, toy_videos, tmp_path, capsys):
