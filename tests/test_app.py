@@ -302,6 +302,17 @@ def test_files_are_removed_when_their_last_user_leaves(tmp_path, monkeypatch):
     assert not shared.exists()
 
 
+def test_what_somebody_has_uploaded_again_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    upload = visits.new_folder("anna").parent / "upload.mp4"
+    upload.write_text("video")
+    monkeypatch.setattr(visits.time, "time", lambda: upload.stat().st_ctime - 60)  # anna's was a minute before
+    visits.note("anna", upload)
+    visits.leave("anna")
+    assert upload.exists(), "a client in the queue, of whom nothing is known yet, still needs it"
+
+
 # -------------------------------------------------------------------- what is shown
 
 

@@ -29,6 +29,7 @@ def look_at_upload(video: str | None, request: gr.Request) -> str:
 
 def find_actions(video: str | None, model: str, threshold: float, request: gr.Request) -> Iterator[tuple[Any, Any, Any]]:
     """Work on a visitor's video, and tell status and player how it goes."""
+    visits.note(request.session_hash, video)
     try:
         for message in _work(video, model, threshold, request.session_hash):
             yield message.status, gr.skip() if message.player is None else message.player, message.seen
@@ -63,7 +64,7 @@ def refusal(error: InputError, video: str | None) -> gr.Error:
 
 def _work(video: str | None, model: str, threshold: float, session: str | None) -> Iterator[Message]:
     """`work` for a visitor: in a folder of its own, which goes if there is no result; it ends early if the visitor leaves."""
-    visits.note(session, video)
+    visits.note(session, None)
     check_request(video, model)
     folder, complete = visits.new_folder(session), False
     try:
@@ -111,7 +112,6 @@ def look_inside(
         and background before and after MSM.
     """
     try:
-        visits.note(request.session_hash, video)
         check_request(video, model)
         *_, seen = inside.find(str(video), model, threshold)
         assert isinstance(seen, Seen)

@@ -1,12 +1,14 @@
 """Whose files are whose: every visitor's uploads and results, removed when the tab closes.
 
 Gradio serves a file to whoever knows its path, so results lie in folders with names that cannot be guessed; uploads lie under the hash of
-their content, where two visitors with one and the same video share it.
+their content, where two visitors with one and the same video share it. Uploads of clients of the API, who may wait in the queue unheard of,
+are left to Gradio, which deletes what is older than `limits.KEEP_SECONDS`.
 """
 
 import secrets
 import shutil
 import threading
+import time
 from collections import defaultdict, deque
 from pathlib import Path
 
@@ -18,7 +20,7 @@ MOST_REMEMBERED = 1000  # visitors who left
 
 _lock = threading.Lock()
 _left: deque[str | None] = deque(maxlen=MOST_REMEMBERED)
-_files: dict[str, set[Path]] = defaultdict(set)
+_files: dict[str, dict[Path, float]] = defaultdict(dict)
 
 
 def note(session: str | None, path: str | Path | None) -> None:
@@ -27,7 +29,7 @@ def note(session: str | None, path: str | Path | None) -> None:
         _left.remove(session)
     if session and path and Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
         with _lock:
-            _files[session].add(Path(path))
+            _files[session].setdefault(Path(path), time.time())
 
 
 def new_folder(session: str | None) -> Path:
@@ -62,13 +64,13 @@ def forget(session: str | None, *paths: Path) -> None:
     if not session:
         return
     with _lock:
-        mine = set(paths) if paths else _files.get(session, set()).copy()
-        _files[session] -= mine
-        if not _files[session]:
-            del _files[session]
-        used = set().union(*_files.values()) if _files else set()
-    for path in mine - used:
+        mine = _files.get(session, {})
+        gone = {path: mine.pop(path) for path in (paths or list(mine)) if path in mine}
+        if not mine:
+            _files.pop(session, None)
+        used = {path for files in _files.values() for path in files}
+    for path, since in gone.items():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif path not in used and path.exists() and path.stat().st_ctime <= since + 1:  # else somebody has uploaded it again
             path.unlink(missing_ok=True)
