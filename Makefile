@@ -18,7 +18,13 @@ help:  ## what there is
 demo: .venv/ready  ## set up, then open the page on the shipped model
 	$(BIN)/python app.py
 
-test: .venv/ready  ## set up, then run the tests (no network, no GPU, no data needed)
+.venv/browser: .venv/ready
+	@command -v chromium chromium-browser google-chrome >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
+		apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 || \
+		echo "No Chromium here: the tests of the page in a browser will be skipped."
+	@touch $@
+
+test: .venv/ready .venv/browser  ## set up, then run the tests (no network, no GPU, no data needed)
 	$(BIN)/python -m pytest
 
 data-test: .venv/ready  ## the tests on real data: make data-test MSSC_DATA=/path/to/data
