@@ -19,7 +19,7 @@ demo: .venv/ready  ## set up, then open the page on the shipped model
 	$(BIN)/python app.py
 
 .venv/browser: .venv/ready
-	@command -v chromium chromium-browser google-chrome >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && \
 		apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 || \
 		echo "No Chromium here: the tests of the page in a browser will be skipped."
 	@touch $@
