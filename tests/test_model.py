@@ -12,7 +12,7 @@ from test_backbone3d import small_mvit
 from torch import nn
 
 from mssc.config import ABLATIONS, ModelConfig
-from mssc.model.backbone3d import TORCHVISION_VIDEO
+from mssc.model.backbone3d import TORCHVISION_VIDEO, MotionStream
 from mssc.model.convert import CocoDetector
 from mssc.model.layers import ConvBlock
 from mssc.model.mssc import MSSC, fold_batch_norms
@@ -89,7 +89,8 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     levels = 6 if config.fusion_branch == "task" else 3
     assert [tuple(x.shape) for x in features.fused] == [(4, 64, s, s) for s in (8, 4, 2) * 2][:levels]
     assert [x.shape[1] for x in features.key] == ([] if config.paths == "clip" else [64, 128, 256])
-    clip_shape, motion_shape = ((2, 480, 5, 4, 4), (2, 64, 5, 4, 4)) if config.paths != "key" else ((2, 0, 0, 0, 0),) * 2
+    dims = 384 if config.backbone3d.endswith("_rgb") else 384 + MotionStream.dims
+    clip_shape, motion_shape = ((2, dims, 5, 4, 4), (2, 64, 5, 4, 4)) if config.paths != "key" else ((2, 0, 0, 0, 0),) * 2
     assert (tuple(features.clip.shape), tuple(features.motion.shape)) == (clip_shape, motion_shape)
 
     out = model(clip, keys, out.anchor_boxes[:, [5, 70, 82]])  # boxes of each level: all logits per anchor are asked for
