@@ -13,6 +13,7 @@ from own_videos import write_video
 
 import app
 from mssc.__main__ import main
+from mssc.page import offer
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "own-videos.md").read_text(), re.DOTALL)
@@ -66,7 +67,7 @@ def test_the_commands_run_as_written(place, monkeypatch):
 
     shown = []
     monkeypatch.setattr(gr.Blocks, "launch", lambda page, **options: shown.append(json.dumps(page.config, default=str)))
-    monkeypatch.setattr(app, "OWN", {})
+    monkeypatch.setattr(offer, "OWN", {})
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the page would take SIGTERM for itself
     assert words[-1][:2] == ["python", "app.py"]
     app.main(words[-1][2:])
