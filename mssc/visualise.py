@@ -89,6 +89,11 @@ def ink(colour: Colour) -> Colour:
     return (0, 0, 0) if _linear(np.array(colour)) @ (0.2126, 0.7152, 0.0722) > 0.179 else (255, 255, 255)
 
 
+def hex_colour(colour: Colour) -> str:
+    """A colour as pages and plots write it: #rrggbb."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 @lru_cache(maxsize=16)
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)  # Pillow carries it: no font of the machine is needed

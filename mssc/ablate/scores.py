@@ -16,7 +16,7 @@ from ..data.transforms import resize
 from ..detect import FRAMES_AT_ONCE, to_detections
 from ..evaluate import PROTOCOLS, Rows
 from ..evaluate.matching import claim, collect, near_pairs, score_hits, select, without_labels
-from ..evaluate.videos import tube_iou
+from ..evaluate.videos import tube_pairs
 from ..model.mssc import MSSC
 from ..scoring import known_of, link_all
 from ..structures import Detections, InputError, Tube
@@ -88,11 +88,8 @@ def tube_hits(tubes: Mapping[str, Sequence[Tube]], dataset: Dataset) -> Hits:
     found = [(v, tube) for v, video in enumerate(dataset.videos) for tube in tubes[video.name]]
     found.sort(key=lambda item: (item[1].label, -item[1].score))
     wanted = [(v, tube) for v, video in enumerate(dataset.videos) for tube in video.tubes]
-    groups: dict[tuple[int, int], list[int]] = {}
-    for column, (v, tube) in enumerate(wanted):
-        groups.setdefault((v, tube.label), []).append(column)
-    pairs = [(r, c, tube_iou(t, wanted[c][1])) for r, (v, t) in enumerate(found) for c in groups.get((v, t.label), ())]
-    near = np.array([pair for pair in pairs if pair[2] >= IOU]).reshape(-1, 3)
+    pairs = tube_pairs(found, wanted)
+    near = pairs[pairs[:, 2] >= IOU]
     right = np.zeros(len(found), bool)
     right[claim(near[:, 0].astype(int), near[:, 1].astype(int), near[:, 2], PROTOCOLS["act"].retry)] = True
     label, video = (np.array(column, int) for column in ([t.label for _, t in found], [v for v, _ in found]))

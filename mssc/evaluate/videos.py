@@ -1,6 +1,6 @@
 """Video-mAP: are whole tubes right, in space and from start to end?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -74,11 +74,7 @@ def _video_maps(
         if tube.label >= classes:
             raise InputError(f"a tube has label {tube.label}, but there are {classes} classes, counted from 0.")
     found.sort(key=lambda item: (item[1].label, -item[1].score))
-    groups: dict[tuple[str, int], list[int]] = {}
-    for column, (name, tube) in enumerate(wanted):
-        groups.setdefault((name, tube.label), []).append(column)
-    near = [(r, c) for r, (name, tube) in enumerate(found) for c in groups.get((name, tube.label), ())]
-    pairs = np.array([(r, c, tube_iou(found[r][1], wanted[c][1])) for r, c in near]).reshape(-1, 3)
+    pairs = tube_pairs(found, wanted)
     labels = np.array([tube.label for _, tube in found], np.int64)
     positives = np.bincount(np.array([tube.label for _, tube in wanted], np.int64), minlength=classes)
     scores = []
@@ -89,6 +85,19 @@ def _video_maps(
         hits[claim(near[:, 0].astype(int), near[:, 1].astype(int), near[:, 2], retry=True)] = True
         scores.append(score_hits(labels, hits, positives, iou, PROTOCOLS[protocol], protocol))
     return scores
+
+
+def tube_pairs(found: Sequence[tuple[Hashable, Tube]], wanted: Sequence[tuple[Hashable, Tube]]) -> np.ndarray:
+    """Which tubes, each given with its video, are of one video and label: rows (index in found, index in wanted, `tube_iou`), (P, 3)."""
+    groups: dict[tuple[Hashable, int], list[int]] = {}
+    for column, (video, tube) in enumerate(wanted):
+        groups.setdefault((video, tube.label), []).append(column)
+    pairs = [
+        (row, column, tube_iou(tube, wanted[column][1]))
+        for row, (video, tube) in enumerate(found)
+        for column in groups.get((video, tube.label), ())
+    ]
+    return np.array(pairs).reshape(-1, 3)
 
 
 def tube_iou(a: Tube, b: Tube) -> float:

@@ -1,8 +1,6 @@
 """From an upload to what the page shows: progress, first tubes before the end, the result, its files."""
 
-import base64
 import html
-import io
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -18,6 +16,7 @@ from ..result import VideoResult
 from ..structures import InputError, Tube
 from .limits import check_length, check_upload, clock
 from .offer import folder_of, names, on_gpu, ready
+from .pictures import jpeg_address
 
 TELL_SECONDS = 0.4  # between two messages of progress, and so the longest wait after a cancel
 SHOW_SECONDS = 1.5  # between two sets of first tubes
@@ -162,8 +161,8 @@ def describe(
                 "start": round(start, 3),
                 "end": round(end, 3),
                 "first": tube.start,
-                "colour": "#{:02x}{:02x}{:02x}".format(*colours[tube.label]),
-                "ink": "#{:02x}{:02x}{:02x}".format(*visualise.ink(colours[tube.label])),
+                "colour": visualise.hex_colour(colours[tube.label]),
+                "ink": visualise.hex_colour(visualise.ink(colours[tube.label])),
                 "boxes": np.round(tube.boxes, 1).ravel().tolist(),
                 "best": round(result.times[tube.start + int(tube.scores.argmax())], 3),
                 "picture": (pictures or {}).get(index),
@@ -210,9 +209,7 @@ def thumbnail(image: np.ndarray, tube: Tube, frame: int) -> str:
         box = (0, 0, image.shape[1], image.shape[0])
     small = Image.fromarray(image).crop(tuple(round(value) for value in box))  # type: ignore[arg-type]
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    return jpeg_address(small, quality=80)
 
 
 # -------------------------------------------------------------------- for the reader

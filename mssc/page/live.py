@@ -21,7 +21,7 @@ from ..detect import to_detections
 from ..linking import OnlineLinker
 from ..model.mssc import MSSC
 from ..structures import Detections, InputError
-from ..visualise import class_colours, ink, title
+from ..visualise import class_colours, hex_colour, ink, title
 from .offer import names, ready
 
 MAX_FRAMES = 4  # of one request
@@ -119,12 +119,11 @@ class Camera:
     def _named(self, label: int, score: float) -> dict[str, Any]:
         classes = self.model.config.classes
         colour = class_colours(classes)[label]
-        letters = "#000000" if ink(colour) == (0, 0, 0) else "#ffffff"
         return {
             "action": title(classes[label]),
             "score": round(score, 2),
-            "colour": "#{:02x}{:02x}{:02x}".format(*colour),
-            "ink": letters,
+            "colour": hex_colour(colour),
+            "ink": hex_colour(ink(colour)),
         }
 
 

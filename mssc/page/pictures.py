@@ -26,8 +26,13 @@ def _outlined(picture: Image.Image, boxes: np.ndarray, size: int, colours: Seque
         corners = np.clip(box, 0, [picture.width - 1, picture.height - 1] * 2).round().astype(int).tolist()
         pen.rectangle(corners, outline=(0, 0, 0), width=4)
         pen.rectangle(corners, outline=colour, width=2)
+    return jpeg_address(picture, quality=85)
+
+
+def jpeg_address(picture: Image.Image, quality: int) -> str:
+    """The address of a JPEG that holds it."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=85)
+    picture.save(out, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 

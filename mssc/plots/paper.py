@@ -17,7 +17,7 @@ import numpy as np
 from ..analysis.bootstrap import Interval
 from ..saved.folder import write_whole
 from ..structures import InputError
-from ..visualise import class_colours
+from ..visualise import class_colours, hex_colour
 from .hover import HoverFigure
 
 if TYPE_CHECKING:  # both are slow to import
@@ -157,7 +157,7 @@ def canvas(columns: Columns, height: float) -> "Figure":
 
 def class_paint(classes: Sequence[str]) -> list[str]:
     """The colour of each class, as everywhere in the project, as #rrggbb."""
-    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_colours(classes)]
+    return [hex_colour(colour) for colour in class_colours(classes)]
 
 
 def model_paint(index: int) -> dict[str, Any]:
