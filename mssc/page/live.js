@@ -3,7 +3,7 @@ const at = (selector) => element.querySelector(selector);
 const video = at("video"), canvas = at("canvas"), pen = canvas.getContext("2d"), model = at("[data-do=model]"), threshold = at("[data-do=threshold]");
 const { side, most, seconds } = props.value;
 const small = document.createElement("canvas"), brush = small.getContext("2d");
-let stream = null, camera = "", waiting = [], busy = false, boxes = [], pace = 40, lastTaken = 0, errors = 0;
+let stream = null, camera = "", waiting = [], busy = false, boxes = [], pace = 40, due = 0, errors = 0;
 let counted = { since: 0, answered: 0, dropped: 0, latency: 0, took: 0 };
 
 for (const one of props.value.models) {
@@ -49,7 +49,8 @@ const stop = (text) => {
 at("[data-do=toggle]").addEventListener("click", () => stream ? stop() : start());
 document.addEventListener("visibilitychange", () => { if (document.hidden && stream) stop("The camera was switched off, because the page was hidden."); });
 
-// ---- frames are taken evenly, as often as the server can look at them; what it cannot is dropped
+// ---- frames are taken evenly, as often as the server can look at them; what it cannot is dropped. Two frames a request cost less than
+// twice one, so the pace quickens until about two wait for each answer, and slows down when more do.
 const next = () => {
   if (!stream) return;
   if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(take);
@@ -60,8 +61,8 @@ const take = () => {
   next();
   draw();
   const now = performance.now();
-  if (now - lastTaken < pace - 8 || !video.videoWidth) return;
-  lastTaken = now;
+  if (now < due - 8 || !video.videoWidth) return;
+  due = Math.max(due, now - pace) + pace;
   const scale = Math.min(1, side / Math.max(video.videoWidth, video.videoHeight));
   small.width = Math.round(video.videoWidth * scale);
   small.height = Math.round(video.videoHeight * scale);
@@ -73,7 +74,7 @@ const take = () => {
 const send = async () => {
   if (busy || !waiting.length) return;
   busy = true;
-  const batch = waiting, began = performance.now(), of = camera;
+  const batch = waiting, of = camera;
   waiting = [];
   try {
     const answer = await server.live_step({
@@ -88,7 +89,7 @@ const send = async () => {
     counted.answered += batch.length;
     counted.latency = now - batch[batch.length - 1].time;
     counted.took = answer.took / batch.length;
-    pace += 0.2 * (Math.min(Math.max((now - began) / batch.length, 33), 250) - pace);
+    pace = Math.min(Math.max(pace * (batch.length + waiting.length > 4 ? 1.1 : 0.98), 33), 250);
     show(answer.tubes);
   } catch (error) {
     if (++errors > 4) stop("The server does not answer; please try again later.");
