@@ -42,7 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
         tempfile.tempdir = folder  # Gradio's uploads and cache as well
         try:
             own = [page.add_model(path) for path in options.model]
-            page.build(own[0] if own else default_model()).launch(server_port=options.port, mcp_server=options.mcp, **page.LAUNCH)
+            model = own[0] if own else default_model()
+            blocks = page.build(model)
+            blocks.launch(server_port=options.port, mcp_server=options.mcp, prevent_thread_lock=True, **page.LAUNCH)
+            page.ready(model)  # while the first visitor looks around
+            blocks.block_thread()
         except (InputError, OSError) as error:  # no model, no free port
             parser.error(str(error))
         finally:

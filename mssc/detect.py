@@ -24,11 +24,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torchvision.ops import batched_nms
 
 from . import visualise
 from .config import ModelConfig
-from .data.transforms import resize
+from .data.resize import resize
 from .linking import LinkConfig, OnlineLinker
 from .model.checkpoint import load_model
 from .model.mssc import MSSC, fold_batch_norms
@@ -68,6 +67,8 @@ def to_detections(
     Returns:
         B detections of at most `MOST_ROWS` rows, actors by descending objectness.
     """
+    from torchvision.ops import batched_nms  # here: it takes seconds, and the page's start need not wait
+
     boxes, logits = predictions.boxes.float().cpu(), predictions.logits.float().cpu()
     actor = predictions.objectness.float().sigmoid().cpu()
     batch, kept = actor.shape

@@ -6,17 +6,17 @@ import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 
 from . import evaluate
 from .data.dataset import Dataset, Video
 from .data.decoding import decode
-from .data.transforms import resize
+from .data.resize import resize
 from .detect import load_for_detection, model_folder, stream_detections, to_detections
 from .evaluate import Annotated, AvaTable, FalseAlarms, FrameDetections, Score, Truth
 from .linking import LinkConfig, OnlineLinker, tube_nms
@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "numpy": np.__version__,
     }
 

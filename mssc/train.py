@@ -25,7 +25,7 @@ from .config import ModelConfig, TrainConfig
 from .data.cache import FrameCache
 from .data.clips import Batch, BatchOrder, ClipDataset, collate
 from .data.dataset import Dataset, Video
-from .data.transforms import resize
+from .data.resize import resize
 from .detect import to_detections
 from .evaluate import Truth, actor_ap, frame_map
 from .losses import action_loss, box_losses, total

@@ -437,6 +437,7 @@ def launched(monkeypatch):
         (seen["folder"] / "left").touch()
 
     monkeypatch.setattr(gr.Blocks, "launch", launch)
+    monkeypatch.setattr(gr.Blocks, "block_thread", lambda blocks: seen.update(stayed=True))
     monkeypatch.setattr(app.signal, "signal", lambda *_: None)
     monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)  # put back afterwards
     monkeypatch.setattr(offer, "OWN", {})
@@ -447,7 +448,7 @@ def test_main_keeps_its_files_in_one_folder_and_removes_it(launched):
     app.main(["--port", "7999"])
     assert launched["port"] == 7999 and launched["folder"].name.startswith("mssc-") and launched["share"] is False
     assert launched["cache"].is_relative_to(launched["folder"]) and not launched["folder"].exists()
-    assert launched["mcp_server"] is False
+    assert launched["mcp_server"] is False and launched["stayed"]
 
 
 def test_main_offers_the_folders_that_are_named(launched, models):

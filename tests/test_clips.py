@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from mssc.config import TrainConfig
+from mssc.data.augment import VISIBLE, Augment
 from mssc.data.clips import BatchOrder, ClipDataset, _one_row_per_box, collate
 from mssc.data.dataset import Video
-from mssc.data.transforms import VISIBLE, Augment, resize
+from mssc.data.resize import resize
 from mssc.structures import Tube
 from mssc.train import mix
 

@@ -11,7 +11,7 @@ import torch
 from mssc import scoring
 from mssc.__main__ import main
 from mssc.data.decoding import decode
-from mssc.data.transforms import resize
+from mssc.data.resize import resize
 from mssc.detect import load_for_detection, to_detections
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC

@@ -14,7 +14,7 @@ from mssc.analysis.motion import channel_gain
 from mssc.analysis.study import examine
 from mssc.config import ModelConfig
 from mssc.data.decoding import decode
-from mssc.data.transforms import resize
+from mssc.data.resize import resize
 from mssc.evaluate import Rows
 from mssc.model.fusion import build_fusion
 from mssc.model.motion import MotionSense

@@ -67,6 +67,7 @@ def test_the_commands_run_as_written(place, monkeypatch):
 
     shown = []
     monkeypatch.setattr(gr.Blocks, "launch", lambda page, **options: shown.append(json.dumps(page.config, default=str)))
+    monkeypatch.setattr(gr.Blocks, "block_thread", lambda page: None)
     monkeypatch.setattr(offer, "OWN", {})
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the page would take SIGTERM for itself
     assert words[-1][:2] == ["python", "app.py"]

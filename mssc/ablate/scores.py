@@ -12,7 +12,7 @@ import torch
 
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
-from ..data.transforms import resize
+from ..data.resize import resize
 from ..detect import FRAMES_AT_ONCE, to_detections
 from ..evaluate import PROTOCOLS, Rows
 from ..evaluate.matching import claim, collect, near_pairs, score_hits, select, without_labels

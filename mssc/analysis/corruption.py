@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
-from ..data.transforms import resize
+from ..data.resize import resize
 from ..detect import to_detections
 from ..evaluate import PROTOCOLS, Rows
 from ..evaluate.matching import claim, near_pairs, score_hits

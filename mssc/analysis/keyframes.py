@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
-from ..data.transforms import resize
+from ..data.resize import resize
 from ..model.motion import MotionSense
 from ..model.mssc import MSSC, half_of_the_cores
 from ..structures import InputError

@@ -12,9 +12,9 @@ from torch.utils.data import Sampler
 
 from ..config import ModelConfig, TrainConfig
 from ..video import frames_per_look
+from .augment import Augment
 from .cache import FrameCache
 from .dataset import Dataset, Video
-from .transforms import Augment
 
 
 @dataclass

@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import box_iou, roi_align
 
 from ..config import ModelConfig
 from ..structures import Predictions
@@ -117,6 +116,8 @@ class PooledBranch(nn.Module):
 
     def forward(self, maps: list[Tensor], context: list[Tensor], rois: Tensor, size: int) -> Tensor:
         """Maps (B, C, H, W), context (B, C), rois (B * K, 5) of torchvision in pixels of a square input of `size`: (B, K, A)."""
+        from torchvision.ops import roi_align  # here: see `mssc.detect.to_detections`
+
         pooled = []
         for x, norm in zip(maps, self.roi_norm, strict=True):
             cells = roi_align(x, rois.to(x.dtype), ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
@@ -260,6 +261,8 @@ class Head(nn.Module):
             index = strongest_anchors(objectness_maps, self.kept)
             boxes = take(anchor_boxes, index).detach()
         else:
+            from torchvision.ops import box_iou  # see above
+
             overlap = torch.stack([box_iou(b, a) for b, a in zip(boxes, anchor_boxes.detach(), strict=True)])
             index = overlap.argmax(2)
         if self.anchor is not None:

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from .guard import UploadGuard
 from .layout import CSS, THEME, build
 from .limits import MAX_UPLOAD_MB
-from .offer import add_model
+from .offer import add_model, ready
 
 LAUNCH = {
     "theme": THEME,
@@ -28,4 +28,4 @@ LAUNCH = {
 }
 """How `build`'s page is launched."""
 
-__all__ = ["LAUNCH", "add_model", "build"]
+__all__ = ["LAUNCH", "add_model", "build", "ready"]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..data.transforms import resize
+from ..data.resize import resize
 from ..detect import to_detections
 from ..linking import OnlineLinker
 from ..model.mssc import MSSC

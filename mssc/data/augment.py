@@ -10,11 +10,6 @@ VISIBLE = 0.6
 """A crop keeps at least this share of every box; a box of less would not show its action."""
 
 
-def resize(frames: Tensor, size: int) -> Tensor:
-    """uint8 frames (T, 3, H, W) to (T, 3, size, size), bilinear with antialiasing: the one way in, for training and for users."""
-    return torch.nn.functional.interpolate(frames, (size, size), mode="bilinear", antialias=True)
-
-
 class Augment:
     """Random crop, flip, brightness, contrast, saturation, sometimes grey or blurred; the same for all frames of a clip.
 
