@@ -135,7 +135,7 @@ class ModelConfig:
 class TrainConfig:
     """A training run. Lengths in frames, learning rates per step, shares in [0, 1]."""
 
-    epochs: int = 24
+    epochs: int = 24  # in one, every video gives a clip; where only some frames are labelled (AVA), each of those gives one
     batch: int = 8  # clips
     clip_length: int = 16  # frames a clip spans, from a true start: the network's state begins empty there
     keys: int = 3  # key frames per clip

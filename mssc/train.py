@@ -280,8 +280,8 @@ class Trainer:
         model.train()
         freeze(model, config)
         optimizer = torch.optim.AdamW(parameter_groups(model, started, config))
-        self.order = BatchOrder(len(training), config.batch, config.seed)
         clips = ClipDataset(training, cache, model_config, config)
+        self.order = BatchOrder(len(clips), config.batch, config.seed)
         loader = DataLoader(
             clips,
             batch_sampler=self.order,

@@ -39,28 +39,28 @@ class Batch:
 
 
 class BatchOrder(Sampler[list[tuple[int, int, int]]]):
-    """Which videos a batch holds, as (video, seed of the sample, seed of the batch). A function of seed, epoch and step alone, so that a
-    resumed run goes on exactly where it stopped.
+    """Which samples a batch holds, as (sample, its seed, seed of the batch). A function of seed, epoch and step alone, so that a resumed
+    run goes on exactly where it stopped.
 
     Args:
-        videos: how many there are.
+        samples: how many there are.
         batch: clips per batch; the last, smaller one is left out unless it is the only one.
         seed: of the run.
     """
 
-    def __init__(self, videos: int, batch: int, seed: int) -> None:
-        self.videos, self.batch, self.seed = videos, min(batch, videos), seed
+    def __init__(self, samples: int, batch: int, seed: int) -> None:
+        self.samples, self.batch, self.seed = samples, min(batch, samples), seed
         self.epoch = self.skip = 0
 
     def __len__(self) -> int:
-        return self.videos // self.batch - self.skip
+        return self.samples // self.batch - self.skip
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.videos)
-        for step in range(self.skip, self.videos // self.batch):
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.samples)
+        for step in range(self.skip, self.samples // self.batch):
             chosen = order[step * self.batch : (step + 1) * self.batch]
             place = (self.seed * 100_003 + self.epoch) * 100_003 + step
-            yield [(int(video), place * 1009 + slot, place) for slot, video in enumerate(chosen)]
+            yield [(int(sample), place * 1009 + slot, place) for slot, sample in enumerate(chosen)]
 
 
 def reach(model: ModelConfig, train: TrainConfig) -> int:
@@ -69,7 +69,7 @@ def reach(model: ModelConfig, train: TrainConfig) -> int:
 
 
 class ClipDataset(TorchDataset):
-    """Random clips of videos, augmented.
+    """Random clips of videos, augmented: one of each video, or, where only some frames are labelled, one around each of those.
 
     Args:
         dataset: the videos.
@@ -79,16 +79,24 @@ class ClipDataset(TorchDataset):
     """
 
     def __init__(self, dataset: Dataset, cache: FrameCache, model: ModelConfig, train: TrainConfig) -> None:
-        self.dataset, self.cache, self.train = dataset, cache, train
+        self.cache, self.train = cache, train
         self.actions = len(model.classes)
         self.augment = Augment(model.key_size, train.smallest_crop)
         # Where labelled frames lie apart, a clip has one of them; keys are shared by all clips of a batch.
         self.keys = 1 if any(video.labelled is not None for video in dataset.videos) else train.keys
         place = {name: label for label, name in enumerate(dataset.classes)}
         self.backwards = {place[first]: place[second] for first, second in dataset.backwards}
+        self.samples = [(video, frame) for video in dataset.videos for frame in self._centres(video)]
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.samples)
+
+    def _centres(self, video: Video) -> list[int | None]:
+        """The labelled frames that there are; the last frame if the file ends before them."""
+        if video.labelled is None:
+            return [None]
+        frames = self.cache.length(video.name)
+        return [frame for frame in video.labelled if frame < frames] or [frames - 1]
 
     def _frames(self, video: Video, frames: int, keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Indices (T,) of a stretch at a random rate, around a frame with action or, at times, one without.
@@ -115,32 +123,28 @@ class ClipDataset(TorchDataset):
         start = rng.uniform(earliest, max(latest, earliest))
         return np.clip(np.round(start + stride * np.arange(length)), 0, frames - 1).astype(int)
 
-    def _around_labelled(
-        self, labelled: tuple[int, ...], frames: int, key: int, rng: np.random.Generator, pace: int
-    ) -> np.ndarray:
-        """Indices (T,) of a stretch at a random rate, whose frame number `key` is a labelled one; slower where the video ends."""
-        known = [frame for frame in labelled if frame < frames]
-        around = int(rng.choice(known)) if known else frames - 1
+    def _around(self, centre: int, frames: int, key: int, rng: np.random.Generator, pace: int) -> np.ndarray:
+        """Indices (T,) of a stretch at a random rate, whose frame number `key` is `centre`; slower where the video ends."""
         after = self.train.clip_length - 1 - key
-        limits = [around / key if key else np.inf, (frames - 1 - around) / after if after else np.inf]
+        limits = [centre / key if key else np.inf, (frames - 1 - centre) / after if after else np.inf]
         stride = min(rng.uniform(*self.train.stride_jitter) * pace, *limits)
-        return np.round(around + stride * (np.arange(self.train.clip_length) - key)).astype(int)
+        return np.round(centre + stride * (np.arange(self.train.clip_length) - key)).astype(int)
 
     def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
         index, sample_seed, batch_seed = item
-        video, rng = self.dataset.videos[index], np.random.default_rng(sample_seed)
+        (video, centre), rng = self.samples[index], np.random.default_rng(sample_seed)
         torch.manual_seed(sample_seed % 2**63)
         length, count = self.train.clip_length, min(self.keys, self.train.clip_length)
         edges = np.linspace(0, length, count + 1).astype(int)
         keys = np.random.default_rng(batch_seed).integers(edges[:-1], edges[1:])
         turned = False
-        if video.labelled is None:
+        if centre is None:
             frames = self._frames(video, self.cache.length(video.name), keys, rng)
             shown = {tube.label for tube in video.tubes}
             turned = bool(self.backwards) and shown <= self.backwards.keys() and rng.random() < 0.5
         else:
             pace = frames_per_look(float(video.rate))
-            frames = self._around_labelled(video.labelled, self.cache.length(video.name), int(keys[0]), rng, pace)
+            frames = self._around(centre, self.cache.length(video.name), int(keys[0]), rng, pace)
         frames = frames[::-1] if turned else frames
         clip = torch.from_numpy(self.cache.frames(video.name, frames)).permute(0, 3, 1, 2)
         scale = torch.tensor([clip.shape[3] / video.width, clip.shape[2] / video.height]).repeat(2)
