@@ -163,14 +163,25 @@ def test_weights_are_carried_over_to_other_classes(tiny_config, classifier):
     assert all(torch.equal(same[name], old[name]) for name in old)
 
 
+def test_weights_are_carried_over_to_another_network(tiny_config, caplog):
+    start, config = MSSC(tiny_config), replace(tiny_config, motion="none", fusion="concat")
+    with caplog.at_level("INFO"):
+        weights = carry_over(start, config)
+    model, old = MSSC(config), start.state_dict()
+    model.load_state_dict(weights)  # strict
+    kept = {name for name, value in weights.items() if name in old and torch.equal(value, old[name])}
+    assert {name for name in weights if name.startswith(("backbone2d", "head.boxes"))} <= kept and "have no place" in caplog.text
+    assert any(name.startswith("fusion") for name in weights.keys() - kept)
+
+
 def test_training_on_own_videos_from_a_model_of_other_classes(tmp_path, tiny_config):
     root = write_folder(tmp_path / "own")
     save_model(MSSC(tiny_config).eval(), tmp_path / "start")
     train = ("--epochs", "1", "--batch", "2", "--clip-length", "4", "--keys", "2", "--workers", "0")
     run_it = ("train", "custom", "--data", root, "-o", tmp_path / "run", "--start", tmp_path / "start", *train)
-    assert run(*run_it) == 0
+    assert run(*run_it, "--model.motion", "none") == 0
     model = load_model(tmp_path / "run" / "model")
-    assert model.config == replace(tiny_config, classes=("jump", "run"))
+    assert model.config == replace(tiny_config, classes=("jump", "run"), motion="none")
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(metrics[-1]["loss"]) and 0 <= metrics[-1]["frame_map"] <= 1
 

@@ -26,7 +26,8 @@ class Train:
     coco: Path | None = None
     """YOLOX-nano as ONNX, whose weights both paths start from."""
     start: str | None = None
-    """Name or folder of a model to start from instead; it may know other actions."""
+    """Name or folder of a model to start from instead; it may know other actions. Its network is kept but for model options that
+    are given and are not the default."""
     motion: str | None = None
     """Folder of a model whose motion stream was trained by itself (--learn motion), to start that part from."""
     split: int = 1
@@ -71,6 +72,10 @@ class Train:
         from ..model.transfer import carry_over
 
         start = load_model(model_folder(self.start)) if self.start is not None else None
-        base = start.config if start is not None else self.model
+        base = self.model
+        if start is not None:
+            usual = ModelConfig()
+            asked = {f.name: getattr(self.model, f.name) for f in dataclasses.fields(usual)}
+            base = dataclasses.replace(start.config, **{k: v for k, v in asked.items() if v != getattr(usual, k)})
         config = dataclasses.replace(base, classes=classes, actions="multilabel" if several else base.actions)
         return config, None if start is None else carry_over(start, config, self.config.seed)

@@ -1,4 +1,4 @@
-"""Start from a model that knows other actions: all weights are kept but those that belong to a class."""
+"""Start from a model that knows other actions, or is built otherwise: all weights are kept that have a place."""
 
 import logging
 
@@ -16,34 +16,40 @@ PER_CLASS = ("head.pooled.fused.logits.", "head.pooled.movement.logits.", "head.
 
 
 def carry_over(start: MSSC, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
-    """Weights for a model that differs from another one in its classes.
+    """Weights for a model from those of another one.
 
     Args:
         start: the model to start from. Not modified.
-        config: the new model's; apart from classes and actions that of `start`. The rows of classes that `start` knows by the
-            same name are kept, others are new.
-        seed: of the new rows.
+        config: the new model's. The rows of classes that `start` knows by the same name are kept, and every tensor that `start`
+            has by the same name and shape; others are new.
+        seed: of what is new.
 
     Returns:
         A complete state dict.
     """
     old = start.state_dict()
-    if config.classes == start.config.classes:
+    if config == start.config:
         return old
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = MSSC(config).state_dict()
     known = {name: row for row, name in enumerate(start.config.classes)}
     shared = [(row, known[name]) for row, name in enumerate(config.classes) if name in known]
-    weights = {}
+    weights, new = {}, 0
     for name, tensor in fresh.items():
-        if not name.startswith(PER_CLASS):
-            weights[name] = old[name]
-            continue
         weights[name] = tensor.clone()
-        for row, source in shared:
-            weights[name][row] = old[name][source]
-    log.info("%d of %d classes are known to the model to start from; the others are new.", len(shared), len(config.classes))
+        there = old.get(name)
+        if there is not None and name.startswith(PER_CLASS) and there.shape[1:] == tensor.shape[1:]:
+            for row, source in shared:
+                weights[name][row] = there[source]
+        elif there is not None and there.shape == tensor.shape:
+            weights[name] = there
+        else:
+            new += 1
+    if config.classes != start.config.classes:
+        log.info("%d of %d classes are known to the model to start from; the others are new.", len(shared), len(config.classes))
+    if new:
+        log.info("%d of %d tensors have no place in the model to start from; they are new.", new, len(fresh))
     return weights
 
 
