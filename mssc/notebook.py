@@ -1,7 +1,9 @@
-"""What the notebooks share: which data they look at, and controls above a picture."""
+"""What the notebooks share: which data they look at, a place for what is not kept, and controls above a picture."""
 
+import atexit
 import base64
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,13 @@ def material(videos: int = 24, part: str = "val") -> tuple[str, Dataset]:
     acting = [video.name for video in dataset.videos if video.tubes]
     chosen = np.linspace(0, len(acting) - 1, min(videos, len(acting))).round().astype(int)
     return "jhmdb", dataset.subset([acting[i] for i in chosen])
+
+
+def scratch() -> Path:
+    """A new empty folder, which goes when the notebook's kernel ends."""
+    folder = tempfile.TemporaryDirectory(prefix="mssc-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 class Panel(widgets.VBox):

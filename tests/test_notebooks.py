@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -123,3 +125,17 @@ def test_material_is_generated_where_none_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv(notebook.DATA, str(tmp_path / "nothing"))
     with pytest.raises(InputError, match="nothing"):
         notebook.material(2)
+
+
+def test_scratch_folders_go_with_the_kernel():
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from mssc.notebook import scratch; a, b = scratch(), scratch(); (a / 'x').touch(); print(a); print(b)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(set(said)) == 2 and not any(Path(folder).exists() for folder in said)
