@@ -18,8 +18,8 @@ TINY = ModelConfig(key_size=64, clip_size=32, width=16, hidden=16, window=4, kep
 
 @pytest.fixture(autouse=True)
 def few_threads():
-    """Two threads at most: tests share a small machine."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    """Two threads at most, one where tests run side by side: they share a small machine."""
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")
