@@ -74,10 +74,12 @@ def test_the_motion_stream_is_trained_by_itself_and_started_from(tmp_path, toy_v
     assert {"action", "loss", "box_accuracy"} <= entry.keys() and "objectness" not in entry
 
     start = load_model(tmp_path / "motion" / "model")
-    assert {*motion_weights(start, tiny_config)} == mine
-    whole = Trainer(
-        tiny_config, SHORT, tmp_path / "whole", toy_videos, toy_cache, motion=motion_weights(start, tiny_config), progress=False
-    )
+    weights, halved = motion_weights(start, tiny_config), motion_weights(start, tiny_config, 0.5)
+    assert weights.keys() == mine == halved.keys()
+    quieter = {name for name in mine if not torch.equal(weights[name], halved[name])}
+    assert quieter == {f"head.pooled.movement.logits.{name}" for name in ("weight", "bias")}
+    assert all(torch.equal(weights[name] / 2, halved[name]) for name in quieter)
+    whole = Trainer(tiny_config, SHORT, tmp_path / "whole", toy_videos, toy_cache, motion=weights, progress=False)
     for name in mine:
         assert torch.equal(whole.network.state_dict()[name], start.state_dict()[name])
     with pytest.raises(InputError, match="train it on this data set"):

@@ -11,7 +11,8 @@ from .mssc import MSSC
 
 log = logging.getLogger(__name__)
 
-PER_CLASS = ("head.pooled.fused.logits.", "head.pooled.movement.logits.", "head.anchor.cls_preds.")
+MOTION_LOGITS = "head.pooled.movement.logits."
+PER_CLASS = ("head.pooled.fused.logits.", MOTION_LOGITS, "head.anchor.cls_preds.")
 """Beginnings of the names of tensors with a row per class."""
 
 
@@ -53,8 +54,13 @@ def carry_over(start: MSSC, config: ModelConfig, seed: int = 0) -> dict[str, Ten
     return weights
 
 
-def motion_weights(start: MSSC, config: ModelConfig) -> dict[str, Tensor]:
+def motion_weights(start: MSSC, config: ModelConfig, weight: float = 1.0) -> dict[str, Tensor]:
     """The weights of a model's motion stream and of what judges by it, for a model of the same classes.
+
+    Args:
+        start: the model that has them. Not modified.
+        config: the other model's.
+        weight: what its logits are multiplied by. Trained by itself, the stream is surer than it should be beside others.
 
     Raises:
         InputError: if there are none, or the classes differ.
@@ -64,7 +70,7 @@ def motion_weights(start: MSSC, config: ModelConfig) -> dict[str, Tensor]:
             f"the motion stream has learnt {start.config.classes}, the model {config.classes}; train it on this data set."
         )
     mine = {id(p) for module in start.motion_modules() for p in (*module.parameters(), *module.buffers())}
-    found = {name: tensor for name, tensor in start.state_dict(keep_vars=True).items() if id(tensor) in mine}
+    found = {name: tensor.detach() for name, tensor in start.state_dict(keep_vars=True).items() if id(tensor) in mine}
     if not found:
         raise InputError("the model has no motion stream to start from; train one with --learn motion.")
-    return {name: tensor.detach() for name, tensor in found.items()}
+    return {name: weight * tensor if name.startswith(MOTION_LOGITS) else tensor for name, tensor in found.items()}

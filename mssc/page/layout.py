@@ -58,7 +58,9 @@ def build(model: str) -> gr.Blocks:
         with gr.Tab("Look inside"):
             _inside_tab(model, seen, inputs)
         gr.Markdown(texts.FOOTER + _notebooks(), elem_classes="hint")
-        gr.Button(visible=False).click(answers.models, None, gr.JSON(label="Models", visible=False), api_name="models", queue=False)
+        gr.Button(visible=False).click(
+            answers.models, None, gr.JSON(label="Models", visible=False), api_name="models", queue=False
+        )
         page.unload(_leave)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
