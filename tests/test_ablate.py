@@ -22,7 +22,7 @@ from mssc.data.dataset import Dataset
 from mssc.evaluate import Truth
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
-from mssc.plots import ablation_csv, ablation_markdown, ablation_plot, ablation_rows
+from mssc.plots import ablation_csv, ablation_markdown, ablation_plot, ablation_rows, studies_markdown
 from mssc.scoring import detect_frames, known_of
 from mssc.structures import Detections, InputError, Tube
 from mssc.train import Trainer
@@ -465,6 +465,23 @@ def test_table_and_picture_say_what_the_results_say(finished, tmp_path):
     assert {file.suffix for file in plot.save(tmp_path, "bars")} == {".pdf", ".png", ".csv"}
     with pytest.raises(InputError, match="no metric 'mAP'"):
         ablation_plot(results, ("mAP",))
+
+
+def test_studies_are_told_as_points_lost(finished):
+    results, _ = finished
+    lines = studies_markdown(results).splitlines()
+    assert lines[0] == "| T-A, lost without a path | MS-SC |"  # of one path nothing can be taken
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2 : 2 + len(CONDITIONS)]] == list(CONDITIONS)
+    lost = results.path_loss("MS-SC", CONDITIONS[0])
+    assert f"{100 * lost.value:+.1f} [{100 * lost.low:+.1f}, {100 * lost.high:+.1f}]" in lines[2]
+    noise = lines[lines.index("") + 1 :]
+    assert noise[0] == "| T-A, lost with one input spoilt | 2D only | MS-SC |" and len(noise) == 2 + len(FEW)
+    kind, amount = "blur", FEW["blur"].amounts[0]
+    more = results.noise_loss("MS-SC", kind, amount, "2D only")
+    (line,) = (line for line in noise if line.startswith(f"| {kind} {amount:g} |"))
+    assert line.endswith(f"; {100 * more.value:+.1f} [{100 * more.low:+.1f}, {100 * more.high:+.1f}] more |")
+    bare = replace(results, runs=tuple(replace(run, paths={}, noise={}) for run in results.runs))
+    assert studies_markdown(bare) == ""
 
 
 def command(tmp_path, *words):

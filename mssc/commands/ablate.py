@@ -63,7 +63,7 @@ class Ablate:
     def run(self) -> None:
         """Read, run what is not done, print."""
         from ..ablate import ablate
-        from ..plots import ablation_markdown, ablation_plot
+        from ..plots import ablation_markdown, ablation_plot, studies_markdown
         from ..saved.folder import write_whole
 
         if self.config.seed != TrainConfig.seed:
@@ -73,7 +73,7 @@ class Ablate:
         plan = self._plan()
         command = shlex.join(["python", "-m", "mssc", *sys.argv[1:]])
         results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, command)
-        table = ablation_markdown(results)
+        table = "\n".join(part for part in (ablation_markdown(results), studies_markdown(results)) if part)
         write_whole(self.output / f"{self.table}.md", table.encode())
         ablation_plot(results).save(self.output, self.table)
         sys.stdout.write(table)

@@ -1,6 +1,6 @@
 """Pictures and tables for papers: each a function from studies to a `Plot`, which holds the figure and the numbers behind it."""
 
-from .ablation import ablation_csv, ablation_markdown, ablation_plot, ablation_rows
+from .ablation import ablation_csv, ablation_markdown, ablation_plot, ablation_rows, studies_markdown
 from .fusion import exchange_plot, pointing_plot, probe_plot, response_plot
 from .hover import HoverFigure
 from .inside import stage_plot, tap_plot
@@ -33,6 +33,7 @@ __all__ = [
     "separability_plot",
     "separability_rows",
     "stage_plot",
+    "studies_markdown",
     "tap_plot",
     "taps_of",
     "tube_plot",
