@@ -155,12 +155,18 @@ def _detect_tab(model: str, seen: gr.State) -> list[gr.components.Component]:
     return [video, choice, slider]
 
 
+def _beside(model: str) -> str:
+    """A model to compare another one with: the first of the same actions; none if there is none."""
+    return next((name for name in names() if name != model and classes_of(name) == classes_of(model)), "")
+
+
 def _inside_tab(model: str, seen: gr.State, inputs: list[gr.components.Component]) -> None:
     gr.Markdown(texts.INSIDE)
     with gr.Row():
         moment = gr.Slider(0, MAX_SECONDS, 0, step=0.01, label="Moment (seconds)", elem_id="moment")
         first = gr.Dropdown(names(), value=model, label="Model", elem_id="first")
-        second = gr.Dropdown([("none", ""), *((name, name) for name in names())], value="", label="Beside it", elem_id="second")
+        others = [("none", ""), *((name, name) for name in names())]
+        second = gr.Dropdown(others, value=_beside(model), label="Beside it", elem_id="second")
     with gr.Row():
         now = gr.Button("Take the moment that the player shows", size="lg")
         start = gr.Button("Look inside", variant="primary", size="lg", elem_id="look")

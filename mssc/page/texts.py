@@ -15,7 +15,7 @@ LIVE = """### Your camera, live
 Pictures go to this server while the camera is on, and nothing is kept. What the model cannot keep up with is dropped, not queued, so
 that boxes stay close to what you do. Step back until most of you is in the picture."""
 FOOTER = """MS-SC re-implements the *Motion Sense and Semantic Correction* framework (ICASSP 2024) from its poster. The model on
-people is trained on J-HMDB: 21 everyday actions in short clips, so expect mistakes elsewhere. The toy model knows six movements of drawn
-figures."""
+people is trained on J-HMDB: 21 everyday actions in short clips, so expect mistakes elsewhere. jhmdb-plain is the same without MSM and SFM,
+to compare with. The toy model knows six movements of drawn figures."""
 LEFT = "You left before the end."
 CORNER = "The message in the corner says why."
