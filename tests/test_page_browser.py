@@ -308,7 +308,7 @@ def test_looking_inside_shows_two_models_side_by_side(result):
     result.tab.click("#look")
     result.tab.wait_for_selector("#inside section >> nth=1")
     text = result.tab.inner_text("#inside")
-    assert "with MSM, with SFM" in text and "without MSM (none)" in text and "Nobody labelled your video" in text
+    assert "with MSM, with SFM" in text and "without MSM, without SFM" in text and "Nobody labelled your video" in text
     result.tab.get_by_role("tab", name="Detect").click()
 
 

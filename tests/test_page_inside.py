@@ -49,7 +49,7 @@ def test_two_models_are_looked_into_side_by_side(seen):
     steps = list(inside.look(seen, ["big", "plain"], 0.2))
     assert all(isinstance(step, str) for step in steps[:-1])
     big, plain = steps[-1]
-    assert (big.kind, plain.kind) == ("with MSM, with SFM", "without MSM (none), fusion: concat")
+    assert (big.kind, plain.kind) == ("with MSM, with SFM", "without MSM, without SFM (concat)")
     assert big.key.frame == plain.key.frame and big.key.gain is not None and plain.key.gain is None
     assert {"SFM: the spatial path takes", "After fusion"} <= set(inside.responses(big.key))
     assert {"Spatial path", "Motion path"} <= set(inside.responses(plain.key))

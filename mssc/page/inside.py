@@ -187,8 +187,8 @@ def kind_of(network: MSSC) -> str:
     config = network.config
     if config.paths != "both":
         return f"the {config.paths} path alone"
-    motion = "with MSM" if config.motion == "msm" else f"without MSM ({config.motion})"
-    fusion = "with SFM" if config.fusion == "sfm" else f"fusion: {config.fusion}"
+    motion = {"msm": "with MSM", "none": "without MSM"}.get(config.motion, f"without MSM ({config.motion})")
+    fusion = "with SFM" if config.fusion == "sfm" else f"{'with' if 'sfm' in config.fusion else 'without'} SFM ({config.fusion})"
     return f"{motion}, {fusion}"
 
 
@@ -198,11 +198,13 @@ def kind_of(network: MSSC) -> str:
 def responses(key: KeyFrame) -> dict[str, tuple[str, np.ndarray]]:
     """Maps of a key frame by title, each with a sentence; those that the model has."""
     maps = {}
+    idle = "MSM out" in key.taps and np.array_equal(key.taps["MSM in"], key.taps["MSM out"])
+    sense = "This model has no MSM that could change it." if idle else "MSM shall raise it where somebody acts."
     for tap, what in (("MSM in", "before MSM"), ("MSM out", "after MSM")):
         if tap in key.taps:
             x = key.taps[tap]
             away = np.linalg.norm(x - x.mean((0, 1)), axis=2)
-            maps[f"Distance from the average {what}"] = ("MSM shall raise it where somebody acts.", away / max(away.sum(), 1e-9))
+            maps[f"Distance from the average {what}"] = (sense, away / max(away.sum(), 1e-9))
     level = key.levels[0]
     if level.taken:
         maps["SFM: the spatial path takes"] = ("What the motion path tells it.", norm_map(level.taken[0]))
