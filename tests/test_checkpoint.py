@@ -52,6 +52,10 @@ def _refuses(folder: Path, *words: str) -> None:
 # --------------------------------------------------------------------------------------------------------------------- whole
 
 
+def test_who_may_read_the_config_may_read_the_weights(folder):
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
 def test_a_round_trip_is_exact(model, folder):
     assert sorted(_files(folder)) == ["about.json", "config.json", "model.safetensors"]
     again = load_model(folder)

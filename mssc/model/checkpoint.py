@@ -44,6 +44,7 @@ def save_model(model: MSSC, folder: Path, about: dict | None = None) -> None:
         save_file(tensors, parts[WEIGHTS])
         for name, text in texts.items():
             parts[name].write_text(text, encoding="utf-8")
+        parts[WEIGHTS].chmod(parts[CONFIG].stat().st_mode)  # safetensors lets nobody else read it
         for name, part in parts.items():
             os.replace(part, folder / name)
         if not about:
