@@ -33,7 +33,7 @@ data-test: .venv/ready  ## the tests on real data: make data-test MSSC_DATA=/pat
 check: .venv/ready  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 
-notebooks: .venv/ready  ## run every notebook, headless, about ten minutes; MSSC_DATA=/path/to/J-HMDB takes real videos
+notebooks: .venv/ready  ## run every notebook, headless, about a quarter of an hour; MSSC_DATA=/path/to/J-HMDB takes real videos
 	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout 600
 
 notebooks-write: .venv/ready  ## run every notebook and keep what it shows, as they are committed
