@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
             blocks.block_thread()
         except (InputError, OSError) as error:  # no model, no free port
             parser.error(str(error))
+        except KeyboardInterrupt:  # before the page stays, which takes it for itself
+            return
         finally:
             tempfile.tempdir = None
 

@@ -451,6 +451,15 @@ def test_main_keeps_its_files_in_one_folder_and_removes_it(launched):
     assert launched["mcp_server"] is False and launched["stayed"]
 
 
+def test_main_ends_quietly_when_it_is_stopped_while_the_model_loads(launched, monkeypatch):
+    def stopped(model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app.page, "ready", stopped)
+    app.main([])
+    assert not launched["folder"].exists() and "stayed" not in launched
+
+
 def test_main_offers_the_folders_that_are_named(launched, models):
     app.main(["--model", str(models["big"]), str(models["plain"])])
     assert offer.names()[:2] == ["big", "plain"]
