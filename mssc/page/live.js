@@ -89,7 +89,7 @@ const send = async () => {
     counted.answered += batch.length;
     counted.latency = now - batch[batch.length - 1].time;
     counted.took = answer.took / batch.length;
-    pace = Math.min(Math.max(pace * (batch.length + waiting.length > 4 ? 1.1 : 0.98), 33), 250);
+    pace = Math.min(Math.max(pace * (batch.length + waiting.length > most ? 1.1 : 0.98), 33), 250);
     show(answer.tubes);
   } catch (error) {
     if (++errors > 4) stop("The server does not answer; please try again later.");
