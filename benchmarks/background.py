@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mssc.evaluate import alarms_at_recall, frame_map
-from mssc.saved import Known, read_detections, read_truth
-from mssc.scoring import link_all
+from mssc.scoring.run import link_all
+from mssc.scoring.saved import Known, read_detections, read_truth
 
 RECALLS = (0.1, 0.2, 0.3)
 CURVE = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())

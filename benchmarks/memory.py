@@ -49,7 +49,7 @@ def repeat(path: Path, minute: Path, minutes: float) -> None:
 
 def child(video: str, model: str) -> None:
     """Detect, then print peak megabytes and frames a second."""
-    from mssc.detect import detect_video
+    from mssc.detection.pipeline import detect_video
 
     began = time.perf_counter()
     result = detect_video(video, model, output=Path(video).with_suffix(".out.mp4"))

@@ -18,7 +18,7 @@ import mssc  # noqa: F401  (sets how threads wait, before torch is imported)
 import torch
 
 from mssc.data import toy
-from mssc.detect import FRAMES_AT_ONCE, detect_video, load_for_detection
+from mssc.detection.pipeline import FRAMES_AT_ONCE, detect_video, load_for_detection
 from mssc.video import Writer, read
 
 

@@ -14,20 +14,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is import
 
 if TYPE_CHECKING:
     from .config import ABLATIONS, ModelConfig, TrainConfig
-    from .detect import available_models, detect_video
+    from .detection.pipeline import available_models, detect_video
+    from .detection.result import VideoResult
     from .linking import LinkConfig, OnlineLinker
     from .model.checkpoint import load_model, save_model
     from .model.mssc import MSSC, Stream
-    from .result import VideoResult
     from .structures import Detections, Features, InputError, Predictions, Tube
 
 _HOME = {
     "config": ("ABLATIONS", "ModelConfig", "TrainConfig"),
-    "detect": ("available_models", "detect_video"),
+    "detection.pipeline": ("available_models", "detect_video"),
     "linking": ("LinkConfig", "OnlineLinker"),
     "model.checkpoint": ("load_model", "save_model"),
     "model.mssc": ("MSSC", "Stream"),
-    "result": ("VideoResult",),
+    "detection.result": ("VideoResult",),
     "structures": ("Detections", "Features", "InputError", "Predictions", "Tube"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

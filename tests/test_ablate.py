@@ -23,9 +23,9 @@ from mssc.evaluate import Truth
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
 from mssc.plots import ablation_csv, ablation_markdown, ablation_plot, ablation_rows, studies_markdown
-from mssc.scoring import detect_frames, known_of
+from mssc.scoring.run import detect_frames, known_of
 from mssc.structures import Detections, InputError, Tube
-from mssc.train import Trainer
+from mssc.training.loop import Trainer
 
 SHORT = TrainConfig(epochs=1, batch=2, clip_length=4, keys=2, workers=0, warmup=0.2)
 FEW = {name: replace(CORRUPTIONS[name], amounts=CORRUPTIONS[name].amounts[-1:]) for name in ("blur", "frozen")}

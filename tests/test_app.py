@@ -23,7 +23,8 @@ from gradio_client.exceptions import AppError
 from page_server import save_models, serve
 
 import app
-from mssc import detect, page, video
+from mssc import page, video
+from mssc.detection import pipeline
 from mssc.page import detection, guard, layout, limits, offer, visits
 from mssc.structures import InputError, Tube
 
@@ -70,7 +71,7 @@ def results(place: Path) -> list[Path]:
 
 def test_a_video_gives_what_the_pipeline_finds(client, clip, models):
     found, drawn, table = ask(client, clip)
-    wanted = detect.detect_video(clip, models["big"], 0.05).to_json()
+    wanted = pipeline.detect_video(clip, models["big"], 0.05).to_json()
     assert len(found["tubes"]) == len(wanted["tubes"]) > 0
     assert {key: found[key] for key in ("frames", "width", "height", "threshold", "model")} == {
         "frames": wanted["frames"],
@@ -243,7 +244,7 @@ def gate(monkeypatch):
 
     def slowly(*arguments):
         try:
-            for step in detect.detect_steps(*arguments):
+            for step in pipeline.detect_steps(*arguments):
                 yield step
                 begun.set()
                 opened.wait(0.05) if not opened.is_set() else None
@@ -319,7 +320,7 @@ def test_what_somebody_has_uploaded_again_stays(tmp_path, monkeypatch):
 def result(tubes, frames=20) -> video.VideoInfo:
     info = video.VideoInfo(Path("walk.mp4"), 64, 48, Fraction(10), frames, frames / 10)
     times = [index / 10 for index in range(frames)]
-    return detect.VideoResult(info, ("stand", "wave_hand"), tubes, [], times, {"network": 0.4, "decode": 0.1}, "big", 0.3)
+    return pipeline.VideoResult(info, ("stand", "wave_hand"), tubes, [], times, {"network": 0.4, "decode": 0.1}, "big", 0.3)
 
 
 BOX = np.tile([2.04, 2, 30, 40], (20, 1))
@@ -368,14 +369,14 @@ def test_first_tubes_come_before_the_end(clip, tmp_path, models, monkeypatch):
     monkeypatch.setattr(offer, "OWN", models)
     monkeypatch.setattr(detection, "TELL_SECONDS", 0.0)
     monkeypatch.setattr(detection, "SHOW_SECONDS", 0.0)
-    monkeypatch.setattr(detect, "FRAMES_AT_ONCE", 4)
+    monkeypatch.setattr(pipeline, "FRAMES_AT_ONCE", 4)
     messages = list(detection.work(str(clip), "big", 0.05, str(tmp_path)))
     early = [m.player for m in messages if m.player and not m.player["final"]]
     assert any(player["tubes"] for player in early) and len(early[0]["times"]) < len(messages[-1].player["times"])
     assert [m.result is not None for m in messages] == [False] * (len(messages) - 1) + [True]
     assert all(tube["picture"] for tube in messages[-1].player["tubes"][: detection.THUMBNAILS])
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".json", ".csv"}
-    assert messages[-1].seen.times == detect.detect_video(clip, models["big"]).times
+    assert messages[-1].seen.times == pipeline.detect_video(clip, models["big"]).times
 
 
 def test_leaving_the_work_leaves_no_file(clip, tmp_path, models, monkeypatch):
@@ -423,7 +424,7 @@ def test_each_model_brings_its_threshold_and_says_what_it_knows(models, monkeypa
 
 
 def test_the_queue_is_bounded_and_one_video_is_worked_on_at_a_time():
-    blocks = layout.build(detect.default_model())
+    blocks = layout.build(pipeline.default_model())
     assert blocks._queue.max_size == limits.MAX_WAITING
     assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "model"} <= {1, "default"}
 

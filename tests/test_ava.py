@@ -20,7 +20,7 @@ from mssc.data.catalogue import load_dataset, several_at_once
 from mssc.data.clips import BatchOrder, ClipDataset, collate, reach
 from mssc.model.mssc import MSSC
 from mssc.structures import InputError, Tube
-from mssc.train import validate
+from mssc.training.loop import validate
 
 ROW = "film,0902,0.250,0.100,0.500,0.900"
 ROWS = [f"{ROW},12,1", f"{ROW},80,1", "film,0903,0.000,0.000,1.000,1.000,79,2", "other,0902,0.1,0.1,0.2,0.2,12,1"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mssc.charts import alarm_chart, class_chart, confusion_chart, error_chart, png
+from mssc.scoring.charts import alarm_chart, class_chart, confusion_chart, error_chart, png
 from mssc.structures import InputError
 
 CLASSES = ("run", "shoot_ball", "sit")

@@ -9,14 +9,14 @@ import torch
 from own_videos import write_folder, write_video
 from PIL import Image
 
-from mssc import check, visualise
 from mssc.__main__ import main
-from mssc.data import custom
+from mssc.data import check, custom
 from mssc.data.catalogue import NAMES, load_dataset
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.mssc import MSSC
 from mssc.model.transfer import carry_over
 from mssc.structures import InputError
+from mssc.video import drawing
 
 
 def run(*arguments) -> int:
@@ -44,7 +44,7 @@ def test_a_good_folder_is_counted_and_drawn(tmp_path, caplog):
     assert all(video["decoded frames"] == 12 for video in report["videos"].values())
     sheet = np.asarray(Image.open(tmp_path / "out" / "boxes.png"))
     assert sheet.shape == (240 + 18, 4 * 320, 3)
-    colours = {tuple(c) for c in visualise.class_colours(("jump", "run"))}
+    colours = {tuple(c) for c in drawing.class_colours(("jump", "run"))}
     assert colours <= {tuple(pixel) for pixel in sheet.reshape(-1, 3).tolist()}
     for word in ("Fit to be trained on.", "run_1", "32 boxes in 4 of 4 videos", "frames without action"):
         assert word in caplog.text
@@ -53,7 +53,7 @@ def test_a_good_folder_is_counted_and_drawn(tmp_path, caplog):
 def test_the_drawn_boxes_lie_where_they_belong(tmp_path):
     root = write_folder(tmp_path, ["a,3,16,12,48,36,run,"], ("a",))
     sheet = report_of(root, "trainval").sheet
-    blue = np.array(visualise.class_colours(("run",))[0])
+    blue = np.array(drawing.class_colours(("run",))[0])
     rows, columns = np.nonzero((np.abs(sheet[:240, :320].astype(int) - blue) < 3).all(2))
     assert (columns.min(), columns.max() + 1, rows.max() + 1) == (80, 240, 180)  # five times 16, 48 and 36
 

@@ -14,7 +14,7 @@ from mssc.data.clips import BatchOrder, ClipDataset, _one_row_per_box, collate
 from mssc.data.dataset import Video
 from mssc.data.resize import resize
 from mssc.structures import Tube
-from mssc.train import mix
+from mssc.training.loop import mix
 
 TRAIN = TrainConfig(clip_length=8, keys=2, batch=2)
 

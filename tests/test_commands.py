@@ -182,7 +182,7 @@ def test_a_checkpoint_that_does_not_fit(how, model_folder, toy_videos, tmp_path,
 
 
 def test_a_video_of_absurd_size(model_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("mssc.container.MAX_SIDE", 60)  # a real one would fill the disk
+    monkeypatch.setattr("mssc.video.container.MAX_SIDE", 60)  # a real one would fill the disk
     video = video_file(tmp_path / "wide.mp4", 2)
     assert "64x48" in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", model_folder)
     assert not list(tmp_path.glob("out/*"))
@@ -196,7 +196,7 @@ def test_no_permission(what, model_folder, tmp_path, capsys, monkeypatch):
     def forbidden(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    target = "mssc.container.os.open" if what == "input" else "mssc.video.Path.touch"
+    target = "mssc.video.container.os.open" if what == "input" else "mssc.video.Path.touch"
     monkeypatch.setattr(target, forbidden)
     said = refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", model_folder)
     assert "clip.mp4" in said and "no permission" in said

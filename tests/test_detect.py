@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from mssc import detect
 from mssc.config import ModelConfig
 from mssc.data.decoding import decode
-from mssc.detect import VideoResult, action_probabilities, stream_detections, to_detections
+from mssc.detection import pipeline
+from mssc.detection.pipeline import VideoResult, action_probabilities, stream_detections, to_detections
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC, half_of_the_cores
-from mssc.scoring import detect_dataset, model_hash
+from mssc.scoring.run import detect_dataset, model_hash
 from mssc.structures import InputError, Predictions, Tube
 from mssc.video import VideoInfo, probe
 
@@ -62,7 +62,7 @@ def test_a_crowded_frame_keeps_its_best_rows():
     logits = torch.randn(1, 60, 2, generator=torch.Generator().manual_seed(0))
     (found,) = to_detections(predictions(boxes, [[4.0] * 60], logits.tolist()), CONFIG, 64, 64)
     every = (torch.tensor(4.0).sigmoid() * logits.softmax(2)).flatten().sort(descending=True).values
-    assert len(found) == detect.MOST_ROWS == 50
+    assert len(found) == pipeline.MOST_ROWS == 50
     np.testing.assert_allclose(np.sort(found.scores)[::-1], every[:50], rtol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_the_chunk_size_does_not_matter(model, toy_videos, monkeypatch, at_once)
     for conv in model.head.boxes.obj_preds:
         torch.nn.init.constant_(conv.bias, 2.0)
     whole = list(stream_detections(model, images))
-    monkeypatch.setattr(detect, "FRAMES_AT_ONCE", at_once)
+    monkeypatch.setattr(pipeline, "FRAMES_AT_ONCE", at_once)
     parts = list(stream_detections(model, images))
     assert len(whole) == len(parts) == len(images) and sum(map(len, whole)) > 0
     for a, b in zip(whole, parts, strict=True):
@@ -95,7 +95,7 @@ def test_the_chunk_size_does_not_matter(model, toy_videos, monkeypatch, at_once)
 @pytest.mark.parametrize(("every", "count"), [(2, 11), (3, 12), (5, 7), (20, 9)])
 def test_a_fast_video_is_looked_at_every_few_frames(model, toy_videos, monkeypatch, every, count):
     images = list(decode(toy_videos.videos[0].path))[:count]
-    monkeypatch.setattr(detect, "FRAMES_AT_ONCE", 6)
+    monkeypatch.setattr(pipeline, "FRAMES_AT_ONCE", 6)
     seldom = list(stream_detections(model, images, every=every))
     wanted = list(stream_detections(model, images[::every]))
     assert len(seldom) == len(images)
@@ -134,23 +134,23 @@ def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path):
 
 def test_a_model_has_its_own_threshold(tmp_path, model):
     save_model(model, tmp_path / "m", {"threshold": 0.17})
-    assert detect.default_threshold(tmp_path / "m") == 0.17
+    assert pipeline.default_threshold(tmp_path / "m") == 0.17
     save_model(model, tmp_path / "m")
-    assert detect.default_threshold(tmp_path / "m") == detect.DEFAULT_THRESHOLD
+    assert pipeline.default_threshold(tmp_path / "m") == pipeline.DEFAULT_THRESHOLD
     assert len(model_hash(tmp_path / "m")) == 12
 
 
 def test_a_model_is_loaded_once_and_again_when_it_changed(tmp_path, model):
     save_model(model, tmp_path / "m")
-    first = detect.load_for_detection(tmp_path / "m")
-    assert detect.load_for_detection(tmp_path / "m") is first
+    first = pipeline.load_for_detection(tmp_path / "m")
+    assert pipeline.load_for_detection(tmp_path / "m") is first
     assert not any(p.requires_grad for p in first.parameters()) and not first.training
 
 
 def test_the_progress_of_both_passes_is_told(model, toy_videos, tmp_path):
     said = []
     video = toy_videos.videos[0]
-    found = detect.detect_video(video.path, model, output=tmp_path / "o.mp4", progress=lambda *a: said.append(a))
+    found = pipeline.detect_video(video.path, model, output=tmp_path / "o.mp4", progress=lambda *a: said.append(a))
     stages = [stage for _, _, stage in said]
     assert list(dict.fromkeys(stages)) == ["looking for actions", "drawing"]
     assert said[-1][0] == video.frames == len(found.times) == len(found.detections)
@@ -166,24 +166,24 @@ def test_every_video_of_a_dataset_is_streamed(model, toy_videos):
 
 
 def test_shipped_models_load_and_say_what_they_are():
-    models = detect.available_models()
-    assert detect.default_model() in models
+    models = pipeline.available_models()
+    assert pipeline.default_model() in models
     for name, folder in models.items():
-        network = detect.load_for_detection(name)
+        network = pipeline.load_for_detection(name)
         assert len(network.config.classes) > 1
         assert (folder / "README.md").stat().st_size > 500, "a card tells data, licence, recipe and scores"
         assert (folder / "model.safetensors").stat().st_size < 10_000_000
-        assert 0 < detect.default_threshold(name) < 1
+        assert 0 < pipeline.default_threshold(name) < 1
 
 
 def test_items_are_made_ahead_in_order_and_errors_arrive():
-    assert list(detect._ahead(range(50), 3)) == list(range(50))
+    assert list(pipeline._ahead(range(50), 3)) == list(range(50))
 
     def broken():
         yield 1
         raise InputError("the middle is missing.")
 
-    source = detect._ahead(broken())
+    source = pipeline._ahead(broken())
     assert next(source) == 1
     with pytest.raises(InputError, match="middle"):
         next(source)
@@ -197,7 +197,7 @@ def test_no_more_is_made_ahead_than_asked_and_leaving_ends_it():
             made.append(index)
             yield index
 
-    source = detect._ahead(items(), 4)
+    source = pipeline._ahead(items(), 4)
     assert next(source) == 0
     time.sleep(0.2)
     assert len(made) <= 7
@@ -218,9 +218,9 @@ def test_steps_tell_what_there_is_so_far_and_end_as_detection_does(model, toy_vi
     for conv in model.head.boxes.obj_preds:
         torch.nn.init.constant_(conv.bias, 2.0)
     path = toy_videos.videos[0].path
-    whole = detect.detect_video(path, model, 0.0)
+    whole = pipeline.detect_video(path, model, 0.0)
     steps, counts = [], []
-    for step in detect.detect_steps(path, model, 0.0, tmp_path / "o.mp4"):
+    for step in pipeline.detect_steps(path, model, 0.0, tmp_path / "o.mp4"):
         steps.append((step.done, step.stage, step.complete, step.image is not None))
         counts.append(len(step.tubes_so_far()))
     count = len(whole.times)
@@ -235,7 +235,7 @@ def test_steps_tell_what_there_is_so_far_and_end_as_detection_does(model, toy_vi
 @pytest.mark.parametrize("after", [3, 20])
 def test_leaving_early_ends_the_work_and_leaves_no_file(model, toy_videos, tmp_path, after):
     before = threading.active_count()
-    steps = detect.detect_steps(toy_videos.videos[0].path, model, 0.0, tmp_path / "o.mp4")
+    steps = pipeline.detect_steps(toy_videos.videos[0].path, model, 0.0, tmp_path / "o.mp4")
     for _ in range(after):
         next(steps)
     steps.close()

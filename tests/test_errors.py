@@ -194,7 +194,7 @@ def test_only_the_best_fifty_rows_of_a_frame_count_in_ava():
 @pytest.mark.data
 def test_real_ava_ground_truth_scores_one():
     from mssc.data.ava import read_classes, read_excluded
-    from mssc.saved import read_ava
+    from mssc.scoring.saved import read_ava
 
     root = Path(os.environ["MSSC_DATA"]) / "ava"
     rows = read_ava(root / "AVA-II_ava_val_v2.1.csv", range(1, 81))

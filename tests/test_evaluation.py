@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mssc import scoring
 from mssc.__main__ import main
 from mssc.data.decoding import decode
 from mssc.data.resize import resize
-from mssc.detect import load_for_detection, to_detections
+from mssc.detection.pipeline import load_for_detection, to_detections
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
+from mssc.scoring import run as scoring
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def model_folder(tiny_config, tmp_path_factory):
 def small_data(monkeypatch, toy_videos):
     """Every data set is the six toy videos."""
     monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
-    monkeypatch.setattr("mssc.saved.truth.load_dataset", lambda *_: toy_videos)
+    monkeypatch.setattr("mssc.scoring.saved.truth.load_dataset", lambda *_: toy_videos)
 
 
 def run(*arguments) -> int:

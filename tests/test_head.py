@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from random_weights import randomise
 
 from mssc.config import ModelConfig
-from mssc.losses import anchor_centres
 from mssc.model.head import STRIDES, BoxHead, Head, PooledBranch, PooledClassifier, TemporalStatistics, strongest_anchors, take
 from mssc.model.layers import DecoupledTower
+from mssc.training.losses import anchor_centres
 
 C, SIZE = 8, 64
 CONFIG = ModelConfig(classes=("a", "b", "c"), key_size=SIZE, clip_size=32, width=C, hidden=16, kept=5, dropout=0.0)

@@ -7,8 +7,8 @@ import torch
 from torchvision.ops import box_iou
 
 from mssc.config import ModelConfig, TrainConfig
-from mssc.losses import action_loss, anchor_centres, assign, box_losses, total
 from mssc.structures import Predictions
+from mssc.training.losses import action_loss, anchor_centres, assign, box_losses, total
 
 SIZE = 64
 CENTRES, STRIDES = anchor_centres(SIZE, torch.device("cpu"))

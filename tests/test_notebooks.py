@@ -13,8 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from mssc import notebook
-from mssc.plots import Plot
+from mssc.plots import Plot, notebook
 from mssc.structures import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,7 +131,7 @@ def test_scratch_folders_go_with_the_kernel():
         [
             sys.executable,
             "-c",
-            "from mssc.notebook import scratch; a, b = scratch(), scratch(); (a / 'x').touch(); print(a); print(b)",
+            "from mssc.plots.notebook import scratch; a, b = scratch(), scratch(); (a / 'x').touch(); print(a); print(b)",
         ],
         capture_output=True,
         text=True,

@@ -9,9 +9,9 @@ import pytest
 from gradio_client import Client, handle_file
 from page_server import save_models, serve
 
-from mssc import detect
 from mssc.analysis import separability
 from mssc.data import toy
+from mssc.detection import pipeline
 from mssc.page import answers, inside, layout, offer, pictures
 from mssc.structures import InputError
 
@@ -23,7 +23,7 @@ def models(tiny_config, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offered(models, monkeypatch):
-    monkeypatch.setattr(detect, "available_models", lambda: {})
+    monkeypatch.setattr(pipeline, "available_models", lambda: {})
     monkeypatch.setattr(offer, "OWN", models)
 
 

@@ -27,13 +27,13 @@ from mssc.analysis import (
     without_motion_sense,
 )
 from mssc.config import ModelConfig
+from mssc.detection.result import VideoResult
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.mssc import MSSC
 from mssc.plots import paper
-from mssc.result import VideoResult
 from mssc.structures import InputError
 from mssc.video import probe
-from mssc.visualise import class_colours
+from mssc.video.drawing import class_colours
 
 LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4)
 

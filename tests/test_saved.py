@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mssc import scoring
 from mssc.evaluate import Truth, frame_map
-from mssc.saved import Folder, Known, read_ava, read_detections, read_saved_tubes, read_truth
+from mssc.scoring import run as scoring
+from mssc.scoring.saved import Folder, Known, read_ava, read_detections, read_saved_tubes, read_truth
 from mssc.structures import Detections, InputError, Tube
 
 BOX = [10.0, 20.0, 60.0, 90.0]

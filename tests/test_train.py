@@ -9,12 +9,11 @@ import torch
 
 from mssc.config import TrainConfig
 from mssc.data.clips import BatchOrder, ClipDataset, collate
-from mssc.losses import total
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
 from mssc.model.transfer import motion_weights
 from mssc.structures import InputError, Tube
-from mssc.train import (
+from mssc.training.loop import (
     MOST_BAD_STEPS,
     Trainer,
     _at,
@@ -25,6 +24,7 @@ from mssc.train import (
     validate,
     validate_motion,
 )
+from mssc.training.losses import total
 
 SHORT = TrainConfig(epochs=2, batch=2, clip_length=6, keys=2, workers=0, frozen="none", warmup=0.2)
 

@@ -18,9 +18,9 @@ import av
 import numpy as np
 import pytest
 
-from mssc import container, video
+from mssc import video
 from mssc.structures import InputError
-from mssc.video import Writer, frames_per_look, probe, read
+from mssc.video import Writer, container, frames_per_look, probe, read
 
 NTSC = Fraction(30000, 1001)
 

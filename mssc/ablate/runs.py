@@ -25,13 +25,13 @@ from tqdm import tqdm
 from ..config import ABLATIONS, ModelConfig, TrainConfig
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset
-from ..detect import keep_freed_memory
+from ..detection.pipeline import keep_freed_memory
 from ..model.checkpoint import load_model
 from ..model.mssc import MSSC, fold_batch_norms
-from ..saved.folder import write_whole
-from ..scoring import model_hash, versions
+from ..scoring.run import model_hash, versions
+from ..scoring.saved.folder import write_whole
 from ..structures import InputError
-from ..train import Trainer
+from ..training.loop import Trainer
 from .results import FORMAT, Results, load_results
 from .scores import ROUNDS, check_annotated, score_model
 from .studies import score_noise, score_paths

@@ -13,12 +13,12 @@ import torch
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
 from ..data.resize import resize
-from ..detect import FRAMES_AT_ONCE, to_detections
+from ..detection.pipeline import FRAMES_AT_ONCE, to_detections
 from ..evaluate import PROTOCOLS, Rows
 from ..evaluate.matching import claim, collect, near_pairs, score_hits, select, without_labels
 from ..evaluate.videos import tube_pairs
 from ..model.mssc import MSSC
-from ..scoring import known_of, link_all
+from ..scoring.run import known_of, link_all
 from ..structures import Detections, InputError, Tube
 from ..video import frames_per_look
 from .results import METRICS

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
 from ..data.resize import resize
-from ..detect import to_detections
+from ..detection.pipeline import to_detections
 from ..evaluate import PROTOCOLS, Rows
 from ..evaluate.matching import claim, near_pairs, score_hits
 from ..model.mssc import MSSC, half_of_the_cores

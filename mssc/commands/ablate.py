@@ -64,7 +64,7 @@ class Ablate:
         """Read, run what is not done, print."""
         from ..ablate import ablate
         from ..plots import ablation_markdown, ablation_plot, studies_markdown
-        from ..saved.folder import write_whole
+        from ..scoring.saved.folder import write_whole
 
         if self.config.seed != TrainConfig.seed:
             raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")

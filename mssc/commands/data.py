@@ -29,7 +29,7 @@ class CheckData:
 
     def run(self) -> None:
         """Read every part that is there, decode every video, report."""
-        from ..check import check
+        from ..data.check import check
 
         parts, problems = self._custom() if self.dataset == "custom" else self._known()
         report = check(f"{self.dataset} in {self.data}", parts, problems, lambda videos: _bar(videos, "decoding"))

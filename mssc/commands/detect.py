@@ -32,7 +32,7 @@ class Detect:
 
     def run(self) -> None:
         """Each video by itself: a bad one is named at the end and does not stop the others."""
-        from ..detect import detect_video, load_for_detection
+        from ..detection.pipeline import detect_video, load_for_detection
 
         files = _video_files(self.videos)
         load_for_detection(self.model)

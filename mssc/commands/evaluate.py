@@ -54,9 +54,9 @@ class Evaluate:
 
     def run(self) -> None:
         """Detect what is missing, score, write."""
-        from ..report import markdown, page
-        from ..saved.folder import write_whole
-        from ..scoring import versions
+        from ..scoring.report import markdown, page
+        from ..scoring.run import versions
+        from ..scoring.saved.folder import write_whole
 
         model, dataset = self._names()
         folder, file = self._places(model, dataset)
@@ -107,9 +107,9 @@ class Evaluate:
     def _run(self, model: str, dataset: str, folder: Path) -> tuple:
         """A model, over what its folder does not hold yet."""
         from ..data.catalogue import load_dataset
-        from ..detect import default_threshold, model_folder
-        from ..saved import Folder
-        from ..scoring import identity, known_of, run_model, score
+        from ..detection.pipeline import default_threshold, model_folder
+        from ..scoring.run import identity, known_of, run_model, score
+        from ..scoring.saved import Folder
 
         model_folder(model)  # an unknown model is refused before the data are read
         data = load_dataset(dataset, self.data, self.part, self.split)
@@ -129,9 +129,9 @@ class Evaluate:
 
     def _saved(self, dataset: str) -> tuple:
         """Detections that were saved, by this command or by another system."""
-        from ..saved import read_detections, read_saved_tubes, read_truth
-        from ..saved.folder import facts, is_folder
-        from ..scoring import score
+        from ..scoring.run import score
+        from ..scoring.saved import read_detections, read_saved_tubes, read_truth
+        from ..scoring.saved.folder import facts, is_folder
 
         assert self.detections is not None
         known = read_truth(dataset, self.data, self.part, self.split)
@@ -149,8 +149,8 @@ class Evaluate:
     def _ava(self) -> tuple:
         """AVA's csv, by the official rules."""
         from ..data import ava
-        from ..saved import read_ava
-        from ..scoring import score_ava
+        from ..scoring.run import score_ava
+        from ..scoring.saved import read_ava
 
         assert self.detections is not None
         root = self.data / "ava" if (self.data / "ava").is_dir() else self.data

@@ -82,7 +82,7 @@ class Figures:
 
     def _folders(self) -> dict[str, Path]:
         """The models' folders by a short name each."""
-        from ..detect import model_folder
+        from ..detection.pipeline import model_folder
 
         if not self.models:
             raise InputError("no model was named; give names of models that ship, or models' folders.")
@@ -142,8 +142,8 @@ class Figures:
     def _write_tables(self, studies: list, folders: dict[str, Path]) -> list[Path]:
         """Tables, and what everything here is of."""
         from ..plots import separability_csv, separability_markdown
-        from ..saved.folder import write_whole
-        from ..scoring import model_hash, versions
+        from ..scoring.run import model_hash, versions
+        from ..scoring.saved.folder import write_whole
 
         about = {
             "command": shlex.join(["python", "-m", "mssc", *sys.argv[1:]]),
@@ -167,7 +167,7 @@ class Figures:
 
 def _load(folder: Path):
     """A model for looking into, made fast. Not the one that detection shares: hooks come and go here."""
-    from ..detect import keep_freed_memory
+    from ..detection.pipeline import keep_freed_memory
     from ..model.checkpoint import load_model
     from ..model.mssc import fold_batch_norms
 

@@ -46,10 +46,10 @@ class Train:
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
-        from ..detect import model_folder
+        from ..detection.pipeline import model_folder
         from ..model.checkpoint import load_model
         from ..model.transfer import motion_weights
-        from ..train import Trainer
+        from ..training.loop import Trainer
 
         select = not self.all_videos and self.dataset != "ava"  # AVA's "val" is what everybody scores on
         parts = ("train", "val") if select else ("trainval",)
@@ -67,7 +67,7 @@ class Train:
 
     def _start(self, classes: tuple[str, ...], several: bool) -> tuple:
         """The network, and the weights of the model to start from, if there is one; `several` actions may be done at once."""
-        from ..detect import model_folder
+        from ..detection.pipeline import model_folder
         from ..model.checkpoint import load_model
         from ..model.transfer import carry_over
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from mssc import video as video_files
-from mssc.container import open_video
 from mssc.data.decoding import IMAGES
 from mssc.structures import InputError
+from mssc.video.container import open_video
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
 """What a file is named that may be a video."""

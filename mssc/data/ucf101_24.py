@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc.container import open_video
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.media import SUFFIXES, first_few, say_missing
 from mssc.structures import InputError, Tube
+from mssc.video.container import open_video
 
 log = logging.getLogger(__name__)
 

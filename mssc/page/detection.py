@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .. import visualise
-from ..detect import FRAMES_AT_ONCE, detect_steps
-from ..result import VideoResult
+from ..detection.pipeline import FRAMES_AT_ONCE, detect_steps
+from ..detection.result import VideoResult
 from ..structures import InputError, Tube
+from ..video import drawing
 from .limits import check_length, check_upload, clock
 from .offer import folder_of, names, on_gpu, ready
 from .pictures import jpeg_address
@@ -87,7 +87,7 @@ def work(path: str, model: str, threshold: float, folder: str, name: str | None 
         name: of the video; the file's if None.
 
     Raises:
-        InputError: see `mssc.detect.detect_video`; also for a video beyond the limits.
+        InputError: see `mssc.detection.pipeline.detect_video`; also for a video beyond the limits.
     """
     yield Message(progress_bar("Waking the model", 0, None, 0))
     ready(model)
@@ -149,20 +149,20 @@ def describe(
         final: whether these are all tubes.
     """
     kinds = () if target is None else (".mp4", ".json", ".csv")
-    colours = visualise.class_colours(result.classes)
+    colours = drawing.class_colours(result.classes)
     described = []
-    for index, (tube, actor) in enumerate(zip(tubes, visualise.actors(tubes), strict=True)):
+    for index, (tube, actor) in enumerate(zip(tubes, drawing.actors(tubes), strict=True)):
         start, end = result.seconds(tube)
         described.append(
             {
                 "actor": actor,
-                "action": visualise.title(result.classes[tube.label]),
+                "action": drawing.title(result.classes[tube.label]),
                 "score": round(tube.score, 2),
                 "start": round(start, 3),
                 "end": round(end, 3),
                 "first": tube.start,
-                "colour": visualise.hex_colour(colours[tube.label]),
-                "ink": visualise.hex_colour(visualise.ink(colours[tube.label])),
+                "colour": drawing.hex_colour(colours[tube.label]),
+                "ink": drawing.hex_colour(drawing.ink(colours[tube.label])),
                 "boxes": np.round(tube.boxes, 1).ravel().tolist(),
                 "best": round(result.times[tube.start + int(tube.scores.argmax())], 3),
                 "picture": (pictures or {}).get(index),
@@ -229,7 +229,7 @@ def progress_bar(stage: str, done: int, total: int | None, seconds: float) -> st
 
 def summary(result: VideoResult, more: str | None = None) -> str:
     """What was found, by which model, and how fast, as HTML; `more` while something is still going on."""
-    found, people = len(result.tubes), len(set(visualise.actors(result.tubes)))
+    found, people = len(result.tubes), len(set(drawing.actors(result.tubes)))
     if found:
         said = f"<h3>Found {found} action{'s' * (found != 1)} by {people} actor{'s' * (people != 1)}</h3>"
     else:

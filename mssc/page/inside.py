@@ -31,7 +31,7 @@ from ..analysis import (
 )
 from ..analysis.cells import enough
 from ..data.dataset import Video
-from ..detect import detect_steps
+from ..detection.pipeline import detect_steps
 from ..model.mssc import MSSC
 from ..structures import InputError
 from .detection import Seen, progress_bar
@@ -73,7 +73,7 @@ def find(path: str, model: str, threshold: float) -> Iterator[str | Seen]:
     """The tubes of a checked video, for those who come without: progress as HTML, and last what was found.
 
     Raises:
-        InputError: see `mssc.detect.detect_video`.
+        InputError: see `mssc.detection.pipeline.detect_video`.
     """
     step = None
     for step in detect_steps(path, folder_of(model), threshold):

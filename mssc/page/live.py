@@ -17,11 +17,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..data.resize import resize
-from ..detect import to_detections
+from ..detection.pipeline import to_detections
 from ..linking import OnlineLinker
 from ..model.mssc import MSSC
 from ..structures import Detections, InputError
-from ..visualise import class_colours, hex_colour, ink, title
+from ..video.drawing import class_colours, hex_colour, ink, title
 from .offer import names, ready
 
 MAX_FRAMES = 4  # of one request

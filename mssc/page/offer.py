@@ -14,10 +14,10 @@ except ImportError:
 
 import torch
 
-from .. import detect
+from ..detection import pipeline
 from ..model.checkpoint import load_config
 from ..model.mssc import MSSC
-from ..visualise import title
+from ..video.drawing import title
 
 GPU_SECONDS = 120  # for which a visitor's call may hold a lent GPU
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -63,11 +63,11 @@ def add_model(folder: Path) -> str:
 
 def names() -> list[str]:
     """The models on offer, those of the command line first."""
-    return [*OWN, *(name for name in sorted(detect.available_models()) if name not in OWN)]
+    return [*OWN, *(name for name in sorted(pipeline.available_models()) if name not in OWN)]
 
 
 def folder_of(name: str) -> str | Path:
-    """What `mssc.detect` knows a model on offer by."""
+    """What `mssc.detection.pipeline` knows a model on offer by."""
     return OWN.get(name, name)
 
 
@@ -75,19 +75,19 @@ def ready(name: str) -> MSSC:
     """The model, on the GPU if there is one.
 
     Raises:
-        InputError: see `mssc.detect.load_for_detection`.
+        InputError: see `mssc.detection.pipeline.load_for_detection`.
     """
-    return detect.load_for_detection(folder_of(name)).to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipeline.load_for_detection(folder_of(name)).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def classes_of(name: str) -> tuple[str, ...]:
     """The actions that a model knows."""
-    return load_config((detect.available_models() | OWN)[name]).classes
+    return load_config((pipeline.available_models() | OWN)[name]).classes
 
 
 def threshold_of(name: str) -> float:
     """A model's usual threshold."""
-    return round(detect.default_threshold(folder_of(name)), 2)
+    return round(pipeline.default_threshold(folder_of(name)), 2)
 
 
 def about(model: str) -> tuple[float, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..visualise import class_colours
+from ..video.drawing import class_colours
 
 HEIGHT = 200  # pixels
 OPACITY = 0.6  # of a map over its frame

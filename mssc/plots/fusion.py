@@ -8,7 +8,7 @@ from ..analysis.bootstrap import Interval, mean_interval
 from ..analysis.maps import MAP_MEASURES
 from ..analysis.study import PATHS, STAGES, STRIDES, Study
 from ..structures import InputError
-from ..visualise import title
+from ..video.drawing import title
 from .paper import (
     GREY,
     INTERVAL_COLUMNS,

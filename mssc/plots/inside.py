@@ -11,7 +11,7 @@ from ..analysis.maps import norm_map
 from ..analysis.projection import Projection
 from ..analysis.swap import Swap, turned
 from ..structures import InputError
-from ..visualise import title
+from ..video.drawing import title
 from .paper import BACKGROUND_GREY, WIDTHS, Columns, Plot, canvas, class_paint, draw_map, frame_axes, frame_name, styled
 
 

@@ -12,7 +12,7 @@ from ..analysis.motion import rank_correlation
 from ..analysis.projection import Projection
 from ..analysis.study import Study, nanmean
 from ..structures import InputError
-from ..visualise import title
+from ..video.drawing import title
 from .hover import Album, HoverFigure
 from .paper import (
     BACKGROUND_GREY,

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from ..analysis.bootstrap import Interval
-from ..saved.folder import write_whole
+from ..scoring.saved.folder import write_whole
 from ..structures import InputError
-from ..visualise import class_colours, hex_colour
+from ..video.drawing import class_colours, hex_colour
 from .hover import HoverFigure
 
 if TYPE_CHECKING:  # both are slow to import

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..result import VideoResult
+from ..detection.result import VideoResult
 from ..structures import Detections, Tube
 from ..video import read
-from ..visualise import actors, draw, span, title
+from ..video.drawing import actors, draw, span, title
 from .paper import GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from .data import toy
-from .data.catalogue import load_dataset
-from .data.dataset import Dataset
-from .plots.paper import Plot
-from .structures import InputError
+from ..data import toy
+from ..data.catalogue import load_dataset
+from ..data.dataset import Dataset
+from ..structures import InputError
+from .paper import Plot
 
-HOME = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).resolve().parents[2]
 """Of the project: data/ and outputs/ in it are ignored by git."""
 OUTPUTS = HOME / "outputs" / "notebooks"
 DATA, STATIC = "MSSC_DATA", "MSSC_WIDGETS"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import plain_pickle, ucf101_24
-from ..data.catalogue import load_dataset
-from ..evaluate import Annotated, Truth
-from ..structures import InputError, Tube
+from ...data import plain_pickle, ucf101_24
+from ...data.catalogue import load_dataset
+from ...evaluate import Annotated, Truth
+from ...structures import InputError, Tube
 from .checks import Known
 
 

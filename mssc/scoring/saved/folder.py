@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..structures import Detections, InputError
+from ...structures import Detections, InputError
 from .checks import Known
 
 ABOUT, PLACE, VERSION = "about.json", "detections", 1

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluate import AvaTable
-from ..structures import InputError
+from ...evaluate import AvaTable
+from ...structures import InputError
 from .checks import finite
 
 EDGE = 0.05

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from .config import ModelConfig, TrainConfig
-from .model.head import STRIDES
-from .structures import Predictions
+from ..config import ModelConfig, TrainConfig
+from ..model.head import STRIDES
+from ..structures import Predictions
 
 CENTRE_RADIUS = 2.5  # strides around a box's centre that are candidates (YOLOX)
 CANDIDATES = 10  # best overlaps whose sum is the number of anchors per box (YOLOX)

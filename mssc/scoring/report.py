@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from .charts import alarm_chart, class_chart, confusion_chart, error_chart, png
-from .scoring import Results
+from .run import Results
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; background: #fff }

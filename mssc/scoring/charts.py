@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .structures import InputError
+from ..structures import InputError
 
 if TYPE_CHECKING:  # slow to import, and most commands draw nothing
     from matplotlib.figure import Figure

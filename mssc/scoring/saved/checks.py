@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluate import Annotated
-from ..evaluate.matching import box_iou
-from ..structures import Detections, InputError
+from ...evaluate import Annotated
+from ...evaluate.matching import box_iou
+from ...structures import Detections, InputError
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .data.custom import source
-from .data.dataset import Dataset, Video
-from .data.decoding import decode, resize
-from .data.media import first_few
-from .structures import Detections, InputError, Tube
-from .visualise import draw
+from ..structures import Detections, InputError, Tube
+from ..video.drawing import draw
+from .custom import source
+from .dataset import Dataset, Video
+from .decoding import decode, resize
+from .media import first_few
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ see `checks`.
 
 from pathlib import Path
 
-from ..evaluate import AvaTable
-from ..structures import Detections, InputError, Tube
+from ...evaluate import AvaTable
+from ...structures import Detections, InputError, Tube
 from .act import read_act
 from .ava import read_ava
 from .checks import Known

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mssc import visualise
 from mssc.structures import Detections, InputError, Tube
+from mssc.video import drawing
 
 CLASSES = ("stand", "wave", "brush_hair")
 
@@ -29,14 +29,14 @@ def has(image: np.ndarray, colour: tuple) -> np.ndarray:
 
 
 def test_a_colour_depends_on_the_class_index_alone():
-    eighty = visualise.class_colours([str(i) for i in range(80)])
+    eighty = drawing.class_colours([str(i) for i in range(80)])
     assert len(set(eighty)) == 80
     for count in (1, 5, 21, 24):
-        assert visualise.class_colours(["x"] * count) == eighty[:count]
+        assert drawing.class_colours(["x"] * count) == eighty[:count]
 
 
 def test_colours_stay_apart_for_every_kind_of_viewer():
-    seen = visualise._seen(np.array(visualise.class_colours(["x"] * 21)))
+    seen = drawing._seen(np.array(drawing.class_colours(["x"] * 21)))
     distance = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)  # (viewer, colour, colour), Oklab
     distance[:, np.arange(21), np.arange(21)] = 1
     assert distance.min() > 0.055  # 0.02 is about one just noticeable difference
@@ -44,17 +44,17 @@ def test_colours_stay_apart_for_every_kind_of_viewer():
 
 
 def test_colour_blind_views_keep_grey_and_confuse_what_they_should():
-    grey = visualise._seen(np.array([[128, 128, 128]]))
+    grey = drawing._seen(np.array([[128, 128, 128]]))
     np.testing.assert_allclose(grey, np.broadcast_to(grey[:1], grey.shape), atol=1e-3)
-    red_green = visualise._seen(np.array([[200, 80, 0], [115, 120, 0]]))
+    red_green = drawing._seen(np.array([[200, 80, 0], [115, 120, 0]]))
     apart = np.linalg.norm(red_green[:, 0] - red_green[:, 1], axis=-1)
     assert apart[2] < apart[0] / 2  # deuteranopia
 
 
 def test_labels_contrast_with_their_background():
-    for colour in visualise.class_colours(["x"] * 80):
-        pair = np.array([colour, visualise.ink(colour)])
-        dark, light = sorted(visualise._linear(pair) @ (0.2126, 0.7152, 0.0722))
+    for colour in drawing.class_colours(["x"] * 80):
+        pair = np.array([colour, drawing.ink(colour)])
+        dark, light = sorted(drawing._linear(pair) @ (0.2126, 0.7152, 0.0722))
         assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2, AA
 
 
@@ -63,8 +63,8 @@ def test_labels_contrast_with_their_background():
 
 def test_draw_puts_a_box_of_the_class_colour_on_a_copy():
     image = plain()
-    drawn = visualise.draw(image, Detections([[100, 80, 200, 180]], [1], [0.8]), CLASSES)
-    colour = visualise.class_colours(CLASSES)[1]
+    drawn = drawing.draw(image, Detections([[100, 80, 200, 180]], [1], [0.8]), CLASSES)
+    colour = drawing.class_colours(CLASSES)[1]
     assert (image == 90).all() and drawn.flags.writeable and drawn.shape == image.shape and drawn.dtype == np.uint8
     box = has(drawn, colour)
     assert box[80, 100:200].all() and box[179, 100:200].all() and box[80:180, 100].all() and box[80:180, 199].all()
@@ -77,14 +77,14 @@ def test_draw_puts_a_box_of_the_class_colour_on_a_copy():
 
 def test_draw_without_detections_is_a_copy():
     image = plain()
-    drawn = visualise.draw(image, Detections.empty(), CLASSES)
+    drawn = drawing.draw(image, Detections.empty(), CLASSES)
     assert np.array_equal(drawn, image) and not np.shares_memory(drawn, image)
 
 
 def test_actions_of_one_box_are_stacked_best_first():
     detections = Detections([[100, 100, 200, 200]] * 2, [1, 0], [0.3, 0.9])
-    drawn = visualise.draw(plain(), detections, CLASSES)
-    stand, wave, _ = visualise.class_colours(CLASSES)
+    drawn = drawing.draw(plain(), detections, CLASSES)
+    stand, wave, _ = drawing.class_colours(CLASSES)
     assert has(drawn, stand)[100, 100:200].all()  # the box has the best action's colour
     tops = [np.flatnonzero(has(drawn, colour)[:100].any(1)) for colour in (stand, wave)]
     assert tops[0].min() < tops[0].max() < tops[1].min() < tops[1].max() < 100
@@ -93,9 +93,9 @@ def test_actions_of_one_box_are_stacked_best_first():
 
 def test_rows_of_one_actor_share_a_box_even_if_theirs_differ_a_little():
     detections = Detections([[100, 100, 200, 200], [104, 104, 204, 204]], [0, 1], [0.9, 0.3])
-    wave = visualise.class_colours(CLASSES)[1]
-    assert has(visualise.draw(plain(), detections, CLASSES), wave)[203, 104:204].all()
-    one = visualise.draw(plain(), detections, CLASSES, actors=[1, 1])
+    wave = drawing.class_colours(CLASSES)[1]
+    assert has(drawing.draw(plain(), detections, CLASSES), wave)[203, 104:204].all()
+    one = drawing.draw(plain(), detections, CLASSES, actors=[1, 1])
     assert not has(one, wave)[100:].any() and has(one, wave)[:100].any()
 
 
@@ -104,11 +104,11 @@ def test_labels_stay_in_the_frame_and_off_each_other():
     for _ in range(300):
         corner = rng.uniform((-50, -50), (340, 260))
         box = np.concatenate([corner, corner + rng.uniform(0, 120, 2)])
-        x, y = visualise._place(box, 80, 18, (320, 240), [])
+        x, y = drawing._place(box, 80, 18, (320, 240), [])
         assert 0 <= x <= 240 and 0 <= y <= 222
     taken = []
     for _ in range(3):  # above, inside at the top, inside at the bottom
-        x, y = visualise._place(np.array([50, 60, 200, 200]), 80, 18, (320, 240), taken)
+        x, y = drawing._place(np.array([50, 60, 200, 200]), 80, 18, (320, 240), taken)
         taken.append((x, y, x + 80, y + 18))
     assert [spot[1] for spot in taken] == [42, 60, 182]
 
@@ -116,7 +116,7 @@ def test_labels_stay_in_the_frame_and_off_each_other():
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 200), (2160, 3840)])
 @pytest.mark.parametrize("box", [(0, 0, 4, 4), (-90, -90, -50, -50), (5000, 0, 6000, 10), (2, 2, 2, 2), (-1e6, -1e6, 1e6, 1e6)])
 def test_draw_survives_any_size_and_any_box(size, box):
-    drawn = visualise.draw(plain(*size), Detections([box], [2], [1.0]), CLASSES)
+    drawn = drawing.draw(plain(*size), Detections([box], [2], [1.0]), CLASSES)
     assert drawn.shape == (*size, 3)
 
 
@@ -124,7 +124,7 @@ def test_lines_and_letters_grow_with_the_frame():
     heights = []
     for scale in (1, 4):
         image = plain(240 * scale, 320 * scale)
-        drawn = visualise.draw(image, Detections([np.array([50, 100, 250, 200]) * scale], [0], [0.5]), CLASSES)
+        drawn = drawing.draw(image, Detections([np.array([50, 100, 250, 200]) * scale], [0], [0.5]), CLASSES)
         changed = (drawn != 90).any(-1)
         heights.append((changed[: 100 * scale].any(1).sum(), changed[150 * scale, : 150 * scale].sum()))
     assert heights[1][0] > 2 * heights[0][0] and heights[1][1] > heights[0][1] >= 2
@@ -140,7 +140,7 @@ def test_lines_and_letters_grow_with_the_frame():
 )
 def test_draw_refuses_what_it_cannot_draw(image, label, words):
     with pytest.raises(InputError, match=words):
-        visualise.draw(image, Detections([[0, 0, 9, 9]], [label], [0.5]), CLASSES)
+        drawing.draw(image, Detections([[0, 0, 9, 9]], [label], [0.5]), CLASSES)
 
 
 # --- who
@@ -162,27 +162,27 @@ def test_draw_refuses_what_it_cannot_draw(image, label, words):
     ],
 )
 def test_actors_by_hand(tubes, numbers):
-    assert visualise.actors(tubes) == numbers
+    assert drawing.actors(tubes) == numbers
 
 
 # --- when
 
 
 def test_span_counts_frames_or_reads_times():
-    assert visualise.span(tube(0, 30, 60), Fraction(30)) == (1, 3)
+    assert drawing.span(tube(0, 30, 60), Fraction(30)) == (1, 3)
     times = [0.0, 0.5, 0.6, 2.0]
-    assert visualise.span(tube(0, 1, 2), 10, times) == (0.5, 2.0)  # until the next frame
-    assert visualise.span(tube(0, 2, 2), 10, times) == (0.6, pytest.approx(2.1))  # the last frame lasts 1/rate
+    assert drawing.span(tube(0, 1, 2), 10, times) == (0.5, 2.0)  # until the next frame
+    assert drawing.span(tube(0, 2, 2), 10, times) == (0.6, pytest.approx(2.1))  # the last frame lasts 1/rate
 
 
 def test_timeline_shows_who_what_and_when_in_the_colours_of_the_boxes():
     tubes = [tube(1, 30, 30, score=0.4), tube(0, 0, 60, score=0.9), tube(2, 15, 15, x=99, score=0.6)]
-    figure = visualise.timeline(tubes, CLASSES, Fraction(30), 90)
+    figure = drawing.timeline(tubes, CLASSES, Fraction(30), 90)
     bar, axes = figure.data[0], figure.layout
     assert list(axes.yaxis.ticktext) == ["1: stand", "1: wave", "2: brush hair"]
     assert list(bar.base) == [1, 0, 0.5] and list(bar.x) == [1, 2, 0.5] and list(bar.y) == [1, 0, 2]
     assert list(axes.xaxis.range) == [0, 3]
-    assert list(bar.marker.color) == [f"rgb{visualise.class_colours(CLASSES)[t.label]}" for t in tubes]
+    assert list(bar.marker.color) == [f"rgb{drawing.class_colours(CLASSES)[t.label]}" for t in tubes]
     assert bar.hovertext[2] == "<b>brush hair</b>, actor 2<br>score 0.60<br>0.50 s to 1.00 s<br>frames 15 to 29"
     assert "No action found" not in figure.to_json()
 
@@ -190,18 +190,18 @@ def test_timeline_shows_who_what_and_when_in_the_colours_of_the_boxes():
 def test_the_printed_timeline_has_the_same_bars():
     tubes = [tube(1, 30, 30, score=0.4), tube(0, 0, 60, score=0.9), tube(2, 15, 15, x=99, score=0.6)]
     times = [i / 30 for i in range(90)]
-    axes = visualise.timeline_figure(tubes, CLASSES, 30, 90, times).axes[0]
-    bar = visualise.timeline(tubes, CLASSES, 30, 90, times).data[0]
+    axes = drawing.timeline_figure(tubes, CLASSES, 30, 90, times).axes[0]
+    bar = drawing.timeline(tubes, CLASSES, 30, 90, times).data[0]
     np.testing.assert_allclose([p.get_x() for p in axes.patches], bar.base)
     np.testing.assert_allclose([p.get_width() for p in axes.patches], bar.x)
     np.testing.assert_allclose([p.get_y() + p.get_height() / 2 for p in axes.patches], bar.y)
     colours = [tuple(round(v * 255) for v in p.get_facecolor()[:3]) for p in axes.patches]  # type: ignore[index]
-    assert colours == [visualise.class_colours(CLASSES)[t.label] for t in tubes]
+    assert colours == [drawing.class_colours(CLASSES)[t.label] for t in tubes]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1: stand", "1: wave", "2: brush hair"]
 
 
 def test_timelines_without_tubes_say_so():
-    assert visualise.timeline([], CLASSES, 30, 0).layout.annotations[0].text == "No action found"
-    figure = visualise.timeline_figure([], CLASSES, 30, 1)
+    assert drawing.timeline([], CLASSES, 30, 0).layout.annotations[0].text == "No action found"
+    figure = drawing.timeline_figure([], CLASSES, 30, 1)
     figure.canvas.draw()
     assert "No action found" in [text.get_text() for text in figure.axes[0].texts]

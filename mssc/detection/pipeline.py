@@ -25,15 +25,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from . import visualise
-from .config import ModelConfig
-from .data.resize import resize
-from .linking import LinkConfig, OnlineLinker
-from .model.checkpoint import load_model
-from .model.mssc import MSSC, fold_batch_norms
+from ..config import ModelConfig
+from ..data.resize import resize
+from ..linking import LinkConfig, OnlineLinker
+from ..model.checkpoint import load_model
+from ..model.mssc import MSSC, fold_batch_norms
+from ..structures import DetectionLog, Detections, InputError, Predictions, Tube
+from ..video import VideoInfo, Writer, drawing, frames_per_look, probe, read
 from .result import VideoResult
-from .structures import DetectionLog, Detections, InputError, Predictions, Tube
-from .video import VideoInfo, Writer, frames_per_look, probe, read
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
@@ -41,7 +40,7 @@ MOST_ROWS = 50  # of a frame, the best of them (as many as AVA's evaluator takes
 FRAMES_AT_ONCE = 16  # per call of the network: fewer calls are faster, more need more memory
 FRAMES_AHEAD = 8  # decoded before they are needed
 DEFAULT_THRESHOLD = 0.3
-MODELS = Path(__file__).resolve().parent.parent / "assets" / "models"
+MODELS = Path(__file__).resolve().parents[2] / "assets" / "models"
 
 Progress = Callable[[int, int | None, str], None]
 T = TypeVar("T")
@@ -382,7 +381,7 @@ def _first_pass(model: MSSC, info: VideoInfo, times: list[float], linker: Online
 
 
 def _second_pass(writer: Writer, result: VideoResult, clock: _Clock) -> Iterator[tuple[int, np.ndarray]]:
-    tubes, actors = result.tubes, visualise.actors(result.tubes)
+    tubes, actors = result.tubes, drawing.actors(result.tubes)
     for frame in clock.each("decode", _ahead(read(result.info.path))):
         with clock("draw"):
             here = [(tube, actor) for tube, actor in zip(tubes, actors, strict=True) if tube.start <= frame.index < tube.stop]
@@ -391,7 +390,7 @@ def _second_pass(writer: Writer, result: VideoResult, clock: _Clock) -> Iterator
                 np.array([tube.label for tube, _ in here]),
                 np.array([tube.score for tube, _ in here]),
             )
-            image = visualise.draw(frame.image, rows, result.classes, [actor for _, actor in here])
+            image = drawing.draw(frame.image, rows, result.classes, [actor for _, actor in here])
         with clock("encode"):
             writer.write(image, frame.time)
         yield frame.index, frame.image

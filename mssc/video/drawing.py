@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .structures import Detections, InputError, Tube
+from ..structures import Detections, InputError, Tube
 
 if TYPE_CHECKING:  # both are slow to import, and drawing needs neither
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mssc.structures import InputError
+from ..structures import InputError
 
 log = logging.getLogger(__name__)
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import evaluate
-from .data.dataset import Dataset, Video
-from .data.decoding import decode
-from .data.resize import resize
-from .detect import load_for_detection, model_folder, stream_detections, to_detections
-from .evaluate import Annotated, AvaTable, FalseAlarms, FrameDetections, Score, Truth
-from .linking import LinkConfig, OnlineLinker, tube_nms
-from .model.mssc import MSSC, half_of_the_cores
+from .. import evaluate
+from ..data.dataset import Dataset, Video
+from ..data.decoding import decode
+from ..data.resize import resize
+from ..detection.pipeline import load_for_detection, model_folder, stream_detections, to_detections
+from ..evaluate import Annotated, AvaTable, FalseAlarms, FrameDetections, Score, Truth
+from ..linking import LinkConfig, OnlineLinker, tube_nms
+from ..model.mssc import MSSC, half_of_the_cores
+from ..structures import Detections, InputError, Tube
+from ..video import frames_per_look
 from .saved import Folder, Known
-from .structures import Detections, InputError, Tube
-from .video import frames_per_look
 
 AT_ONCE = 8  # windows per call of the network
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import plain_pickle
-from ..structures import Detections, InputError, Tube
+from ...data import plain_pickle
+from ...structures import Detections, InputError, Tube
 from .checks import Known, Table, build, finite, whole
 
 SUFFIX = "_tubes.pkl"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import visualise
-from .structures import Detections, InputError, Tube
-from .video import VideoInfo
+from ..structures import Detections, InputError, Tube
+from ..video import VideoInfo, drawing
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class VideoResult:
         info: about the video.
         classes: names of the actions.
         tubes: that score at least `threshold`, in order of their start.
-        detections: of every frame, all rows of at least `mssc.detect.LOWEST_SCORE`, with the scores of their links (see `mssc.linking`).
+        detections: of every frame, all rows of at least `LOWEST_SCORE`, with the scores of their links.
         times: seconds of each frame since the first.
         timings: seconds that each stage took; decoding runs beside the others and counts as far as they waited for it.
         model: its name.
@@ -48,12 +47,12 @@ class VideoResult:
 
     def seconds(self, tube: Tube) -> tuple[float, float]:
         """When a tube starts and ends."""
-        return visualise.span(tube, self.info.rate, self.times)
+        return drawing.span(tube, self.info.rate, self.times)
 
     def to_json(self) -> dict:
         """Plain values: the video, the model, and each tube with its boxes."""
         tubes = []
-        for tube, actor in zip(self.tubes, visualise.actors(self.tubes), strict=True):
+        for tube, actor in zip(self.tubes, drawing.actors(self.tubes), strict=True):
             start, end = self.seconds(tube)
             tubes.append(
                 {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..structures import Detections, InputError
+from ...structures import Detections, InputError
 from .checks import Known, Table, build, finite, whole
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data import plain_pickle
-from ..structures import Detections, InputError
+from ...data import plain_pickle
+from ...structures import Detections, InputError
 from .checks import Known, Table, build, finite, whole
 
 

@@ -21,19 +21,19 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .config import ModelConfig, TrainConfig
-from .data.cache import FrameCache
-from .data.clips import Batch, BatchOrder, ClipDataset, collate
-from .data.dataset import Dataset, Video
-from .data.resize import resize
-from .detect import to_detections
-from .evaluate import Truth, actor_ap, frame_map
+from ..config import ModelConfig, TrainConfig
+from ..data.cache import FrameCache
+from ..data.clips import Batch, BatchOrder, ClipDataset, collate
+from ..data.dataset import Dataset, Video
+from ..data.resize import resize
+from ..detection.pipeline import to_detections
+from ..evaluate import Truth, actor_ap, frame_map
+from ..model.checkpoint import save_model
+from ..model.convert import CocoDetector, coco_weights
+from ..model.mssc import MSSC
+from ..structures import Detections, InputError, Tube
+from ..video import frames_per_look
 from .losses import action_loss, box_losses, total
-from .model.checkpoint import save_model
-from .model.convert import CocoDetector, coco_weights
-from .model.mssc import MSSC
-from .structures import Detections, InputError, Tube
-from .video import frames_per_look
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def jitter(boxes: Tensor, size: int) -> Tensor:
 
 
 def compute_losses(model: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
-    """One forward pass of a network, or of `MotionAlone`, and its losses, see `mssc.losses`."""
+    """One forward pass of a network, or of `MotionAlone`, and its losses, see `mssc.training.losses`."""
     real = batch.actions.any(2)
     rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
     out = model(batch.clip, batch.keys, rois)

@@ -1,0 +1,1 @@
+"""From frames to detections, from a video to action tubes."""

@@ -1,0 +1,1 @@
+"""Training: what the network should have said, and the loop."""

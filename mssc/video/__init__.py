@@ -1,0 +1,7 @@
+"""Video files in and out: frames with their times, H.264 that a browser plays, boxes drawn on pictures."""
+
+from .container import MAX_PIXELS, MAX_SIDE
+from .reader import Frame, VideoInfo, frames_per_look, probe, read
+from .writer import Writer
+
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Frame", "VideoInfo", "Writer", "frames_per_look", "probe", "read"]
