@@ -196,7 +196,7 @@ def test_no_permission(what, model_folder, tmp_path, capsys, monkeypatch):
     def forbidden(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    target = "mssc.video.container.os.open" if what == "input" else "mssc.video.Path.touch"
+    target = "mssc.video.container.os.open" if what == "input" else "mssc.video.writer.Path.touch"
     monkeypatch.setattr(target, forbidden)
     said = refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", model_folder)
     assert "clip.mp4" in said and "no permission" in said

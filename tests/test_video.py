@@ -18,9 +18,9 @@ import av
 import numpy as np
 import pytest
 
-from mssc import video
 from mssc.structures import InputError
-from mssc.video import Writer, container, frames_per_look, probe, read
+from mssc.video import Writer, container, frames_per_look, probe, read, reader
+from mssc.video.writer import STALE
 
 NTSC = Fraction(30000, 1001)
 
@@ -265,7 +265,7 @@ def test_change_of_size_in_midstream(tmp_path):
     ],
 )
 def test_clock(stamps, expected):
-    clock = video._Clock(Fraction(2))
+    clock = reader._Clock(Fraction(2))
     assert [clock(stamp) for stamp in stamps] == pytest.approx(expected)
 
 
@@ -513,7 +513,7 @@ def test_absurd_sizes(tmp_path, monkeypatch, width, height):
     path.write_bytes(data)
     if width * height < container.MAX_PIXELS:
         # Beyond it the codec itself refuses.
-        monkeypatch.setattr(video, "decode", lambda *_: pytest.fail("a frame would have been decoded"))
+        monkeypatch.setattr(reader, "decode", lambda *_: pytest.fail("a frame would have been decoded"))
     refused(path, "8192")
     gif = tmp_path / "a.gif"
     gif.write_bytes(b"GIF89a" + struct.pack("<HHBBB", min(width, 65535), min(height, 65535), 0, 0, 0) + b"," + bytes(50))
@@ -848,7 +848,7 @@ def test_what_a_killed_writer_left_goes_after_a_day(tmp_path):
     with Writer(tmp_path / "b.mp4", 64, 48, 25) as writer:  # it may still be written to: it stays
         writer.write(picture(0))
     assert {p.name for p in tmp_path.iterdir()} == {left.name, ".mine.part", "b.mp4"}
-    old = left.stat().st_mtime - video.STALE
+    old = left.stat().st_mtime - STALE
     os.utime(left, (old, old))
     with Writer(tmp_path / "b.mp4", 64, 48, 25) as writer:
         writer.write(picture(0))
