@@ -7,13 +7,17 @@ Boxes are ``x1, y1, x2, y2`` in continuous pixels of the source frame, so a box'
 from 0 in decoding order. Classes are counted from 0 and there is no background class. Scores are probabilities in [0, 1].
 """
 
+from __future__ import annotations
+
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:  # torch takes seconds to import, and not everything that speaks these types needs it
+    from torch import Tensor
 
 
 class InputError(ValueError):
@@ -21,6 +25,11 @@ class InputError(ValueError):
 
     The command line prints it and exits with code 2; the app shows it. It is the only exception that either catches.
     """
+
+
+def class_name(label: str) -> str:
+    """A class's name as it is written everywhere: `shoot_ball` becomes "shoot ball"."""
+    return label.replace("_", " ").strip()
 
 
 class Features(NamedTuple):
@@ -120,13 +129,13 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def above(self, threshold: float) -> "Detections":
+    def above(self, threshold: float) -> Detections:
         """The rows that score at least `threshold`."""
         keep = self.scores >= threshold
         return Detections(self.boxes[keep], self.labels[keep], self.scores[keep])
 
     @classmethod
-    def empty(cls) -> "Detections":
+    def empty(cls) -> Detections:
         """No detection at all."""
         return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
 

@@ -6,7 +6,7 @@ import pytest
 from mssc.scoring.charts import alarm_chart, class_chart, confusion_chart, error_chart, png
 from mssc.structures import InputError
 
-CLASSES = ("run", "shoot_ball", "sit")
+CLASSES = ("run", "shoot ball", "sit")
 
 
 def widths(axes):

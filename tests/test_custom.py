@@ -171,6 +171,14 @@ def test_binary_files_and_missing_ones(tmp_path):
         load(root)
 
 
+def test_names_of_classes_are_written_with_spaces(tmp_path):
+    rows = [f"a,{frame},0,0,10,10,{action}," for frame, action in enumerate(("shoot_ball", "shoot ball", "run"))]
+    root = write_folder(tmp_path, rows, ("a",))
+    assert load(root).classes == ("run", "shoot ball")
+    (root / "classes.txt").write_text("shoot_ball\nrun\n")
+    assert load(root).classes == ("shoot ball", "run")
+
+
 def test_a_list_of_classes_fixes_their_order_and_refuses_others(tmp_path):
     root = write_folder(tmp_path)
     (root / "classes.txt").write_text("run\nwalk\njump\n")

@@ -8,7 +8,7 @@ import pytest
 from mssc.structures import Detections, InputError, Tube
 from mssc.video import drawing
 
-CLASSES = ("stand", "wave", "brush_hair")
+CLASSES = ("stand", "wave", "brush hair")
 
 
 def plain(height: int = 240, width: int = 320) -> np.ndarray:

@@ -51,6 +51,11 @@ def write(root: Path, data: dict, skip: tuple = (), protocol: int = 2) -> Path:
     return root
 
 
+def test_names_of_classes_are_written_with_spaces(tmp_path):
+    data = jhmdb.load(write(tmp_path, content(names()) | {"labels": ["brush_hair", "run"]}), part="trainval")
+    assert data.classes == ("brush hair", "run") and data.backwards == (("brush hair", "brush hair"),)
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_reads_the_pickle(tmp_path, protocol):
     train, test = names(), ["run/other_run_u_nm_np1_fr_med_0"]

@@ -1,14 +1,31 @@
 """Detections and tubes: what they accept, and what they refuse."""
 
 import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mssc.structures import DetectionLog, Detections, InputError, Tube
+from mssc.structures import DetectionLog, Detections, InputError, Tube, class_name
 
 BOX = [1.0, 2.0, 3.0, 4.0]
 NAN, INF = float("nan"), float("inf")
+
+
+def test_the_models_that_ship_name_classes_as_the_readers_do():
+    files = list(Path(__file__).parents[1].glob("assets/models/*/config.json"))
+    assert files
+    for file in files:
+        classes = json.loads(file.read_text())["classes"]
+        assert classes == [class_name(name) for name in classes]
+    assert class_name("shoot_ball") == "shoot ball"
+
+
+def test_the_types_are_there_without_torch():
+    subprocess.run([sys.executable, "-c", "import sys, mssc.structures; assert 'torch' not in sys.modules"], check=True)
 
 
 def test_detections_convert_what_they_are_given():

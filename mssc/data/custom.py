@@ -30,7 +30,7 @@ from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
 from mssc.data.joining import tubes
 from mssc.data.media import Media, first_few
-from mssc.structures import InputError
+from mssc.structures import InputError, class_name
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _classes(root: Path, rows: table.Rows) -> tuple[str, ...]:
     seen = sorted(set(rows.action))
     if not (root / "classes.txt").is_file():
         return tuple(seen)
-    names = [line.strip() for line in table.read_text(root / "classes.txt").splitlines() if line.strip()]
+    names = [class_name(line) for line in table.read_text(root / "classes.txt").splitlines() if line.strip()]
     unknown = [name for name in seen if name not in names]
     if unknown:
         first = rows.at(rows.action == unknown[0])

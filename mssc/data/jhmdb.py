@@ -29,12 +29,12 @@ import numpy as np
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
-from mssc.structures import InputError, Tube
+from mssc.structures import InputError, Tube, class_name
 
 log = logging.getLogger(__name__)
 
 BACKWARDS = (
-    ("brush_hair", "brush_hair"),
+    ("brush hair", "brush hair"),
     ("clap", "clap"),
     ("pullup", "pullup"),
     ("sit", "stand"),  # its clips show sitting down and standing up
@@ -101,8 +101,9 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
         videos.append(Video(name, path, clip.frames, clip.width, clip.height, RATE, tubes))
     if clipped:
         log.info("%d boxes in %d clips reached outside the frame and were clipped.", len(clipped), len(set(clipped)))
+    classes = tuple(map(class_name, classes))
     backwards = tuple(pair for pair in BACKWARDS if {*pair} <= {*classes})
-    return Dataset(f"J-HMDB-21 split {split} {part}", tuple(classes), tuple(videos), backwards)
+    return Dataset(f"J-HMDB-21 split {split} {part}", classes, tuple(videos), backwards)
 
 
 def _find_videos(root: Path, names: Sequence[str], missing: str) -> dict[str, Path]:

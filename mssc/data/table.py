@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.structures import InputError
+from mssc.structures import InputError, class_name
 
 COLUMNS = ("video", "frame", "x1", "y1", "x2", "y2", "action", "track", "split")
 NEEDED = COLUMNS[:7]
@@ -48,7 +48,7 @@ class Rows:
         video: (N,) str, as written there.
         frame: (N,) int64 from 0.
         boxes: (N, 4) float64, x1, y1, x2, y2.
-        action: (N,) str.
+        action: (N,) str; kept as `class_name` writes them.
         track: (N,) str, "" where the actor is not known.
         line: (N,) int64, where each row stands in the file, from 1.
         parts: "train", "val" or "test" by video, as far as the file says.
@@ -71,6 +71,7 @@ class Rows:
     def __post_init__(self) -> None:
         if not len(self.video):
             raise InputError(f"{self.source} holds no box; annotate at least one.")
+        object.__setattr__(self, "action", np.array([class_name(action) for action in self.action], object))
         for says, bad in (
             ("has NaN or infinity in its box", ~np.isfinite(self.boxes).all(1)),
             ("has a box with x2 <= x1 or y2 <= y1 (boxes are x1, y1, x2, y2)", (self.boxes[:, 2:] <= self.boxes[:, :2]).any(1)),

@@ -156,7 +156,7 @@ def describe(
         described.append(
             {
                 "actor": actor,
-                "action": drawing.title(result.classes[tube.label]),
+                "action": result.classes[tube.label],
                 "score": round(tube.score, 2),
                 "start": round(start, 3),
                 "end": round(end, 3),

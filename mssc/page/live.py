@@ -21,7 +21,7 @@ from ..detection.pipeline import to_detections
 from ..linking import OnlineLinker
 from ..model.mssc import MSSC
 from ..structures import Detections, InputError
-from ..video.drawing import class_colours, hex_colour, ink, title
+from ..video.drawing import class_colours, hex_colour, ink
 from .offer import names, ready
 
 MAX_FRAMES = 4  # of one request
@@ -120,7 +120,7 @@ class Camera:
         classes = self.model.config.classes
         colour = class_colours(classes)[label]
         return {
-            "action": title(classes[label]),
+            "action": classes[label],
             "score": round(score, 2),
             "colour": hex_colour(colour),
             "ink": hex_colour(ink(colour)),

@@ -17,7 +17,6 @@ import torch
 from ..detection import pipeline
 from ..model.checkpoint import load_config
 from ..model.mssc import MSSC
-from ..video.drawing import title
 
 GPU_SECONDS = 120  # for which a visitor's call may hold a lent GPU
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -93,5 +92,5 @@ def threshold_of(name: str) -> float:
 def about(model: str) -> tuple[float, str]:
     """A model's usual threshold, and a sentence on what it can recognise."""
     classes = classes_of(model)
-    known = ", ".join(title(name) for name in classes)
+    known = ", ".join(classes)
     return threshold_of(model), f"Recognises {len(classes)} actions: {html.escape(known)}."

@@ -8,7 +8,6 @@ from ..analysis.bootstrap import Interval, mean_interval
 from ..analysis.maps import MAP_MEASURES
 from ..analysis.study import PATHS, STAGES, STRIDES, Study
 from ..structures import InputError
-from ..video.drawing import title
 from .paper import (
     GREY,
     INTERVAL_COLUMNS,
@@ -51,7 +50,7 @@ def response_plot(study: Study, columns: Columns = 2) -> Plot:
     for line, example in zip(panels, study.examples, strict=True):
         size = len(example.image)
         grey = example.image.mean(2)
-        names = ", ".join(sorted({title(study.classes[label]) for label in example.labels}))
+        names = ", ".join(sorted({study.classes[label] for label in example.labels}))
         line[0].imshow(example.image)
         line[0].set_title(f"{names}\n{frame_name(example.video, example.frame)}", fontsize=6)
         for axes, kind in zip(line[1:], kinds, strict=True):

@@ -11,7 +11,6 @@ from ..analysis.maps import norm_map
 from ..analysis.projection import Projection
 from ..analysis.swap import Swap, turned
 from ..structures import InputError
-from ..video.drawing import title
 from .paper import BACKGROUND_GREY, WIDTHS, Columns, Plot, canvas, class_paint, draw_map, frame_axes, frame_name, styled
 
 
@@ -53,7 +52,7 @@ def tap_plot(
     for axes in (frame, response):
         frame_axes(axes, key.size, key.boxes, key.labels, paint)
     _cells(points, projection, key.video, label, paint)
-    name = "all classes" if label is None else title(classes[label])
+    name = "all classes" if label is None else classes[label]
     points.set_title(f"{projection.method}, {name}; rings: this video\nAUROC {projection.auroc.text(2)}", fontsize=6)
     rows = [(key.video, key.frame, tap, *place, float(distance[place])) for place in np.ndindex(*distance.shape)]
     return Plot(figure, ("video", "frame", "tap", "row", "column", "distance"), rows)

@@ -12,7 +12,6 @@ from ..analysis.motion import rank_correlation
 from ..analysis.projection import Projection
 from ..analysis.study import Study, nanmean
 from ..structures import InputError
-from ..video.drawing import title
 from .hover import Album, HoverFigure
 from .paper import (
     BACKGROUND_GREY,
@@ -157,7 +156,7 @@ def _class_legend(figure, projections: Sequence[Projection], classes: Sequence[s
     shown = sorted({int(label) for one in projections for label in one.cells.labels if label >= 0})
     entries = [("background", BACKGROUND_GREY, "s")]
     if len(shown) <= MOST_CLASSES:
-        entries += [(title(str(classes[label])), paint[label], "o") for label in shown]
+        entries += [(str(classes[label]), paint[label], "o") for label in shown]
     else:
         entries += [("action, one colour a class", GREY, "o")]
     handles = [Line2D([], [], color=c, marker=m, linestyle="none", markersize=4, label=name) for name, c, m in entries]
@@ -178,7 +177,7 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
     paint, named, album = class_paint(classes), set(), Album()
     for one in projections:
         for label in sorted(set(one.cells.labels.tolist())):
-            name = title(str(classes[label])) if label >= 0 else "background"
+            name = str(classes[label]) if label >= 0 else "background"
             trace = go.Scattergl(
                 **_points(one, one.cells.labels == label, name, album),
                 mode="markers",

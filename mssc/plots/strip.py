@@ -8,7 +8,7 @@ import numpy as np
 from ..detection.result import VideoResult
 from ..structures import Detections, Tube
 from ..video import read
-from ..video.drawing import actors, draw, span, title
+from ..video.drawing import actors, draw, span
 from .paper import GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
 
 
@@ -47,7 +47,7 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
         axes.axvline(result.times[line], color=GREY, linewidth=0.5, linestyle=":", zorder=0)
     axes.set(xlim=(0, result.times[-1] + float(1 / result.info.rate)), ylim=(max(len(names), 1) - 0.5, -0.5))
     axes.set_xlabel("seconds (filled: found; outlined: true)" if truth else "seconds")
-    axes.set_yticks(range(len(names)), [title(result.classes[label]) for label in names])
+    axes.set_yticks(range(len(names)), [result.classes[label] for label in names])
     if not names:
         axes.text(0.5, 0.5, "No action found", ha="center", va="center", transform=axes.transAxes, color=GREY)
     return Plot(figure, ("kind", "action", "score", "first frame", "last frame", "start", "stop"), rows)

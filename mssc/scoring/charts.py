@@ -24,10 +24,6 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height))  # laid out by `png`: matplotlib's engines draw everything several times
 
 
-def _title(name: str) -> str:
-    return name.replace("_", " ")
-
-
 def _same_length(what: str, values: Sequence, names: Sequence[str]) -> None:
     if len(values) != len(names):
         raise InputError(f"there are {len(values)} {what} for {len(names)} names; each needs one.")
@@ -51,7 +47,7 @@ def class_chart(precision: Sequence[float], positives: Sequence[int], classes: S
     figure = _figure(7, 1.2 + 0.22 * len(classes))
     axes = figure.add_subplot()
     axes.barh(range(len(order)), 100 * np.nan_to_num(values[order]), color=BLUE)
-    axes.set_yticks(range(len(order)), [f"{_title(classes[int(i)])} ({positives[int(i)]})" for i in order], fontsize=8)
+    axes.set_yticks(range(len(order)), [f"{classes[int(i)]} ({positives[int(i)]})" for i in order], fontsize=8)
     for row, i in enumerate(order):
         said = "no ground truth" if np.isnan(values[i]) else f"{100 * values[i]:.1f}"
         axes.text(100 * float(np.nan_to_num(values[i])) + 0.5, row, said, va="center", fontsize=7, color=GREY)
@@ -77,7 +73,7 @@ def confusion_chart(table: np.ndarray, classes: Sequence[str]) -> "Figure":
     figure = _figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    names = [_title(name) for name in list(classes)]
+    names = list(classes)
     axes.set_xticks(range(len(table)), [*names, "missed"], rotation=90, fontsize=7)
     axes.set_yticks(range(len(table)), [*names, "background"], fontsize=7)
     if len(table) <= 30:

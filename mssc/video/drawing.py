@@ -79,11 +79,6 @@ def class_colours(classes: Sequence[str]) -> tuple[Colour, ...]:
     return _palette(len(classes))
 
 
-def title(name: str) -> str:
-    """A class name as a person reads it: `brush_hair` is "brush hair"."""
-    return name.replace("_", " ")
-
-
 def ink(colour: Colour) -> Colour:
     """Black or white, whichever is the easier to read on a colour: they are equal at a relative luminance of 0.179 (WCAG 2)."""
     return (0, 0, 0) if _linear(np.array(colour)) @ (0.2126, 0.7152, 0.0722) > 0.179 else (255, 255, 255)
@@ -161,7 +156,7 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
         patches = []
         for row in rows:
             label, who = int(detections.labels[row]), "" if actors is None else f"{actors[row]}: "
-            patches.append(_label(f"{who}{title(classes[label])} {detections.scores[row]:.2f}", colours[label], size))
+            patches.append(_label(f"{who}{classes[label]} {detections.scores[row]:.2f}", colours[label], size))
         width, height = max(patch.width for patch in patches), sum(patch.height for patch in patches)
         x, y = _place(detections.boxes[rows[0]], width, height, canvas.size, taken)
         taken.append((x, y, x + width, y + height))
@@ -239,7 +234,7 @@ def _bars(
     order = sorted(zip(numbers, tubes, strict=True), key=lambda pair: (pair[0], pair[1].start))
     keys = list(dict.fromkeys((number, tube.label) for number, tube in order))
     bars = [(tube, n, keys.index((n, tube.label)), *span(tube, rate, times)) for n, tube in zip(numbers, tubes, strict=True)]
-    return bars, [f"{number}: {title(classes[label])}" for number, label in keys]
+    return bars, [f"{number}: {classes[label]}" for number, label in keys]
 
 
 def _duration(frames: int, rate: Fraction | float, times: Sequence[float] | None) -> float:
@@ -263,7 +258,7 @@ def timeline(
     bars, rows = _bars(tubes, classes, rate, times)
     colours = [class_colours(classes)[tube.label] for tube, _, _, _, _ in bars]
     hover = [
-        f"<b>{title(classes[tube.label])}</b>, actor {actor}<br>score {tube.score:.2f}<br>"
+        f"<b>{classes[tube.label]}</b>, actor {actor}<br>score {tube.score:.2f}<br>"
         f"{start:.2f} s to {stop:.2f} s<br>frames {tube.start} to {tube.stop - 1}"
         for tube, actor, _, start, stop in bars
     ]
