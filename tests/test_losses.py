@@ -24,6 +24,14 @@ def _predicted(seed):
     return torch.cat([middle - half, middle + half], 1), 2 * torch.randn(n, generator=generator)
 
 
+def _assigned(boxes, objectness, truth):
+    """The assignment of one image: {anchor: box}."""
+    found, which = assign(
+        boxes[None], objectness[None], truth[None], torch.ones(1, len(truth), dtype=torch.bool), CENTRES, STRIDES
+    )
+    return {anchor: int(which[0, anchor]) for anchor in found[0].nonzero()[:, 0].tolist()}
+
+
 def _truth(seed, count):
     generator = torch.Generator().manual_seed(100 + seed)
     corner = 40 * torch.rand(count, 2, generator=generator)
@@ -64,29 +72,32 @@ def test_assignment_is_simota(seed, count):
         near = (CENTRES[:, None] - (truth[:, :2] + truth[:, 2:]) / 2).abs().amax(2).argmin(1)
         boxes = torch.where(torch.arange(len(boxes))[:, None] % 3 > 0, truth[near], boxes)
         boxes = boxes + 0.1 * torch.randn(boxes.shape, generator=torch.Generator().manual_seed(seed))
-    index, which = assign(boxes, objectness, truth, CENTRES, STRIDES)
     wanted = _simota(boxes, objectness, truth)
-    assert dict(zip(index.tolist(), which.tolist(), strict=True)) == wanted
+    assert _assigned(boxes, objectness, truth) == wanted
     assert len(wanted) > (count if seed % 2 else 0)
 
 
-def test_nothing_is_assigned_to_nothing():
-    index, which = assign(*_predicted(0), torch.zeros(0, 4), CENTRES, STRIDES)
-    assert index.shape == which.shape == (0,) and index.dtype == torch.int64
+def test_images_of_a_batch_are_assigned_each_by_itself():
+    images = [(*_predicted(seed), _truth(seed, seed)) for seed in range(5)]  # none to four boxes, the rest is padding
+    truth, real = torch.zeros(5, 4, 4), torch.zeros(5, 4, dtype=torch.bool)
+    for image, (_, _, boxes) in enumerate(images):
+        rows = torch.arange(4 - len(boxes), 4) if image % 2 else torch.arange(len(boxes))  # padding before or after
+        truth[image, rows], real[image, rows] = boxes, True
+    found, which = assign(*(torch.stack(x) for x in list(zip(*images, strict=True))[:2]), truth, real, CENTRES, STRIDES)
+    for image, one in enumerate(images):
+        wanted = {anchor: one[2][box].tolist() for anchor, box in _simota(*one).items()} if image else {}
+        assert {n: truth[image, which[image, n]].tolist() for n in found[image].nonzero()[:, 0].tolist()} == wanted
 
 
 def test_a_tiny_box_between_the_centres_gets_an_anchor_near_it():
     truth = torch.tensor([[31.5, 31.5, 32.5, 32.5]])  # the four nearest centres are 4 pixels away: none is inside
-    boxes, objectness = _predicted(1)
-    index, which = assign(boxes, objectness, truth, CENTRES, STRIDES)
-    assert len(index) == 1 and which.tolist() == [0]
-    assert ((CENTRES[index] - 32).abs() < 2.5 * STRIDES[index, None]).all()
+    ((anchor, _),) = _assigned(*_predicted(1), truth).items()
+    assert ((CENTRES[anchor] - 32).abs() < 2.5 * STRIDES[anchor]).all()
 
 
 def test_a_box_no_anchor_is_near_gets_the_nearest():
     truth = torch.tensor([[-90.0, -90, -80, -80]])
-    index, which = assign(*_predicted(1), truth, CENTRES, STRIDES)
-    assert index.tolist() == [0] and which.tolist() == [0]  # the top left cell of the finest level
+    assert _assigned(*_predicted(1), truth) == {0: 0}  # the top left cell of the finest level
 
 
 def test_two_boxes_that_want_one_anchor_do_not_share_it():
@@ -94,13 +105,12 @@ def test_two_boxes_that_want_one_anchor_do_not_share_it():
     boxes = torch.cat([CENTRES - 1, CENTRES + 1], 1)
     middle = int((CENTRES - 28).abs().sum(1)[:64].argmin())  # a cell of the finest level inside both
     boxes[middle] = torch.tensor([11.0, 11, 43, 43])  # three pixels from the first box, one from the second
-    index, which = assign(boxes, torch.zeros(len(boxes)), truth, CENTRES, STRIDES)
-    assert len(index.unique()) == len(index)
-    assert dict(zip(index.tolist(), which.tolist(), strict=True))[middle] == 1
+    assert _assigned(boxes, torch.zeros(len(boxes)), truth)[middle] == 1
 
 
 def test_assignment_leaves_its_inputs_alone():
-    inputs = (*_predicted(2), _truth(2, 3), CENTRES.clone(), STRIDES.clone())
+    real = torch.ones(1, 3, dtype=torch.bool)
+    inputs = (*(x[None] for x in (*_predicted(2), _truth(2, 3))), real, CENTRES.clone(), STRIDES.clone())
     before = [x.clone() for x in inputs]
     assign(*inputs)
     assert all(map(torch.equal, inputs, before))
@@ -134,8 +144,7 @@ def test_box_losses_by_hand():
     assert losses["objectness"].item() == pytest.approx(wanted, rel=1e-5)
     boxes[0, anchor] = torch.tensor([8.0, 16, 16, 24])  # beside it: IoU 0; 128 of the 128 around both are covered
     assert box_losses(_predictions(boxes, objectness), truth, torch.ones(1, 1, dtype=torch.bool), SIZE)["box"].item() > 0.99
-    index, _ = assign(boxes[0], objectness[0], truth[0], CENTRES, STRIDES)
-    assert len(index) == 1
+    assert len(_assigned(boxes[0], objectness[0], truth[0])) == 1
 
 
 def test_giou_of_boxes_apart_by_hand():
@@ -155,7 +164,7 @@ def test_padding_is_no_box_and_a_batch_counts_together():
     for image in range(2):
         here, alone = truth[image][real[image]], _predictions(boxes[image][None], objectness[image][None])
         one = box_losses(alone, here[None], torch.ones(1, len(here), dtype=torch.bool), SIZE)
-        positives = len(assign(boxes[image], objectness[image], here, CENTRES, STRIDES)[0])
+        positives = len(_assigned(boxes[image], objectness[image], here))
         count += positives
         parts = {name: parts[name] + value.item() * positives for name, value in one.items()}
     assert {k: v.item() for k, v in both.items()} == pytest.approx({k: v / count for k, v in parts.items()}, rel=1e-5)
@@ -174,42 +183,48 @@ def test_a_frame_without_actors_teaches_objectness_only(rows):
 def test_gradient_reaches_the_assigned_boxes_only():
     boxes, objectness = (x[None].clone().requires_grad_() for x in _predicted(3))
     truth = _truth(3, 2)
-    index, _ = assign(boxes[0].detach(), objectness[0].detach(), truth, CENTRES, STRIDES)
+    wanted = sorted(_assigned(boxes[0].detach(), objectness[0].detach(), truth))
     box_losses(_predictions(boxes, objectness), truth[None], torch.ones(1, 2, dtype=torch.bool), SIZE)["box"].backward()
-    assert boxes.grad[0].abs().sum(1).nonzero()[:, 0].tolist() == index.tolist()
+    assert boxes.grad[0].abs().sum(1).nonzero()[:, 0].tolist() == wanted
 
 
 # ------------------------------------------------------------------------------------------------------------------ actions
 
 
+def _action_loss(logits, actions, config, smoothing):
+    return action_loss(logits, actions, torch.ones(len(logits), dtype=torch.bool), config, smoothing)
+
+
 def test_exclusive_actions_by_hand():
     logits, actions = torch.tensor([[math.log(2), 0.0, 0.0]]), torch.tensor([[1.0, 0, 0]])  # probabilities 1/2, 1/4, 1/4
-    assert action_loss(logits, actions, EXCLUSIVE, 0.0).item() == pytest.approx(math.log(2))
-    assert action_loss(logits, actions, EXCLUSIVE, 0.3).item() == pytest.approx(0.8 * math.log(2) + 0.2 * math.log(4))
+    assert _action_loss(logits, actions, EXCLUSIVE, 0.0).item() == pytest.approx(math.log(2))
+    assert _action_loss(logits, actions, EXCLUSIVE, 0.3).item() == pytest.approx(0.8 * math.log(2) + 0.2 * math.log(4))
     mixed = torch.tensor([[0.75, 0.25, 0.0]])
-    assert action_loss(logits, mixed, EXCLUSIVE, 0.0).item() == pytest.approx(0.75 * math.log(2) + 0.25 * math.log(4))
-    assert action_loss(logits, mixed / 2, EXCLUSIVE, 0.0).item() == pytest.approx(0.75 * math.log(2) + 0.25 * math.log(4))
+    assert _action_loss(logits, mixed, EXCLUSIVE, 0.0).item() == pytest.approx(0.75 * math.log(2) + 0.25 * math.log(4))
+    assert _action_loss(logits, mixed / 2, EXCLUSIVE, 0.0).item() == pytest.approx(0.75 * math.log(2) + 0.25 * math.log(4))
 
 
 def test_multilabel_actions_by_hand():
     logits, actions = torch.tensor([[0.0, math.log(3), 0.0]]), torch.tensor([[1.0, 1, 0]])  # probabilities 1/2, 3/4, 1/2
     wanted = math.log(2) + math.log(4 / 3) + math.log(2)
-    assert action_loss(logits, actions, MULTILABEL, 0.0).item() == pytest.approx(wanted)
+    assert _action_loss(logits, actions, MULTILABEL, 0.0).item() == pytest.approx(wanted)
     smoothed = math.log(2) + 0.95 * math.log(4 / 3) + 0.05 * math.log(4) + math.log(2)
-    assert action_loss(logits, actions, MULTILABEL, 0.1).item() == pytest.approx(smoothed)
+    assert _action_loss(logits, actions, MULTILABEL, 0.1).item() == pytest.approx(smoothed)
 
 
 @pytest.mark.parametrize("config", [EXCLUSIVE, MULTILABEL])
 def test_actions_are_a_mean_over_boxes(config):
     logits, actions = torch.randn(5, 3), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
-    singles = [action_loss(logits[i : i + 1], actions[i : i + 1], config, 0.1) for i in range(5)]
-    assert torch.allclose(action_loss(logits, actions, config, 0.1), torch.stack(singles).mean())
+    singles = [_action_loss(logits[i : i + 1], actions[i : i + 1], config, 0.1) for i in range(5)]
+    assert torch.allclose(_action_loss(logits, actions, config, 0.1), torch.stack(singles).mean())
+    real = torch.tensor([True, False, True, True, False])
+    assert torch.allclose(action_loss(logits, actions, real, config, 0.1), torch.stack(singles)[real].mean())
 
 
 @pytest.mark.parametrize("config", [EXCLUSIVE, MULTILABEL])
 def test_no_box_costs_nothing_and_keeps_the_graph(config):
     layer = torch.nn.Linear(4, 3)
-    loss = action_loss(layer(torch.zeros(0, 4)), torch.zeros(0, 3), config, 0.1)
+    loss = _action_loss(layer(torch.zeros(0, 4)), torch.zeros(0, 3), config, 0.1)
     assert loss.item() == 0
     loss.backward()
     assert not layer.weight.grad.any()

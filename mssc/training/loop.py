@@ -206,10 +206,9 @@ def compute_losses(model: nn.Module, batch: Batch, config: ModelConfig, train: T
     judged = real.repeat_interleave(ROIS_PER_BOX, 1)
     wanted = batch.actions.repeat_interleave(ROIS_PER_BOX, 1)
     if train.learn == "motion":
-        return {"action": action_loss(out[judged], wanted[judged], config, train.label_smoothing)}
-    predictions, losses = out, box_losses(out, batch.boxes, real, config.key_size)
-    losses["action"] = action_loss(predictions.logits[judged], wanted[judged], config, train.label_smoothing)
-    return losses
+        return {"action": action_loss(out, wanted, judged, config, train.label_smoothing)}
+    losses = box_losses(out, batch.boxes, real, config.key_size)
+    return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
 
 
 class MotionAlone(nn.Module):

@@ -8,7 +8,7 @@ cross-entropy where the classes exclude each other, binary cross-entropy where t
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_iou, generalized_box_iou_loss
+from torchvision.ops import generalized_box_iou_loss
 
 from ..config import ModelConfig, TrainConfig
 from ..model.head import STRIDES
@@ -33,44 +33,49 @@ def anchor_centres(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def assign(boxes: Tensor, objectness: Tensor, truth: Tensor, centres: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
-    """SimOTA (YOLOX), without classes: which anchors answer for which box.
+def assign(
+    boxes: Tensor, objectness: Tensor, truth: Tensor, real: Tensor, centres: Tensor, strides: Tensor
+) -> tuple[Tensor, Tensor]:
+    """SimOTA (YOLOX), without classes: which anchors answer for which box. All shapes are fixed, so a GPU need not be waited for.
 
     Args:
-        boxes: (N, 4) predicted, one per anchor.
-        objectness: (N,) logits.
-        truth: (M, 4), M may be 0.
+        boxes: (B, N, 4) predicted, one per anchor.
+        objectness: (B, N) logits.
+        truth: (B, M, 4), padded.
+        real: (B, M), whether a row is a box and not padding.
         centres: (N, 2).
         strides: (N,).
 
     Returns:
-        Indices of the assigned anchors (P,) and of the box of each (P,). An anchor answers for one box at most.
+        Whether an anchor answers for a box (B, N), and the row of that box (B, N). An anchor answers for one box at most.
     """
-    if not len(truth):
-        empty = torch.zeros(0, dtype=torch.int64, device=boxes.device)
-        return empty, empty
-    inside = ((centres[:, None] > truth[None, :, :2]) & (centres[:, None] < truth[None, :, 2:])).all(2)
-    middle = (truth[:, :2] + truth[:, 2:]) / 2
-    near = ((centres[:, None] - middle).abs() < CENTRE_RADIUS * strides[:, None, None]).all(2)
-    candidate = (inside | near).any(1).nonzero()[:, 0]
-    if not len(candidate):
-        candidate = (centres[:, None] - middle).square().sum(2).argmin(0).unique()
-    overlap = box_iou(boxes[candidate].float(), truth.float())
-    found = F.binary_cross_entropy_with_logits(
-        objectness[candidate].float(), torch.ones(len(candidate), device=boxes.device), reduction="none"
-    )
-    cost = found[:, None] + IOU_COST * -(overlap + 1e-8).log() + OUTSIDE_COST * ~(inside & near)[candidate]
-    count = overlap.topk(min(CANDIDATES, len(candidate)), 0).values.sum(0).int().clamp(min=1)
-    matched = torch.zeros_like(cost, dtype=torch.bool)
-    for column in range(len(truth)):
-        best = cost[:, column].topk(min(int(count[column]), len(candidate)), largest=False).indices
-        matched[best, column] = True
-    several = matched.sum(1) > 1
-    if several.any():
-        cheapest = cost[several].argmin(1)
-        matched[several] = F.one_hot(cheapest, len(truth)).bool()
-    rows, columns = matched.nonzero(as_tuple=True)
-    return candidate[rows], columns
+    low, high = truth[:, None, :, :2], truth[:, None, :, 2:]
+    away = centres[:, None] - (low + high) / 2  # (B, N, M, 2)
+    real = real[:, None]
+    inside = ((centres[:, None] > low) & (centres[:, None] < high)).all(3) & real
+    near = (away.abs() < CENTRE_RADIUS * strides[:, None, None]).all(3) & real
+    candidate = (inside | near).any(2)
+    nearest = torch.zeros_like(inside).scatter_(1, away.square().sum(3).argmin(1, keepdim=True), True) & real
+    candidate = torch.where(candidate.any(1, keepdim=True), candidate, nearest.any(2))
+    possible = candidate[:, :, None] & real
+    overlap = _overlaps(boxes.float(), truth.float()) * possible
+    unfound = F.softplus(-objectness.float())  # the cross-entropy of a score that should be 1
+    cost = unfound[:, :, None] - IOU_COST * (overlap + 1e-8).log() + OUTSIDE_COST * ~(inside & near)
+    cost = torch.where(possible, cost, torch.inf)
+    most = min(CANDIDATES, cost.shape[1])
+    count = overlap.topk(most, 1).values.sum(1).int().clamp(min=1)
+    best = cost.topk(most, 1, largest=False)
+    chosen = (torch.arange(most, device=cost.device)[:, None] < count[:, None]) & best.values.isfinite()
+    matched = torch.zeros_like(possible).scatter_(1, best.indices, chosen)
+    which = torch.where(matched.sum(2) > 1, cost.argmin(2), matched.int().argmax(2))
+    return matched.any(2), which
+
+
+def _overlaps(boxes: Tensor, truth: Tensor) -> Tensor:
+    """IoU of (B, N, 4) with (B, M, 4): (B, N, M)."""
+    one, other = boxes[:, :, None], truth[:, None]
+    shared = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0).prod(3)
+    return shared / ((one[..., 2:] - one[..., :2]).prod(3) + (other[..., 2:] - other[..., :2]).prod(3) - shared).clamp(min=1e-9)
 
 
 def box_losses(predictions: Predictions, boxes: Tensor, real: Tensor, size: int) -> dict[str, Tensor]:
@@ -85,43 +90,44 @@ def box_losses(predictions: Predictions, boxes: Tensor, real: Tensor, size: int)
     Returns:
         ``objectness`` and ``box`` (1 - GIoU), each summed and divided by the number of assigned anchors.
     """
-    centres, strides = anchor_centres(size, boxes.device)
-    wanted = torch.zeros_like(predictions.anchor_objectness)
-    found, truth = [], []
-    for row, (anchors, objectness) in enumerate(zip(predictions.anchor_boxes, predictions.anchor_objectness, strict=True)):
-        here = boxes[row][real[row]]
-        index, which = assign(anchors.detach(), objectness.detach(), here, centres, strides)
-        wanted[row, index] = 1
-        found.append(anchors[index])
-        truth.append(here[which])
-    count = wanted.sum().clamp(min=1)
-    objectness = F.binary_cross_entropy_with_logits(predictions.anchor_objectness, wanted, reduction="sum") / count
-    box = generalized_box_iou_loss(torch.cat(found), torch.cat(truth), reduction="sum") / count
-    return {"objectness": objectness, "box": box}
+    if not boxes.shape[1]:
+        boxes, real = boxes.new_zeros(len(boxes), 1, 4), real.new_zeros(len(boxes), 1)
+    anchors, objectness = predictions.anchor_boxes.float(), predictions.anchor_objectness.float()
+    assigned, which = assign(anchors.detach(), objectness.detach(), boxes, real, *anchor_centres(size, boxes.device))
+    count = assigned.sum().clamp(min=1)
+    wanted = assigned.to(objectness.dtype)
+    found = F.binary_cross_entropy_with_logits(objectness, wanted, reduction="sum") / count
+    # All others are compared with themselves: no loss, no gradient, and no shape that depends on the data.
+    anywhere = boxes.new_tensor([0.0, 0, 1, 1])
+    one = torch.where(assigned[..., None], anchors, anywhere)
+    other = torch.where(assigned[..., None], boxes.gather(1, which[..., None].expand(-1, -1, 4)), anywhere)
+    fit = generalized_box_iou_loss(one, other) * assigned
+    return {"objectness": found, "box": fit.sum() / count}
 
 
-def action_loss(logits: Tensor, actions: Tensor, config: ModelConfig, smoothing: float) -> Tensor:
+def action_loss(logits: Tensor, actions: Tensor, real: Tensor, config: ModelConfig, smoothing: float) -> Tensor:
     """How wrong the actions of boxes are.
 
     Args:
-        logits: (P, A).
-        actions: (P, A), shares in [0, 1] (a mixed clip has fractions).
+        logits: (..., A).
+        actions: (..., A), shares in [0, 1] (a mixed clip has fractions).
+        real: (...), whether a row is a box and not padding.
         config: `actions` says whether the classes exclude each other.
         smoothing: of the labels.
 
     Returns:
         The mean over boxes; 0 without any.
     """
-    if not len(logits):
-        return logits.sum() * 0
     if config.actions == "exclusive":
-        wanted = actions / actions.sum(1, keepdim=True).clamp(min=1e-6)
-        return F.cross_entropy(logits, wanted, label_smoothing=smoothing)
-    wanted = actions * (1 - smoothing) + smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
+        wanted = actions / actions.sum(-1, keepdim=True).clamp(min=1e-6)
+        wanted = wanted * (1 - smoothing) + smoothing / wanted.shape[-1]
+        loss = -(wanted * logits.float().log_softmax(-1)).sum(-1)
+    else:
+        wanted = actions * (1 - smoothing) + smoothing / 2
+        loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(-1)
+    return torch.where(real, loss, 0).sum() / real.sum().clamp(min=1)
 
 
 def total(losses: dict[str, Tensor], train: TrainConfig) -> Tensor:
-    """The weighted sum that training descends."""
-    weights = {"objectness": 1.0, "box": train.box_weight, "action": train.action_weight}
-    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+    """The weighted sum that training descends: `<name>_weight` of the config times each loss, 1 where there is none."""
+    return torch.stack([getattr(train, f"{name}_weight", 1.0) * loss for name, loss in losses.items()]).sum()
