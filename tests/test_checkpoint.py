@@ -221,7 +221,7 @@ def test_a_failed_save_leaves_what_was_there(model, folder, monkeypatch, earlier
     before = _files(target)
     with monkeypatch.context() as patch:
         patch.setattr(where, what, broken)
-        with pytest.raises(InputError, match=r"cannot be written to .*No space left on device.*choose another folder"):
+        with pytest.raises(InputError, match=r"cannot be written: .*No space left on device.*choose another folder"):
             save_model(randomise(MSSC(CONFIG), seed=2), target, {"epoch": 4})
     assert _files(target) == before and target.exists() == earlier
 

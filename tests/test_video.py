@@ -18,9 +18,9 @@ import av
 import numpy as np
 import pytest
 
+from mssc.files import STALE
 from mssc.structures import InputError
 from mssc.video import Writer, container, frames_per_look, probe, read, reader
-from mssc.video.writer import STALE
 
 NTSC = Fraction(30000, 1001)
 

@@ -26,10 +26,10 @@ from ..config import ABLATIONS, ModelConfig, TrainConfig
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset
 from ..detection.pipeline import keep_freed_memory
+from ..files import write_whole
 from ..model.checkpoint import load_model
 from ..model.mssc import MSSC, fold_batch_norms
 from ..scoring.run import model_hash, versions
-from ..scoring.saved.folder import write_whole
 from ..structures import InputError
 from ..training.loop import Trainer
 from .results import FORMAT, Results, load_results
@@ -175,7 +175,7 @@ def _study(name: str, plan: Plan, model: MSSC) -> dict:
 
 
 def _write(path: Path, record: object) -> None:
-    write_whole(path, (json.dumps(record) + "\n").encode())
+    write_whole(path, json.dumps(record) + "\n")
 
 
 # -------------------------------------------------------------------- all of them
@@ -279,7 +279,7 @@ class _Book:
                 runs.append({"row": name, **record})
         body = ",\n".join(json.dumps(run) for run in runs)
         head = json.dumps(self.head | {"rows": self.rows}, indent=1)
-        write_whole(self.file, f'{head[:-2]},\n "runs": [\n{body}\n]\n}}\n'.encode())
+        write_whole(self.file, f'{head[:-2]},\n "runs": [\n{body}\n]\n}}\n')
 
 
 Work = Mapping[tuple[str, int], tuple[Mapping, int]]

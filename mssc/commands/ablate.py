@@ -63,8 +63,8 @@ class Ablate:
     def run(self) -> None:
         """Read, run what is not done, print."""
         from ..ablate import ablate
+        from ..files import write_whole
         from ..plots import ablation_markdown, ablation_plot, studies_markdown
-        from ..scoring.saved.folder import write_whole
 
         if self.config.seed != TrainConfig.seed:
             raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")
@@ -74,7 +74,7 @@ class Ablate:
         command = shlex.join(["python", "-m", "mssc", *sys.argv[1:]])
         results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, command)
         table = "\n".join(part for part in (ablation_markdown(results), studies_markdown(results)) if part)
-        write_whole(self.output / f"{self.table}.md", table.encode())
+        write_whole(self.output / f"{self.table}.md", table)
         ablation_plot(results).save(self.output, self.table)
         sys.stdout.write(table)
         log.info("results are in %s", self.output / f"{self.table}.json")

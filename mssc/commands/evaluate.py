@@ -54,9 +54,9 @@ class Evaluate:
 
     def run(self) -> None:
         """Detect what is missing, score, write."""
+        from ..files import write_whole
         from ..scoring.report import markdown, page
         from ..scoring.run import versions
-        from ..scoring.saved.folder import write_whole
 
         model, dataset = self._names()
         folder, file = self._places(model, dataset)
@@ -70,11 +70,11 @@ class Evaluate:
         record["command"] = shlex.join(["python", "-m", "mssc", *sys.argv[1:]])
         for name, value in results.scores.items():
             log.info("%s: %.4f", name, value)
-        text = json.dumps(record, indent=1).encode()
+        text = json.dumps(record, indent=1)
         for path, content in (
             (folder / "result.json", text),
-            (folder / "result.md", markdown(record).encode()),
-            (folder / "report.html", page(record, results).encode()),
+            (folder / "result.md", markdown(record)),
+            (folder / "report.html", page(record, results)),
             *([(file, text)] if file is not None else []),
         ):
             write_whole(path, content)

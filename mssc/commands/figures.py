@@ -141,9 +141,9 @@ class Figures:
 
     def _write_tables(self, studies: list, folders: dict[str, Path]) -> list[Path]:
         """Tables, and what everything here is of."""
+        from ..files import write_whole
         from ..plots import separability_csv, separability_markdown
         from ..scoring.run import model_hash, versions
-        from ..scoring.saved.folder import write_whole
 
         about = {
             "command": shlex.join(["python", "-m", "mssc", *sys.argv[1:]]),
@@ -161,7 +161,7 @@ class Figures:
             "about.json": json.dumps(about, indent=1) + "\n",
         }
         for name, text in texts.items():
-            write_whole(self.output / name, text.encode())
+            write_whole(self.output / name, text)
         return [self.output / name for name in texts]
 
 

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from mssc.data.dataset import Dataset, Video
 from mssc.data.decoding import decode, fingerprint, resize
+from mssc.files import explained, write_whole
 from mssc.structures import InputError
 from mssc.video import frames_per_look
 
@@ -216,20 +217,19 @@ def _new_file(folder: Path, size: int) -> Iterator[Path]:
         InputError: if the disk has too little room, before or in the block, or the folder cannot be written.
     """
     path = folder / f"frames-{uuid.uuid4().hex[:8]}.bin"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if size + MARGIN > free:
-            raise InputError(f"the frames need {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; make room.")
-        with open(path, "wb") as file:
-            file.truncate(size)
-        yield path
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        if isinstance(error, OSError):
-            raise InputError(f"the frames cannot be written to {folder}: {error.strerror or error}.") from error
-        raise
+    with explained(path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+            if size + MARGIN > free:
+                raise InputError(f"the frames need {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; make room.")
+            with open(path, "wb") as file:
+                file.truncate(size)
+            yield path
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
 
 
 def _plan(
@@ -354,15 +354,9 @@ def _entry_of(values: dict) -> _Entry:
 
 
 def _write_index(folder: Path, file: str, max_side: int, entries: dict[str, _Entry]) -> None:
-    """Written under another name and renamed, so that whoever sees an index sees a whole one."""
     videos = {name: asdict(entry) for name, entry in entries.items()}
-    text = json.dumps({"version": VERSION, "file": file, "max_side": max_side, "videos": videos}, indent=1)
-    part = folder / f"{INDEX}.{uuid.uuid4().hex[:8]}"
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / INDEX)
-    finally:
-        part.unlink(missing_ok=True)
+    index = {"version": VERSION, "file": file, "max_side": max_side, "videos": videos}
+    write_whole(folder / INDEX, json.dumps(index, indent=1))
 
 
 def _remove_leftovers(folder: Path, current: str, old: str | None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..files import whole_file, write_whole
 from ..structures import Detections, InputError, Tube
 from ..video.drawing import draw
 from .custom import source
@@ -78,13 +79,10 @@ class Report:
             InputError: if they cannot be written.
         """
         content = {name: value for name, value in vars(self).items() if name != "sheet"}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "report.json").write_text(json.dumps(content | {"usable": not self.problems}, indent=1), encoding="utf-8")
-            if self.sheet is not None:
-                Image.fromarray(self.sheet).save(folder / "boxes.png")
-        except OSError as error:
-            raise InputError(f"the report cannot be written to {folder}: {error.strerror or error}.") from None
+        write_whole(folder / "report.json", json.dumps(content | {"usable": not self.problems}, indent=1))
+        if self.sheet is not None:
+            with whole_file(folder / "boxes.png") as part:
+                Image.fromarray(self.sheet).save(part, "PNG")
 
 
 def _table(rows: list[list[str]]) -> list[str]:

@@ -9,11 +9,8 @@
 test) may be left out, and the first line as well if the columns stand in this order.
 """
 
-import contextlib
 import csv
 import io
-import os
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mssc.files import write_whole
 from mssc.structures import InputError, class_name
 
 COLUMNS = ("video", "frame", "x1", "y1", "x2", "y2", "action", "track", "split")
@@ -276,12 +274,4 @@ def write_csv(rows: Rows, path: Path) -> None:
     for video, frame, box, action, track in cells:
         part = [rows.parts.get(video, "")] if rows.parts else []
         writer.writerow([video, frame, *(f"{value:g}" for value in box), action, track, *part])
-    part_file = path.with_name(f".{uuid.uuid4().hex[:8]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part_file.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(part_file, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part_file.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
+    write_whole(path, text.getvalue())

@@ -16,7 +16,6 @@ frames the same for every class.
 """
 
 import json
-import uuid
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +26,7 @@ from numpy.random import Generator
 from mssc import video as video_files
 from mssc.data import figures
 from mssc.data.dataset import Dataset, Video
+from mssc.files import write_whole
 from mssc.structures import InputError, Tube
 
 VERSION = 1
@@ -147,7 +147,7 @@ def generate(
         tubes = [{"label": tube.label, "start": tube.start, "boxes": _rounded(tube.boxes)} for tube in scene.tubes()]
         rows.append({"name": name, "frames": len(images), "width": width, "height": height, "tubes": tubes})
     content = {"recipe": recipe | {"videos": videos}, "classes": CLASSES, "rate": str(RATE), "videos": rows}
-    _write(folder / ANNOTATIONS, json.dumps(content))
+    write_whole(folder / ANNOTATIONS, json.dumps(content))
     return load(folder)
 
 
@@ -278,13 +278,3 @@ def _recipe(folder: Path) -> dict | None:
         return content["recipe"] if complete else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{uuid.uuid4().hex[:8]}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None

@@ -2,15 +2,14 @@
 
 import csv
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..structures import Detections, InputError, Tube
+from ..files import whole_file, write_whole
+from ..structures import Detections, Tube
 from ..video import VideoInfo, drawing
 
 
@@ -86,8 +85,7 @@ class VideoResult:
         Raises:
             InputError: if the file cannot be written.
         """
-        with _whole_file(path) as part:
-            part.write_text(json.dumps(self.to_json(), indent=1))
+        write_whole(path, json.dumps(self.to_json(), indent=1))
 
     def write_csv(self, path: Path) -> None:
         """Write a line per tube.
@@ -96,21 +94,7 @@ class VideoResult:
             InputError: if the file cannot be written.
         """
         keys = ["actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds"]
-        with _whole_file(path) as part, part.open("w", newline="") as file:
+        with whole_file(path) as part, part.open("w", newline="") as file:
             rows = csv.DictWriter(file, keys, extrasaction="ignore")
             rows.writeheader()
             rows.writerows(self.to_json()["tubes"])
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}; choose another folder or make room.") from error
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)

@@ -2,9 +2,6 @@
 
 import contextlib
 import json
-import os
-import uuid
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..config import ModelConfig
+from ..files import explained, part_file
 from ..structures import InputError
 from .layers import ConvBlock
 from .mssc import MSSC
@@ -36,35 +34,16 @@ def save_model(model: MSSC, folder: Path, about: dict | None = None) -> None:
         raise ValueError("the model's BatchNorms are folded; save it before fold_batch_norms.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     texts = {CONFIG: model.config.to_json()} | ({ABOUT: json.dumps(about, indent=2)} if about else {})
-    suffix = f".{uuid.uuid4().hex[:8]}.part"
-    parts = {name: folder / f".{name}{suffix}" for name in (WEIGHTS, *texts)}
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(explained(folder, SafetensorError))
+        parts = {name: stack.enter_context(part_file(folder / name)) for name in (*texts, WEIGHTS)}
         save_file(tensors, parts[WEIGHTS])
         for name, text in texts.items():
             parts[name].write_text(text, encoding="utf-8")
         parts[WEIGHTS].chmod(parts[CONFIG].stat().st_mode)  # safetensors lets nobody else read it
-        for name, part in parts.items():
-            os.replace(part, folder / name)
-        if not about:
+    if not about:
+        with explained(folder):
             (folder / ABOUT).unlink(missing_ok=True)
-    except BaseException as error:
-        _remove(parts.values(), folder if made else None)
-        if isinstance(error, (OSError, SafetensorError)):  # safetensors wraps a full disk in its own error
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"the model cannot be written to {folder}: {reason}; choose another folder.") from error
-        raise
-
-
-def _remove(parts: Iterable[Path], folder: Path | None) -> None:
-    """Clear up after a failed save, as far as it goes."""
-    for part in parts:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-    if folder is not None:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only if empty
 
 
 def load_config(folder: Path) -> ModelConfig:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 import numpy as np
 
 from ..analysis.bootstrap import Interval
-from ..scoring.saved.folder import write_whole
+from ..files import write_whole
 from ..structures import InputError
 from ..video.drawing import class_colours, hex_colour
 from .hover import HoverFigure

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from ..data.dataset import Dataset, Video
 from ..data.resize import resize
 from ..detection.pipeline import to_detections
 from ..evaluate import Truth, actor_ap, frame_map
+from ..files import explained, whole_file, write_whole
 from ..model.checkpoint import save_model
 from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
@@ -323,7 +323,8 @@ class Trainer:
         return json.loads(json.dumps({"model": dataclasses.asdict(self.model_config), "train": dataclasses.asdict(self.config)}))
 
     def _open_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         described, last = self.folder / "run.json", self.folder / "last.pt"
         if last.exists():
             if described.exists() and json.loads(described.read_text()) != self._identity():
@@ -335,14 +336,14 @@ class Trainer:
             self.step, self.best = saved["step"], saved["best"]
             self._drop_later_metrics()
         elif self.accelerator.is_main_process:
-            described.write_text(json.dumps(self._identity(), indent=2))
-            (self.folder / "metrics.jsonl").write_text("")
+            write_whole(described, json.dumps(self._identity(), indent=2))
+            write_whole(self.folder / "metrics.jsonl", "")
 
     def _drop_later_metrics(self) -> None:
         path = self.folder / "metrics.jsonl"
         lines = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= self.step]
         if self.accelerator.is_main_process:
-            path.write_text("".join(line + "\n" for line in lines))
+            write_whole(path, "".join(line + "\n" for line in lines))
 
     def _save(self) -> None:
         """Write last.pt whole or not at all."""
@@ -356,13 +357,13 @@ class Trainer:
             "step": self.step,
             "best": self.best,
         }
-        part = self.folder / "last.pt.part"
-        torch.save(state, part)
-        os.replace(part, self.folder / "last.pt")
+        with whole_file(self.folder / "last.pt", RuntimeError) as part:  # torch has no other word for a full disk
+            torch.save(state, part)
 
     def _record(self, entry: dict) -> None:
         if self.accelerator.is_main_process:
-            with (self.folder / "metrics.jsonl").open("a") as file:
+            path = self.folder / "metrics.jsonl"
+            with explained(path), path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
 
     # ---------------------------------------------------------------- the loop

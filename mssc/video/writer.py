@@ -4,15 +4,11 @@ Writer(path) <- write(image)       the file appears when it is complete, or not 
 """
 
 import contextlib
-import errno
-import logging
 import math
 import os
-import secrets
-import time
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
 import numpy as np
@@ -20,13 +16,9 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
+from ..files import explained, part_file
 from ..structures import InputError
 from .container import MAX_SIDE, MAX_THREADS
-
-log = logging.getLogger(__name__)
-
-STALE = 24 * 60 * 60
-"""Seconds after which a hidden, unfinished file counts as left behind by a process that was killed."""
 
 
 class Writer:
@@ -63,18 +55,14 @@ class Writer:
         self._period = round(1 / (self.rate * self._base))
         self._first: float | None = None
         self._last = -1  # in units of the base
-        self._temporary: Path | None = None
         self._container: OutputContainer | None = None
 
     def __enter__(self) -> "Writer":
-        with self._explained():
-            self._target = self.path.resolve()
-            self._temporary = _reserve(self._target)
-            try:
-                self._open()
-            except BaseException:
-                self._discard()
-                raise
+        with self._explained(), contextlib.ExitStack() as stack:
+            part = stack.enter_context(part_file(self.path))
+            stack.push(self._end)
+            self._open(part)
+            self._open_file = stack.pop_all()
         return self
 
     def write(self, image: np.ndarray, time: float | None = None) -> None:
@@ -101,19 +89,15 @@ class Writer:
         with self._explained():
             self._container.mux(self._stream.encode(frame))
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                with self._explained():
-                    self._finish()
-        finally:
-            self._discard()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._explained() if kind is None else contextlib.nullcontext():
+            self._open_file.__exit__(kind, error, trace)
 
-    def _open(self) -> None:
-        self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"})
+    def _open(self, part: Path) -> None:
+        self._container = container = av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"})
         # libx264's macroblock tree reads memory that it never set; without it, the same frames give the same bytes.
         options = {"preset": "veryfast", "crf": "21", "x264-params": "mbtree=0"}
-        self._stream = self._container.add_stream("libx264", rate=self.rate, options=options)
+        self._stream = container.add_stream("libx264", rate=self.rate, options=options)
         context = self._stream.codec_context
         context.width, context.height = self.width + self.width % 2, self.height + self.height % 2
         context.pix_fmt = "yuv420p"
@@ -139,54 +123,19 @@ class Writer:
         colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
         return self._reformatter.reformat(frame, format="yuv420p", threads=1, **colours)
 
-    def _finish(self) -> None:
-        if self._container is None or self._temporary is None:
-            return
-        if self._last < 0:
-            raise InputError(f"{self.path}: not one frame came, so there is no video to write.")
-        self._container.mux(self._stream.encode(None))
+    def _end(self, kind: type[BaseException] | None, *_: object) -> None:
         container, self._container = self._container, None
-        container.close()
-        os.replace(self._temporary, self._target)
-        self._temporary = None
-
-    def _discard(self) -> None:
-        if self._container is not None:
-            with contextlib.suppress(OSError, av.FFmpegError):
-                self._container.close()
-            self._container = None
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Errors of the file system become an `InputError` that names the path and the way out."""
+        if container is None:
+            return
         try:
-            yield
-        except (OSError, av.FFmpegError, RuntimeError) as error:
-            reason, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
-            if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                why = f"the disk is full ({reason}); free some space or choose another folder. Nothing was left behind"
-            elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
-                why = f"no permission to write there ({reason}); choose another folder"
-            else:
-                why = f"cannot be written ({reason}); choose another file or folder"
-            raise InputError(f"{self.path}: {why}.") from error
+            if kind is None:
+                if self._last < 0:
+                    raise InputError(f"{self.path}: not one frame came, so there is no video to write.")
+                container.mux(self._stream.encode(None))
+                container.close()
+        finally:
+            with contextlib.suppress(OSError, av.FFmpegError):
+                container.close()
 
-
-def _reserve(target: Path) -> Path:
-    """Make the target's folder and an empty hidden file in it: the proof, before any work, that the place can be written to.
-
-    Hidden files of writers that were killed, and so could not remove them, go if nothing was written to them for `STALE` seconds.
-    """
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
-    for left in target.parent.glob(".mssc-*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE:
-                left.unlink()
-    temporary = target.with_name(f".mssc-{secrets.token_hex(6)}.part")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.touch(exist_ok=False)
-    return temporary
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(self.path, av.FFmpegError, RuntimeError)

@@ -7,14 +7,13 @@
 """
 
 import json
-import os
-import uuid
 import zipfile
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
+from ...files import explained, whole_file, write_whole
 from ...structures import Detections, InputError
 from .checks import Known
 
@@ -43,11 +42,9 @@ class Folder:
                     f"{self.path} holds detections with {key} {here.get(key)!r}, not {wanted[key]!r}; name another output folder."
                 )
             return
-        try:
+        with explained(self.path):
             (self.path / PLACE).mkdir(parents=True, exist_ok=True)
-            write_whole(self.path / ABOUT, json.dumps(wanted, indent=1).encode())
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror or error}; name another output folder.") from None
+        write_whole(self.path / ABOUT, json.dumps(wanted, indent=1))
 
     def file(self, video: str) -> Path:
         """Where a video's detections are, or will be."""
@@ -62,23 +59,15 @@ class Folder:
         Raises:
             InputError: if they cannot be written.
         """
-        file = self.file(video)
-        part = file.with_name(f".{uuid.uuid4().hex[:8]}.part")
-        try:
-            with open(part, "wb") as out:
-                np.savez_compressed(
-                    out,
-                    frames=np.array(len(detections)),
-                    frame=np.repeat(np.arange(len(detections)), [len(d) for d in detections]).astype(np.int32),
-                    label=np.concatenate([d.labels for d in detections] or [np.zeros(0)]).astype(np.int32),
-                    score=np.concatenate([d.scores for d in detections] or [np.zeros(0)]).astype(np.float32),
-                    box=np.concatenate([d.boxes for d in detections] or [np.zeros((0, 4))]).astype(np.float32),
-                )
-            os.replace(part, file)
-        except OSError as error:
-            raise InputError(f"{file} cannot be written: {error.strerror or error}; make room or name another folder.") from None
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(self.file(video)) as part, open(part, "wb") as out:
+            np.savez_compressed(
+                out,
+                frames=np.array(len(detections)),
+                frame=np.repeat(np.arange(len(detections)), [len(d) for d in detections]).astype(np.int32),
+                label=np.concatenate([d.labels for d in detections] or [np.zeros(0)]).astype(np.int32),
+                score=np.concatenate([d.scores for d in detections] or [np.zeros(0)]).astype(np.float32),
+                box=np.concatenate([d.boxes for d in detections] or [np.zeros((0, 4))]).astype(np.float32),
+            )
 
     def read(self, video: str) -> list[Detections]:
         """A video's detections, one entry per frame.
@@ -94,24 +83,6 @@ class Folder:
             return [Detections(box[a:b], label[a:b], score[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, InputError) as error:
             raise InputError(f"{file} is damaged ({error}); remove it and run the evaluation again.") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that whoever sees it sees all of it.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}; make room or name another place.") from None
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
 
 
 def is_folder(path: Path) -> bool:

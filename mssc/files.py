@@ -1,0 +1,99 @@
+"""Files that appear whole or not at all, and what to say when they cannot be written."""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .structures import InputError
+
+STALE = 24 * 60 * 60
+"""Seconds after which a hidden, unfinished file counts as left behind by a process that was killed."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextlib.contextmanager
+def explained(path: str | Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Within the block, errors of the file system become an `InputError` that names the path and the way out.
+
+    Args:
+        path: what the block writes.
+        kinds: exceptions beside OSError by which a library says that it could not write.
+    """
+    try:
+        yield
+    except (OSError, *kinds) as error:
+        reason, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
+        if number is None and (code := re.search(r"\(os error (\d+)\)", reason)):  # as Rust's libraries write it
+            number = int(code[1])
+        if number in _FULL:
+            why = f"the disk is full ({reason}); free some space or choose another folder"
+        elif number in _FORBIDDEN:
+            why = f"there is no permission to write there ({reason}); choose another folder"
+        else:
+            why = f"{reason}; choose another file or folder"
+        raise InputError(f"{path} cannot be written: {why}.") from error
+
+
+@contextlib.contextmanager
+def part_file(path: str | Path) -> Iterator[Path]:
+    """An empty hidden file beside `path`, which takes that name when the block ends and is removed when it raises.
+
+    That it can be made is the proof, before any work, that the place can be written to. Folders are made as needed; those that were are
+    removed again when the block raises. Hidden files of processes that were killed go if nothing was written to them for `STALE` seconds.
+
+    Raises:
+        OSError: if nothing can be written at that place.
+    """
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(target))
+    made = [folder for folder in target.parents if not folder.exists()]
+    part = target.with_name(f".mssc-{secrets.token_hex(6)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(target.parent)
+        part.touch(exist_ok=False)
+        yield part
+        os.replace(part, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()  # only if empty
+        raise
+
+
+def _remove_stale(folder: Path) -> None:
+    for left in folder.glob(".mssc-*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path, *kinds: type[Exception]) -> Iterator[Path]:
+    """`part_file`, of which errors are `explained`.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    with explained(path, *kinds), part_file(path) as part:
+        yield part
+
+
+def write_whole(path: str | Path, content: bytes | str) -> None:
+    """Write a file so that whoever sees it sees all of it. Text is written as UTF-8, its line ends as they are.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    with whole_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,83 @@
+"""Files appear whole or not at all, and errors say what to do."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from mssc.files import STALE, explained, whole_file, write_whole
+from mssc.structures import InputError
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    with whole_file(path) as part:
+        part.write_text("one")
+        assert not path.exists() and part.parent == path.parent
+    assert path.read_text() == "one" and os.listdir(path.parent) == ["a.txt"]
+    write_whole(path, "zwei ü\r\n")
+    assert path.read_bytes() == "zwei ü\r\n".encode()
+    write_whole(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_block_that_raises_leaves_what_was_there(tmp_path, error):
+    (tmp_path / "old.txt").write_text("old")
+    for path in (tmp_path / "old.txt", tmp_path / "new" / "folder" / "a.txt"):
+        with pytest.raises(InputError if isinstance(error, OSError) else type(error)), whole_file(path) as part:
+            part.write_text("half")
+            raise error
+    assert os.listdir(tmp_path) == ["old.txt"] and (tmp_path / "old.txt").read_text() == "old"
+
+
+def test_a_real_limit_leaves_nothing(tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(InputError, match=r"a\.bin cannot be written: the disk is full .*free some space"):
+            write_whole(tmp_path / "new" / "a.bin", bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (No space left on device); free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied"), "there is no permission to write there (Permission denied); choose"),
+        (OSError(errno.EROFS, "Read-only file system"), "there is no permission"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory"), "Not a directory; choose another file or folder."),
+        (KeyError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+    ],
+)
+def test_errors_name_the_path_and_the_way_out(error, says):
+    with pytest.raises(InputError) as caught, explained("some/where.json", KeyError):
+        raise error
+    assert str(caught.value).startswith("some/where.json cannot be written: ") and says in str(caught.value)
+
+
+def test_other_errors_pass():
+    with pytest.raises(KeyError), explained("a"):
+        raise KeyError("mine")
+
+
+def test_places_where_no_file_can_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "a", tmp_path / ("x" * 300), Path("/proc/nowhere/a")):
+        with pytest.raises(InputError, match="cannot be written"), whole_file(path):
+            pytest.fail("work would have started")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_killed_processes_left_goes_after_a_day(tmp_path):
+    old, young, foreign = (tmp_path / name for name in (".mssc-0a.part", ".mssc-0b.part", ".mine.part"))
+    for left in (old, young, foreign):
+        left.touch()
+        os.utime(left, (left.stat().st_mtime - STALE * (left is not young) - 1,) * 2)
+    write_whole(tmp_path / "a", "")
+    assert sorted(os.listdir(tmp_path)) == [".mine.part", ".mssc-0b.part", "a"]
