@@ -1,7 +1,6 @@
 """``python -m mssc detect``: videos in, action tubes out."""
 
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -32,43 +31,46 @@ class Detect:
 
     def run(self) -> None:
         """Each video by itself: a bad one is named at the end and does not stop the others."""
-        from ..detection.pipeline import detect_video, load_for_detection
+        from ..detection.naming import find_sources, free_place
+        from ..detection.pipeline import load_for_detection
 
-        files = _video_files(self.videos)
+        sources, drawn = find_sources(self.videos, VIDEO_SUFFIXES)
+        if drawn:
+            log.info("left out: %d annotated videos of earlier runs, such as %s", len(drawn), drawn[0])
         load_for_detection(self.model)
-        names = Counter(file.stem for file in files)
         failed: list[str] = []
-        for file in files:
-            stem = file.stem if names[file.stem] == 1 else f"{file.parent.name}-{file.name}"
-            target = self.output / stem
-            with tqdm(desc=file.name, unit="frame", dynamic_ncols=True) as bar:
-                try:
-                    result = detect_video(
-                        file,
-                        self.model,
-                        self.threshold,
-                        target.with_name(f"{stem}.mp4") if self.draw else None,
-                        lambda done, total, stage, bar=bar: _show(bar, done, total, stage),
-                    )
-                    result.write_json(target.with_name(f"{stem}.json"))
-                    result.write_csv(target.with_name(f"{stem}.csv"))
-                except InputError as error:
-                    failed.append(str(error))
-                    continue
-            for row in result.to_json()["tubes"]:
-                log.info(
-                    "  actor %d: %s %.2f, %.2f to %.2f s",
-                    row["actor"],
-                    row["action"],
-                    row["score"],
-                    row["start_seconds"],
-                    row["end_seconds"],
-                )
-            found = len(result.tubes)
-            said = f"{found} action tube{'s' * (found != 1)}" if found else f"no action found at threshold {result.threshold:g}"
-            log.info("%s: %s, %.0f frames a second, in %s.*", file, said, result.frames_per_second, target)
+        for source in sources:
+            try:
+                self._detect(source.file, free_place(self.output, source))
+            except InputError as error:
+                failed.append(str(error))
+            except Exception as error:  # whatever it is, it must not cost the videos that are still to come
+                log.debug("%s", source.file, exc_info=True)
+                failed.append(f"{source.file}: an error of the program, not of the file: {type(error).__name__}: {error}")
         if failed:
-            raise InputError("\n".join([f"{len(failed)} of {len(files)} videos failed:", *failed] if len(files) > 1 else failed))
+            count = f"{len(failed)} of {len(sources)} videos failed:"
+            raise InputError("\n".join([count, *failed] if len(sources) > 1 else failed))
+
+    def _detect(self, file: Path, target: Path) -> None:
+        """One video. What was found is written before the video is drawn."""
+        from ..detection.pipeline import detect_steps
+
+        annotated = target.with_name(target.name + ".mp4") if self.draw else None
+        result = None
+        with tqdm(desc=file.name, unit="frame", dynamic_ncols=True) as bar:
+            for step in detect_steps(file, self.model, self.threshold, annotated):
+                _show(bar, step.done, step.total, step.stage)
+                if step.complete and result is None:
+                    result = step.result
+                    result.write_json(target.with_name(target.name + ".json"))
+                    result.write_csv(target.with_name(target.name + ".csv"))
+        assert result is not None  # every video has a frame
+        for row in result.to_json()["tubes"]:
+            what = f"{row['action']} {row['score']:.2f}, {row['start_seconds']:.2f} to {row['end_seconds']:.2f} s"
+            log.info("  actor %d: %s", row["actor"], what)
+        found = len(result.tubes)
+        said = f"{found} action tube{'s' * (found != 1)}" if found else f"no action found at threshold {result.threshold:g}"
+        log.info("%s: %s, %.0f frames a second, in %s.*", file, said, result.frames_per_second, target)
 
 
 def _show(bar: tqdm, done: int, total: int | None, stage: str) -> None:
@@ -77,20 +79,3 @@ def _show(bar: tqdm, done: int, total: int | None, stage: str) -> None:
     bar.total = max(total, done) if total else None
     bar.set_postfix_str(stage, refresh=False)
     bar.update(done - bar.n)
-
-
-def _video_files(given: tuple[Path, ...]) -> list[Path]:
-    if not given:
-        raise InputError("no video was named; give video files or folders of them.")
-    files: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-            if not inside:
-                raise InputError(
-                    f"the folder {path} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}); name the files themselves."
-                )
-            files += inside
-        else:
-            files.append(path)
-    return files

@@ -300,7 +300,9 @@ def detect_steps(
     name, threshold = _settings(model, threshold)
     network = model if isinstance(model, MSSC) else load_for_detection(model)
     info, clock = probe(path), _Clock()
-    writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect) if output is not None else None
+    if output is not None and Path(output).resolve() == Path(path).resolve():
+        raise InputError(f"{output} is the video itself; name another file for the one with its tubes drawn.")
+    writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect, drawn=True) if output is not None else None
     linker = OnlineLinker(link, float(info.rate), threshold)
     video, detections = Path(output) if output is not None else None, DetectionLog()
     result = VideoResult(info, network.config.classes, [], detections, [], clock.seconds, name, threshold, video)

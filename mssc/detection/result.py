@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from ..files import whole_file, write_whole
 from ..structures import Detections, Tube
 from ..video import VideoInfo, drawing
+
+CSV_COLUMNS = ("actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds")
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,16 @@ class VideoResult:
         }
 
     def write_json(self, path: Path) -> None:
-        """Write `to_json`, whole or not at all.
+        """Write `to_json` and where the video is, as seen from the file's folder, whole or not at all.
 
         Raises:
             InputError: if the file cannot be written.
         """
-        write_whole(path, json.dumps(self.to_json(), indent=1))
+        try:
+            source = os.path.relpath(self.info.path, path.parent)
+        except ValueError:  # another drive
+            source = str(self.info.path.resolve())
+        write_whole(path, json.dumps(self.to_json() | {"source": source}, indent=1))
 
     def write_csv(self, path: Path) -> None:
         """Write a line per tube.
@@ -93,8 +100,7 @@ class VideoResult:
         Raises:
             InputError: if the file cannot be written.
         """
-        keys = ["actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds"]
-        with whole_file(path) as part, part.open("w", newline="") as file:
-            rows = csv.DictWriter(file, keys, extrasaction="ignore")
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
             rows.writeheader()
             rows.writerows(self.to_json()["tubes"])

@@ -2,6 +2,6 @@
 
 from .container import MAX_PIXELS, MAX_SIDE
 from .reader import Frame, VideoInfo, frames_per_look, probe, read
-from .writer import Writer
+from .writer import Writer, is_drawn
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "Frame", "VideoInfo", "Writer", "frames_per_look", "probe", "read"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "Frame", "VideoInfo", "Writer", "frames_per_look", "is_drawn", "probe", "read"]

@@ -18,7 +18,19 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from ..files import explained, part_file
 from ..structures import InputError
-from .container import MAX_SIDE, MAX_THREADS
+from .container import MAX_SIDE, MAX_THREADS, open_video
+
+DRAWN = "action tubes drawn by MS-SC"
+"""The comment in a video that shows our own boxes, which a network must not learn from or look at."""
+
+
+def is_drawn(path: str | Path) -> bool:
+    """Whether a video says that boxes were drawn into it by us; no if it cannot be opened."""
+    try:
+        with open_video(path) as (container, _):
+            return container.metadata.get("comment") == DRAWN
+    except InputError:
+        return False
 
 
 class Writer:
@@ -33,6 +45,7 @@ class Writer:
         height: of the images to come, in pixels.
         rate: frames per second, kept exactly if it is a `Fraction`: the spacing of frames that come without a time.
         pixel_aspect: width of a pixel over its height as shown.
+        drawn: note in the file that boxes are drawn into it, see `is_drawn`.
 
     Raises:
         InputError: on entry, if nothing can be written at that place; later, if the disk is full or no frame came.
@@ -40,7 +53,13 @@ class Writer:
     """
 
     def __init__(
-        self, path: str | Path, width: int, height: int, rate: Fraction | float, pixel_aspect: Fraction = Fraction(1)
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        rate: Fraction | float,
+        pixel_aspect: Fraction = Fraction(1),
+        drawn: bool = False,
     ) -> None:
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise ValueError(f"the size {width}x{height} must lie between 1x1 and {MAX_SIDE}x{MAX_SIDE}.")
@@ -49,7 +68,7 @@ class Writer:
         self.path = Path(path)
         self.width, self.height = int(width), int(height)
         self.rate = Fraction(rate).limit_denominator(100_000)
-        self.pixel_aspect = pixel_aspect
+        self.pixel_aspect, self.drawn = pixel_aspect, drawn
         # A multiple of the rate's numerator keeps constant rates exact, 1/90000 s or finer keeps variable times.
         self._base = Fraction(1, self.rate.numerator * math.ceil(90_000 / self.rate.numerator))
         self._period = round(1 / (self.rate * self._base))
@@ -95,6 +114,8 @@ class Writer:
 
     def _open(self, part: Path) -> None:
         self._container = container = av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"})
+        if self.drawn:
+            container.metadata["comment"] = DRAWN
         # libx264's macroblock tree reads memory that it never set; without it, the same frames give the same bytes.
         options = {"preset": "veryfast", "crf": "21", "x264-params": "mbtree=0"}
         self._stream = container.add_stream("libx264", rate=self.rate, options=options)

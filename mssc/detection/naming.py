@@ -1,0 +1,117 @@
+"""What is input, and where results go: names under which nothing of anybody else's is overwritten."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+from ..structures import InputError
+from ..video import is_drawn
+from .result import CSV_COLUMNS
+
+SUFFIXES = (".json", ".csv", ".mp4")
+LONGEST_NAME = 255  # bytes: what most file systems allow
+
+
+class Source(NamedTuple):
+    """A video to look at, and its path below the folder that was given: its name, if it was named itself."""
+
+    file: Path
+    below: Path
+
+
+def find_sources(given: Iterable[Path], suffixes: Iterable[str]) -> tuple[list[Source], list[Path]]:
+    """Videos that are named, or lie in folders that are, at any depth.
+
+    Files and folders whose names begin with a dot are none: macOS keeps notes beside each file under such names.
+
+    Args:
+        given: files and folders.
+        suffixes: of the files in folders that count as videos, in small letters.
+
+    Returns:
+        The videos, each once, and the annotated videos of earlier runs in those folders, which are left out.
+
+    Raises:
+        InputError: if nothing was given, or a folder holds no video.
+    """
+    found: dict[Path, Source] = {}
+    drawn: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.setdefault(path.resolve(), Source(path, Path(path.name)))
+            continue
+        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes and file.is_file()]
+        inside = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        earlier = [file for file in inside if is_drawn(file)]
+        drawn += earlier
+        if len(earlier) == len(inside):
+            but = f" but {len(earlier)} annotated by an earlier run" if earlier else ""
+            raise InputError(f"the folder {path} holds no video{but} ({', '.join(sorted(suffixes))}); name the files themselves.")
+        for file in inside:
+            if file not in earlier:
+                found.setdefault(file.resolve(), Source(file, file.relative_to(path)))
+    if not found:
+        raise InputError("no video was named; give video files or folders of them.")
+    return list(found.values()), drawn
+
+
+def free_place(folder: Path, source: Source) -> Path:
+    """Where the results of a video go, without a suffix: named as its path below the folder that was given.
+
+    What an earlier run wrote about the same file is replaced. If anything else is in the way, the name gets a number; names that are too
+    long for the file system are cut and get one too.
+
+    Raises:
+        InputError: if the folder cannot be looked into.
+    """
+    place = folder / source.below.with_suffix("")
+    try:
+        for number in count(1):
+            base = place.with_name(_fitting(place.name, number, _longest_name(place.parent)))
+            there = [file for suffix in SUFFIXES if os.path.lexists(file := base.with_name(base.name + suffix))]
+            if not there or _is_result_of(base, there, source.file):
+                return base
+    except OSError as error:
+        raise InputError(f"{folder} cannot hold results: {error.strerror or error}; name another folder with -o.") from None
+    raise AssertionError
+
+
+def _longest_name(folder: Path) -> int:
+    """In bytes, of a file in this folder or, as long as it is not there, the nearest one above."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return LONGEST_NAME
+
+
+def _fitting(stem: str, number: int, longest: int) -> str:
+    """The name, cut between two letters if it is too long, with the number unless it is whole and the first."""
+    whole, room = os.fsencode(stem), longest - max(map(len, SUFFIXES))
+    if len(whole) <= room and number == 1:
+        return stem
+    tail = f"-{number}"
+    return whole[: room - len(tail)].decode(errors="ignore") + tail
+
+
+def _is_result_of(base: Path, there: Iterable[Path], source: Path) -> bool:
+    """Whether we wrote these files, and about this video."""
+    try:
+        content = json.loads(base.with_name(base.name + ".json").read_text(encoding="utf-8"))
+        if not os.path.samefile(base.parent / content["source"], source):
+            return False
+        for file in there:
+            if file.suffix == ".csv":
+                with file.open(newline="", encoding="utf-8") as lines:
+                    if next(csv.reader(lines), []) != list(CSV_COLUMNS):
+                        return False
+            elif file.suffix == ".mp4" and not is_drawn(file):
+                return False
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return False
+    return True
