@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mssc.__main__ import main
+from mssc.detection import pipeline
 from mssc.model.checkpoint import CONFIG, WEIGHTS, save_model
 from mssc.model.mssc import MSSC
 
@@ -89,6 +90,29 @@ def test_two_videos_of_one_name_do_not_overwrite_each_other(model_folder, toy_vi
         (tmp_path / place / "clip.mp4").write_bytes(toy_videos.videos[0].path.read_bytes())
     assert run("detect", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--model", model_folder, "--no-draw") == 0
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
+
+
+def test_results_among_the_videos_and_an_error_of_the_program(model_folder, toy_videos, tmp_path, capsys, monkeypatch):
+    for number in (1, 2, 3):
+        (tmp_path / f"{number}.mp4").write_bytes(toy_videos.videos[number].path.read_bytes())
+    for _ in range(2):  # the second run must not take the first one's videos for input, nor overwrite the sources
+        assert run("detect", tmp_path, "-o", tmp_path, "--model", model_folder) == 0
+    assert "left out: 3 annotated videos" in capsys.readouterr().err
+    names = [f"{number}-2.{suffix}" for number in (1, 2, 3) for suffix in ("csv", "json", "mp4")]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted([*names, "1.mp4", "2.mp4", "3.mp4"])
+    real = pipeline.detect_steps
+
+    def broken(file, *more):
+        for step in real(file, *more):
+            yield step
+            if file.name == "2.mp4" and step.complete:
+                raise IndexError("list index out of range")
+
+    monkeypatch.setattr(pipeline, "detect_steps", broken)
+    said = refused(capsys, "detect", tmp_path, "-o", tmp_path / "out", "--model", model_folder)
+    assert "1 of 3 videos failed" in said and "2.mp4: an error of the program" in said and "list index" in said
+    names = ["1.csv", "1.json", "1.mp4", "2.csv", "2.json", "3.csv", "3.json", "3.mp4"]  # what was found in 2 is kept
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
 
 
 def video_file(path, frames, size=(64, 48), pixel_format="yuv420p", codec="libx264"):
