@@ -92,12 +92,12 @@ def test_two_videos_of_one_name_do_not_overwrite_each_other(model_folder, toy_vi
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
-def test_results_among_the_videos_and_an_error_of_the_program(model_folder, toy_videos, tmp_path, capsys, monkeypatch):
+def test_results_among_the_videos_and_an_error_of_the_program(model_folder, toy_videos, tmp_path, capsys, caplog, monkeypatch):
     for number in (1, 2, 3):
         (tmp_path / f"{number}.mp4").write_bytes(toy_videos.videos[number].path.read_bytes())
     for _ in range(2):  # the second run must not take the first one's videos for input, nor overwrite the sources
         assert run("detect", tmp_path, "-o", tmp_path, "--model", model_folder) == 0
-    assert "left out: 3 annotated videos" in capsys.readouterr().err
+    assert "left out: 3 annotated videos" in caplog.text
     names = [f"{number}-2.{suffix}" for number in (1, 2, 3) for suffix in ("csv", "json", "mp4")]
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted([*names, "1.mp4", "2.mp4", "3.mp4"])
     real = pipeline.detect_steps
