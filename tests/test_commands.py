@@ -1,6 +1,7 @@
 """The command line as a user meets it: results on disk, bad input as one sentence and exit code 2, nothing left behind."""
 
 import json
+import os
 import re
 import resource
 import signal
@@ -82,6 +83,14 @@ def test_a_folder_of_videos_and_one_bad_file(model_folder, toy_videos, tmp_path,
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "good 1.csv", "good 1.json", "good 2.csv", "good 2.json"
     ]  # fmt: skip
+
+
+def test_what_camcorders_name_a_video_is_found_in_a_folder(model_folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("00000.MTS", "clip.m2ts"):
+        os.rename(video_file(tmp_path / "made.ts", 3), tmp_path / "in" / name)
+    assert run("detect", tmp_path / "in", "-o", tmp_path / "out", "--model", model_folder, "--no-draw") == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"00000.json", "clip.json"}
 
 
 def test_two_videos_of_one_name_do_not_overwrite_each_other(model_folder, toy_videos, tmp_path):

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from ..structures import InputError
 
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"}
 log = logging.getLogger("mssc")
 
 
@@ -33,6 +32,7 @@ class Detect:
         """Each video by itself: a bad one is named at the end and does not stop the others."""
         from ..detection.naming import find_sources, free_place
         from ..detection.pipeline import load_for_detection
+        from ..video import VIDEO_SUFFIXES
 
         sources, drawn = find_sources(self.videos, VIDEO_SUFFIXES)
         if drawn:

@@ -30,6 +30,7 @@ from mssc.data.dataset import Dataset, Video
 from mssc.data.media import Media, first_few, say_missing
 from mssc.data.table import read_text
 from mssc.structures import InputError, Tube
+from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -273,7 +274,7 @@ def _find_videos(root: Path, names: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for base in ("frames", "videos_15min", "videos"):  # the last one that has it counts: whole files are exact
         for path in (root / base).iterdir() if (root / base).is_dir() else ():
-            if path.is_dir() or path.suffix.lower() in media.SUFFIXES:
+            if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES:
                 found[path.name if path.is_dir() else path.stem] = path
     return {name: found[name] for name in names if name in found}
 

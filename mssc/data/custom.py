@@ -31,6 +31,7 @@ from mssc.data.division import divide
 from mssc.data.joining import tubes
 from mssc.data.media import Media, first_few
 from mssc.structures import InputError, class_name
+from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def survey(root: str | Path, progress=lambda names: names) -> Folder:
     place = root / "videos" if (root / "videos").is_dir() else root
     paths = media.find(place)
     if not paths:
-        raise InputError(f"{place} holds no video ({', '.join(sorted(media.SUFFIXES))}) and no folder of images.")
+        raise InputError(f"{place} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}) and no folder of images.")
     looks, unreadable = {}, {}
     for name in progress(list(paths)):
         try:

@@ -30,6 +30,7 @@ from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
 from mssc.structures import InputError, Tube, class_name
+from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ PARTS = ("train", "val", "trainval", "test")
 RATE = Fraction(30)
 VIDEO_FOLDERS = ("videos", "ReCompress_Videos")
 FRAME_FOLDERS = ("Frames", "Rename_Images")
-EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _find_videos(root: Path, names: Sequence[str], missing: str) -> dict[str, Pa
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if base in FRAME_FOLDERS and path.is_dir():
                     found[path.name] = path
-                elif base in VIDEO_FOLDERS and path.suffix.lower() in EXTENSIONS:
+                elif base in VIDEO_FOLDERS and path.suffix.lower() in VIDEO_SUFFIXES:
                     found[path.stem] = path
             listed[base, category] = found
         return listed[base, category].get(clip)

@@ -12,10 +12,8 @@ from PIL import Image
 from mssc import video as video_files
 from mssc.data.decoding import IMAGES
 from mssc.structures import InputError
-from mssc.video.container import open_video
+from mssc.video.container import VIDEO_SUFFIXES, open_video
 
-SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp"})
-"""What a file is named that may be a video."""
 FRAMES_RATE = Fraction(25)
 """Frames per second of a folder of images, which does not say."""
 
@@ -40,7 +38,7 @@ def find(folder: Path) -> dict[str, Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = Path(place)
         shown = [name for name in sorted(files) if not name.startswith(".")]
-        videos = [here / name for name in shown if Path(name).suffix.lower() in SUFFIXES]
+        videos = [here / name for name in shown if Path(name).suffix.lower() in VIDEO_SUFFIXES]
         images = any(Path(name).suffix.lower() in IMAGES for name in shown)
         if images and not videos and here != folder:
             videos = [here]
@@ -60,7 +58,7 @@ def resolve(given: Iterable[str], names: Iterable[str]) -> dict[str, str | None]
     meant: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
     for name in names:
         path = Path(name)
-        stem = path.name if path.suffix.lower() not in SUFFIXES else path.stem
+        stem = path.name if path.suffix.lower() not in VIDEO_SUFFIXES else path.stem
         for table, key in zip(meant, (name, path.with_name(stem).as_posix(), path.name, stem), strict=True):
             table[key].append(name)
     result: dict[str, str | None] = {}

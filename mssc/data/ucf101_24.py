@@ -23,9 +23,9 @@ import numpy as np
 
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
-from mssc.data.media import SUFFIXES, first_few, say_missing
+from mssc.data.media import first_few, say_missing
 from mssc.structures import InputError, Tube
-from mssc.video.container import open_video
+from mssc.video.container import VIDEO_SUFFIXES, open_video
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class _Places:
         if (base, place) not in self.listed:
             folder, found = self.root / base / place, {}
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.is_dir() == (base in FRAME_FOLDERS) and (path.is_dir() or path.suffix.lower() in SUFFIXES):
+                if path.is_dir() == (base in FRAME_FOLDERS) and (path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES):
                     found[path.name if path.is_dir() else path.stem] = path
             self.listed[base, place] = found
         return self.listed[base, place]

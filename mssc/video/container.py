@@ -32,6 +32,10 @@ MAX_PIXELS = 8192 * 4352
 MAX_THREADS = 4
 """Of a decoder or encoder. Each thread holds a frame, so their number bounds memory; more gain little beside the detector."""
 
+_NAMES = "3g2 3gp asf avi dv f4v flv gif m2t m2ts m2v m4v mkv mod mov mp4 mpe mpeg mpg mts mxf ogv tod ts vob webm wmv"
+VIDEO_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
+"""What a file is named that may be a video, in small letters: in folders, in lists of data sets, in the page's picker."""
+
 FORMATS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,mxf,nut,ivf,obu,h264,hevc,vvc,h263,m4v,mjpeg,"
     "yuv4mpegpipe,dv,rm,wtv,amv,mp3,wav,flac,aac,ac3,aiff"
