@@ -187,21 +187,5 @@ def test_timeline_shows_who_what_and_when_in_the_colours_of_the_boxes():
     assert "No action found" not in figure.to_json()
 
 
-def test_the_printed_timeline_has_the_same_bars():
-    tubes = [tube(1, 30, 30, score=0.4), tube(0, 0, 60, score=0.9), tube(2, 15, 15, x=99, score=0.6)]
-    times = [i / 30 for i in range(90)]
-    axes = drawing.timeline_figure(tubes, CLASSES, 30, 90, times).axes[0]
-    bar = drawing.timeline(tubes, CLASSES, 30, 90, times).data[0]
-    np.testing.assert_allclose([p.get_x() for p in axes.patches], bar.base)
-    np.testing.assert_allclose([p.get_width() for p in axes.patches], bar.x)
-    np.testing.assert_allclose([p.get_y() + p.get_height() / 2 for p in axes.patches], bar.y)
-    colours = [tuple(round(v * 255) for v in p.get_facecolor()[:3]) for p in axes.patches]  # type: ignore[index]
-    assert colours == [drawing.class_colours(CLASSES)[t.label] for t in tubes]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["1: stand", "1: wave", "2: brush hair"]
-
-
 def test_timelines_without_tubes_say_so():
     assert drawing.timeline([], CLASSES, 30, 0).layout.annotations[0].text == "No action found"
-    figure = drawing.timeline_figure([], CLASSES, 30, 1)
-    figure.canvas.draw()
-    assert "No action found" in [text.get_text() for text in figure.axes[0].texts]

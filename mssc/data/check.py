@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from ..files import whole_file, write_whole
 from ..structures import Detections, InputError, Tube
+from ..video import fonts
 from ..video.drawing import draw
 from .custom import source
 from .dataset import Dataset, Video
@@ -26,7 +27,7 @@ HASH_SIDE = 16  # a first frame's hash compares neighbours in this many rows and
 SAME_FRAME = 0.06  # share of bits that may differ between two encodings of one picture
 FLAT = 4.0  # grey levels of spread below which a frame is too plain to be compared (black, a title)
 SMALL = 0.01  # of the frame's area; smaller boxes are hard to learn from small inputs
-SHEET_COLUMNS, SHEET_WIDTH, SHEET_MOST = 4, 320, 24
+SHEET_COLUMNS, SHEET_WIDTH, SHEET_MOST, SHEET_LETTERS = 4, 320, 24, 10
 
 
 @dataclass
@@ -293,7 +294,10 @@ def contact_sheet(pictures: Sequence[tuple[Video, int, np.ndarray]], classes: Se
         scale = SHEET_WIDTH / image.shape[1]
         small = resize(image, max(1, round(image.shape[0] * scale)), SHEET_WIDTH)
         truth = Detections(boxes * scale, labels, np.ones(len(labels)))
-        cells.append((draw(small, truth, classes), f"{video.name}, frame {frame}"[-52:]))
+        text = f"{video.name}, frame {frame}"
+        while fonts.width(text, SHEET_LETTERS) > SHEET_WIDTH - 8:
+            text = text[1:]
+        cells.append((draw(small, truth, classes), text))
     height = max(cell.shape[0] for cell, _ in cells) + 18
     rows = -(-len(cells) // SHEET_COLUMNS)
     sheet = Image.new("RGB", (min(len(cells), SHEET_COLUMNS) * SHEET_WIDTH, rows * height), "white")
@@ -301,5 +305,5 @@ def contact_sheet(pictures: Sequence[tuple[Video, int, np.ndarray]], classes: Se
     for index, (cell, text) in enumerate(cells):
         x, y = index % SHEET_COLUMNS * SHEET_WIDTH, index // SHEET_COLUMNS * height
         sheet.paste(Image.fromarray(cell), (x, y))
-        pen.text((x + 4, y + cell.shape[0] + 3), text, fill="black")
+        fonts.write(pen, (x + 4, y + cell.shape[0] + 9), text, SHEET_LETTERS, "black")
     return np.asarray(sheet)

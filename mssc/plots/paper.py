@@ -17,6 +17,7 @@ import numpy as np
 from ..analysis.bootstrap import Interval
 from ..files import write_whole
 from ..structures import InputError
+from ..video import fonts
 from ..video.drawing import class_colours, hex_colour
 from .hover import HoverFigure
 
@@ -77,7 +78,7 @@ class Plot:
 
         out = io.BytesIO()
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-            self.figure.savefig(out, format="png", dpi=dpi)
+            fonts.fit(self.figure).savefig(out, format="png", dpi=dpi)
         return out.getvalue()
 
     def _repr_png_(self) -> bytes:
@@ -102,7 +103,7 @@ class Plot:
 
         contents: dict[str, bytes] = {}
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-            self.figure.draw_without_rendering()
+            fonts.fit(self.figure).draw_without_rendering()
             self.figure.set_layout_engine("none")  # it is laid out now, and would be again for each file
         for kind, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": DPI})):
             out = io.BytesIO()

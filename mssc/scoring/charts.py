@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..structures import InputError
+from ..video import fonts
 
 if TYPE_CHECKING:  # slow to import, and most commands draw nothing
     from matplotlib.figure import Figure
@@ -138,5 +139,5 @@ def alarm_chart(thresholds: Sequence[float], per_minute: Sequence[float], operat
 def png(figure: "Figure", dpi: int = 110) -> bytes:
     """The figure as a PNG file."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    fonts.fit(figure).savefig(out, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
     return out.getvalue()

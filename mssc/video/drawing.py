@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..structures import Detections, InputError, Tube
+from . import fonts
 
-if TYPE_CHECKING:  # both are slow to import, and drawing needs neither
-    from matplotlib.figure import Figure
+if TYPE_CHECKING:  # slow to import, and drawing does not need it
     from plotly.graph_objects import Figure as PlotlyFigure
 
 Colour = tuple[int, int, int]
@@ -89,18 +89,12 @@ def hex_colour(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)  # Pillow carries it: no font of the machine is needed
-
-
 @lru_cache(maxsize=1024)
 def _label(text: str, colour: Colour, size: int) -> Image.Image:
     # Writing text costs more than all the rest of a frame, and labels repeat from frame to frame.
-    left, _, right, _ = _font(size).getbbox(text)
     pad = max(2, size // 5)
-    patch = Image.new("RGB", (int(right - left) + 2 * pad, round(1.2 * size) + pad), colour)
-    ImageDraw.Draw(patch).text((pad - left, patch.height / 2), text, fill=ink(colour), font=_font(size), anchor="lm")
+    patch = Image.new("RGB", (fonts.width(text, size) + 2 * pad, round(1.2 * size) + pad), colour)
+    fonts.write(ImageDraw.Draw(patch), (pad, patch.height / 2), text, size, ink(colour))
     return patch
 
 
@@ -292,28 +286,4 @@ def timeline(
     )
     if not tubes:
         figure.add_annotation(text="No action found", xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False)
-    return figure
-
-
-def timeline_figure(
-    tubes: Sequence[Tube], classes: Sequence[str], rate: Fraction | float, frames: int, times: Sequence[float] | None = None
-) -> "Figure":
-    """`timeline` for paper and for pages that show no script. Same arguments, same bars, same colours."""
-    from matplotlib.figure import Figure
-
-    bars, rows = _bars(tubes, classes, rate, times)
-    figure = Figure(figsize=(8, 0.8 + 0.32 * max(len(rows), 1)), layout="constrained")
-    axes = figure.add_subplot()
-    for tube, _, row, start, stop in bars:
-        colour = class_colours(classes)[tube.label]
-        letters = [value / 255 for value in ink(colour)]
-        bar = axes.barh(row, stop - start, 0.7, start, color=[value / 255 for value in colour], edgecolor="#777", linewidth=0.8)
-        axes.bar_label(bar, [f"{tube.score:.2f}"], label_type="center", color=letters, fontsize=8)
-    axes.set(xlim=(0, _duration(frames, rate, times)), ylim=(max(len(rows), 1) - 0.5, -0.5), xlabel="seconds")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if not tubes:
-        axes.text(0.5, 0.5, "No action found", ha="center", va="center", transform=axes.transAxes, color="#767676")
     return figure
