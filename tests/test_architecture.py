@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     "structures",
     "files",
+    "boxes",
     "config",
     "video",
     "model",
@@ -26,7 +27,7 @@ ORDER = [
     "__main__",
 ]
 RANK = {name: rank for rank, name in enumerate(ORDER)}
-ALLOWED = {"evaluate": {"structures"}, "structures": set()}
+ALLOWED = {"evaluate": {"structures", "boxes"}, "structures": set()}
 FILES = sorted((ROOT / "mssc").rglob("*.py"))
 
 

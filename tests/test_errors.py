@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mssc.boxes import BoxTable
 from mssc.evaluate import (
     ERRORS,
-    AvaTable,
     Truth,
     alarm_curve,
     ava_map,
@@ -129,14 +129,16 @@ def test_alarms_at_many_thresholds_are_alarms_at_each():
 def ava(*rows):
     """Rows (frame, action, score, x1, y1, x2, y2)."""
     table = np.array([row[1:] for row in rows], float).reshape(-1, 6)
-    return AvaTable(np.array([row[0] for row in rows], str), table[:, 0].astype(int), table[:, 2:], table[:, 1])
+    return BoxTable(np.array([row[0] for row in rows], str), table[:, 0].astype(int), table[:, 2:], table[:, 1])
 
 
 def oracle_ava(found, wanted, classes, excluded):
     """The official evaluator's steps, one by one: per class, best first, area under the envelope."""
     out = []
     for c in classes:
-        truth = [(f, b) for f, k, b in zip(wanted.frame, wanted.label, wanted.box, strict=True) if k == c and f not in excluded]
+        truth = [
+            (f, b) for f, k, b in zip(wanted.frames, wanted.labels, wanted.boxes, strict=True) if k == c and f not in excluded
+        ]
         rows = sorted(
             ((s, f, b) for f, k, b, s in zip(*found, strict=True) if k == c and f not in excluded and (b[2:] > b[:2]).all()),
             key=lambda row: -row[0],
@@ -198,7 +200,7 @@ def test_real_ava_ground_truth_scores_one():
 
     root = Path(os.environ["MSSC_DATA"]) / "ava"
     rows = read_ava(root / "AVA-II_ava_val_v2.1.csv", range(1, 81))
-    assert len(rows.label) == 93_400  # its last line ends without a newline, so tools count 93,399
+    assert len(rows.labels) == 93_400  # its last line ends without a newline, so tools count 93,399
     excluded = {f"{v},{s}" for v, s in read_excluded(root / "ava_val_excluded_timestamps_v2.2.csv")}
     for name in ("ava_action_list_v2.1_for_activitynet_2018.pbtxt.txt", "ava_action_list_v2.2.pbtxt"):
         score = ava_map(rows, rows, list(read_classes(root / name)), excluded)

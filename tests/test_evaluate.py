@@ -269,11 +269,11 @@ def test_many_rows_go_through_in_chunks():
     truth = {"a": Truth((still(BOX, 500),), 500)}
     frame = rng.integers(500, size=many)
     found, wanted = collect({}, truth, 1)
-    found = found._replace(frame=frame, label=np.zeros(many, int), box=box, score=rng.random(many))
-    halves = [score_rows(found.where(frame % 2 == i), wanted.where(wanted.frame % 2 == i), 1, 0.5).positives[0] for i in (0, 1)]
+    found = found._replace(frames=frame, labels=np.zeros(many, int), boxes=box, scores=rng.random(many))
+    halves = [score_rows(found.where(frame % 2 == i), wanted.where(wanted.frames % 2 == i), 1, 0.5).positives[0] for i in (0, 1)]
     score = score_rows(found, wanted, 1, 0.5)
     assert sum(halves) == score.positives[0] == 500
-    order = np.argsort(-found.score, kind="stable")
+    order = np.argsort(-found.scores, kind="stable")
     hits = oracle_match(
         [(f, b) for f, b in zip(frame[order[:2000]].tolist(), box[order[:2000]], strict=True)],
         [(f, BOX) for f in range(500)],
@@ -490,7 +490,7 @@ def test_yowo_scores_the_frames_of_its_ucf_annotation():
             spans = [(int(tube["sf"]), int(tube["ef"])) for tube in entry["annotations"]]
             tubes = [still(BOX, stop - start, start=start) for start, stop in spans]
             _, wanted = collect({}, {"v": Truth(tuple(tubes), max(stop for _, stop in spans))}, 1)
-            frames += len(np.unique(wanted.frame[wanted.score > 0]))
+            frames += len(np.unique(wanted.frames[wanted.scores > 0]))
     assert frames == 137_557
 
 

@@ -5,8 +5,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from mssc.boxes import CONTINUOUS, tube_iou
 from mssc.evaluate import Truth, frame_map, video_map
-from mssc.linking import LinkConfig, OnlineLinker, link, trim, tube_iou, tube_nms
+from mssc.linking import LinkConfig, OnlineLinker, link, trim, tube_nms
 from mssc.linking.online import _near
 from mssc.structures import Detections, InputError, Tube
 
@@ -376,17 +377,17 @@ def tube(start, frames, box=A, score=0.5, label=0):
 
 
 def test_tube_iou_by_hand():
-    assert tube_iou(tube(0, 10), tube(0, 10)) == 1
-    assert tube_iou(tube(0, 10), tube(5, 10)) == pytest.approx(5 / 15)
-    assert tube_iou(tube(0, 10), tube(10, 10)) == 0
+    assert tube_iou(tube(0, 10), tube(0, 10), CONTINUOUS) == 1
+    assert tube_iou(tube(0, 10), tube(5, 10), CONTINUOUS) == pytest.approx(5 / 15)
+    assert tube_iou(tube(0, 10), tube(10, 10), CONTINUOUS) == 0
     half = tube(0, 10, A + [20, 0, 20, 0])  # 20 of 40 + 20 pixels in each frame
-    assert tube_iou(tube(0, 20), half) == pytest.approx(1 / 3 * 10 / 20)
-    assert tube_iou(tube(0, 3), tube(0, 3, B)) == 0
+    assert tube_iou(tube(0, 20), half, CONTINUOUS) == pytest.approx(1 / 3 * 10 / 20)
+    assert tube_iou(tube(0, 3), tube(0, 3, B), CONTINUOUS) == 0
 
 
 def test_tube_nms_by_hand():
     best, near, far = tube(0, 10, score=0.9), tube(2, 10, score=0.8), tube(7, 10, score=0.7)
-    assert tube_iou(best, near) > 0.3 > tube_iou(best, far) and tube_iou(near, far) > 0.3
+    assert tube_iou(best, near, CONTINUOUS) > 0.3 > tube_iou(best, far, CONTINUOUS) and tube_iou(near, far, CONTINUOUS) > 0.3
     assert tube_nms([far, near, best]) == [best, far]  # far met only the one that went
     assert tube_nms([best, tube(0, 10, score=0.1, label=1)], 0.0)[1].label == 1
     assert tube_nms([far, near, best], 1.0) == [best, near, far]
@@ -403,7 +404,7 @@ def test_tube_nms_equals_the_plain_loop(seed):
     for threshold in (0.1, 0.3, 0.6):
         kept = []
         for candidate in sorted(tubes, key=lambda t: -t.score):
-            if all(other.label != candidate.label or tube_iou(other, candidate) <= threshold for other in kept):
+            if all(other.label != candidate.label or tube_iou(other, candidate, CONTINUOUS) <= threshold for other in kept):
                 kept.append(candidate)
         assert tube_nms(tubes, threshold) == kept
 

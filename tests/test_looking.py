@@ -12,10 +12,10 @@ from mssc import analysis, evaluate
 from mssc.analysis import capture, corruption, exchange, keyframes, maps
 from mssc.analysis.motion import channel_gain
 from mssc.analysis.study import examine
+from mssc.boxes import BoxTable
 from mssc.config import ModelConfig
 from mssc.data.decoding import decode
 from mssc.data.resize import resize
-from mssc.evaluate import Rows
 from mssc.model.fusion import build_fusion
 from mssc.model.motion import MotionSense
 from mssc.model.mssc import MSSC
@@ -263,15 +263,15 @@ def test_robustness_scores_as_evaluation_does():
     for video in range(4):
         boxes = rng.uniform(0, 40, (12, 4))
         boxes[:, 2:] = boxes[:, :2] + rng.uniform(10, 30, (12, 2))
-        wanted = Rows(np.arange(12) % 6, rng.integers(0, 3, 12), boxes, np.ones(12))
-        label = np.where(rng.random(12) < 0.7, wanted.label, 0)
-        rows = Rows(wanted.frame, label, boxes + rng.normal(0, 3, (12, 4)), rng.random(12))
+        wanted = BoxTable(np.arange(12) % 6, rng.integers(0, 3, 12), boxes, np.ones(12))
+        label = np.where(rng.random(12) < 0.7, wanted.labels, 0)
+        rows = BoxTable(wanted.frames, label, boxes + rng.normal(0, 3, (12, 4)), rng.random(12))
         found.hits.setdefault(("none", 0.0), []).append(corruption._hits(rows, wanted, 3))
         found.hits.setdefault(("blur", 0.01), []).append(corruption._hits(rows.where(np.arange(12) < 6), wanted, 3))
-        positives.append(np.bincount(wanted.label, minlength=3))
-        parts.append((rows._replace(frame=rows.frame + 10 * video), wanted._replace(frame=wanted.frame + 10 * video)))
+        positives.append(np.bincount(wanted.labels, minlength=3))
+        parts.append((rows._replace(frames=rows.frames + 10 * video), wanted._replace(frames=wanted.frames + 10 * video)))
     found.positives = np.array(positives)
-    everything = [Rows(*(np.concatenate(column) for column in zip(*side, strict=True))) for side in zip(*parts, strict=True)]
+    everything = [BoxTable(*(np.concatenate(column) for column in zip(*side, strict=True))) for side in zip(*parts, strict=True)]
     score = evaluate.score_rows(everything[0], everything[1], 3, 0.5)
     assert found.frame_map().value == pytest.approx(score.map) and 0 < score.map < 1
     loss = found.loss("blur", 0.01)

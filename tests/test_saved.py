@@ -254,13 +254,13 @@ def test_ava_columns(tmp_path):
     ):
         text(tmp_path, "a.csv", "\n".join(lines))
         table = read_ava(tmp_path / "a.csv", range(1, 81))
-        assert table.score.tolist() == score and table.label.tolist() == [12, 14]
-        assert table.frame.tolist() == ["v1,902"] * 2 and table.box[0].tolist() == [0.1, 0.2, 0.5, 0.9]
+        assert table.scores.tolist() == score and table.labels.tolist() == [12, 14]
+        assert table.frames.tolist() == ["v1,902"] * 2 and table.boxes[0].tolist() == [0.1, 0.2, 0.5, 0.9]
 
 
 def test_ava_seconds_without_a_box_say_nothing(tmp_path):
     text(tmp_path, "a.csv", f"v1,0901,,,,,,\n{ROW},12,7\nv1,0903,,,,,,\n\n")
-    assert read_ava(tmp_path / "a.csv", range(1, 81), scored=False).frame.tolist() == ["v1,902"]
+    assert read_ava(tmp_path / "a.csv", range(1, 81), scored=False).frames.tolist() == ["v1,902"]
 
 
 @pytest.mark.parametrize(

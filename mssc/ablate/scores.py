@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..boxes import BoxTable
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
 from ..data.resize import resize
 from ..detection.pipeline import FRAMES_AT_ONCE, to_detections
-from ..evaluate import PROTOCOLS, Rows
-from ..evaluate.matching import claim, collect, near_pairs, score_hits, select, without_labels
+from ..evaluate import PROTOCOLS
+from ..evaluate.matching import claim, collect, find_hits, score_hits, select, without_labels
 from ..evaluate.videos import tube_pairs
 from ..model.mssc import MSSC
 from ..scoring.run import known_of, link_all
@@ -72,15 +73,14 @@ def frame_hits(own: Mapping[str, Sequence[Detections]], dataset: Dataset, actors
     classes = 1 if actors else len(dataset.classes)
     if actors:
         found, wanted = without_labels(found), without_labels(wanted)
-    found = found.where(np.lexsort((-found.score, found.label)))
-    right = np.zeros(len(found.label), bool)
-    right[claim(*near_pairs(found, wanted, classes, IOU, convention.pixel), convention.retry)] = True
+    found = found.ranked()
+    right = find_hits(found, wanted, classes, IOU, convention)
     starts = np.cumsum([0, *(video.frames + 1 for video in truth.values())])  # as `collect` numbers frames
 
-    def video_of(rows: Rows) -> np.ndarray:
-        return np.searchsorted(starts, rows.frame, "right") - 1
+    def video_of(rows: BoxTable) -> np.ndarray:
+        return np.searchsorted(starts, rows.frames, "right") - 1
 
-    return Hits(found.label, right, video_of(found), _count(video_of(wanted), wanted.label, len(truth), classes), "voc")
+    return Hits(found.labels, right, video_of(found), _count(video_of(wanted), wanted.labels, len(truth), classes), "voc")
 
 
 def tube_hits(tubes: Mapping[str, Sequence[Tube]], dataset: Dataset) -> Hits:

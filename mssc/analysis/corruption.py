@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..boxes import BoxTable
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
 from ..data.resize import resize
 from ..detection.pipeline import to_detections
-from ..evaluate import PROTOCOLS, Rows
-from ..evaluate.matching import claim, near_pairs, score_hits
+from ..evaluate import PROTOCOLS
+from ..evaluate.matching import find_hits, score_hits
 from ..model.mssc import MSSC, half_of_the_cores
 from ..structures import InputError
 from .bootstrap import Interval, interval
@@ -207,7 +208,7 @@ def robustness(
         if shown:
             windows = list(_windows(model, video, set(shown), every))
             wanted = _wanted(video, list(shown.values()))
-            positives.append(np.bincount(wanted.label, minlength=len(dataset.classes)))
+            positives.append(np.bincount(wanted.labels, minlength=len(dataset.classes)))
             for kind, amount in plan:
                 rows = _rows(model, video, windows, kind, amount)
                 found.hits.setdefault((kind, amount), []).append(_hits(rows, wanted, len(dataset.classes)))
@@ -241,14 +242,13 @@ def _windows(model: MSSC, video: Video, keys: set[int], every: int) -> Iterator[
         yield torch.stack(waiting)
 
 
-def _wanted(video: Video, keys: list[int]) -> Rows:
+def _wanted(video: Video, keys: list[int]) -> BoxTable:
     found = [video.boxes_at(key) for key in keys]
-    frame = np.repeat(np.arange(len(keys)), [len(boxes) for boxes, _ in found])
-    boxes = np.concatenate([boxes for boxes, _ in found]).astype(float)
-    return Rows(frame, np.concatenate([labels for _, labels in found]), boxes, np.ones(len(boxes)))
+    parts = ((np.full(len(boxes), row), labels, boxes, np.ones(len(boxes))) for row, (boxes, labels) in enumerate(found))
+    return BoxTable.joined(parts)
 
 
-def _rows(model: MSSC, video: Video, windows: list[Tensor], kind: str, amount: float) -> Rows:
+def _rows(model: MSSC, video: Video, windows: list[Tensor], kind: str, amount: float) -> BoxTable:
     """Detections of a video's key frames."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{video.name} {kind} {amount}".encode()))
     detections = []
@@ -260,14 +260,10 @@ def _rows(model: MSSC, video: Video, windows: list[Tensor], kind: str, amount: f
                 with corrupted(model, kind, amount, generator):
                     predictions = model(clip)
         detections += to_detections(predictions, model.config, video.width, video.height)
-    frame = np.repeat(np.arange(len(detections)), [len(rows) for rows in detections])
-    columns = [np.concatenate([getattr(rows, name) for rows in detections]) for name in ("labels", "boxes", "scores")]
-    return Rows(frame, columns[0], columns[1].astype(float), columns[2].astype(float))
+    return BoxTable.of(enumerate(detections))
 
 
-def _hits(rows: Rows, wanted: Rows, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hits(rows: BoxTable, wanted: BoxTable, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, scores and rightness of detections. Which are right does not depend on other videos, so it is found once."""
-    rows = rows.where(np.lexsort((-rows.score, rows.label)))
-    right = np.zeros(len(rows.label), bool)
-    right[claim(*near_pairs(rows, wanted, classes, IOU, PROTOCOLS["voc"].pixel), PROTOCOLS["voc"].retry)] = True
-    return rows.label, rows.score, right
+    rows = rows.ranked()
+    return rows.labels, rows.scores, find_hits(rows, wanted, classes, IOU, PROTOCOLS["voc"])

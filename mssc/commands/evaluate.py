@@ -158,10 +158,10 @@ class Evaluate:
         rows, listed = files["rows"], files["classes"]
         assert rows is not None and listed is not None
         wanted = read_ava(rows, range(1, 81), scored=False)
-        videos = sorted({frame.rsplit(",", 1)[0] for frame in wanted.frame.tolist()})
+        videos = sorted({frame.rsplit(",", 1)[0] for frame in wanted.frames.tolist()})
         found = read_ava(self.detections, range(1, 81), videos)
-        if not set(found.frame.tolist()) & set(wanted.frame.tolist()):
-            here, there = (table.frame[0].rsplit(",", 1) for table in (found, wanted))
+        if not set(found.frames.tolist()) & set(wanted.frames.tolist()):
+            here, there = (table.frames[0].rsplit(",", 1) for table in (found, wanted))
             raise InputError(
                 f"{self.detections} has no row of any annotated second: its first is second {here[1]} of {here[0]}, that of "
                 f"{rows.name} second {there[1]} of {there[0]}; seconds count from the film's beginning, annotated are 902 to 1798."

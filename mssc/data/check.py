@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..boxes import CONTINUOUS, box_iou
 from ..files import whole_file, write_whole
 from ..structures import Detections, InputError, Tube
 from ..video import fonts
@@ -204,9 +205,7 @@ def _overlap(one: Tube, other: Tube) -> float:
     if stop <= start:
         return 0.0
     a, b = (tube.boxes[start - tube.start : stop - tube.start] for tube in (one, other))
-    common = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0).prod(1)
-    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - common
-    return float((common / np.maximum(union, 1e-9)).sum() / min(len(one), len(other)))
+    return float(box_iou(a, b, CONTINUOUS).sum() / min(len(one), len(other)))
 
 
 def frame_hash(image: np.ndarray) -> np.ndarray | None:

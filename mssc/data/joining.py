@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mssc.boxes import CONTINUOUS, box_iou
 from mssc.data.media import Media
 from mssc.data.table import Rows
 from mssc.structures import Tube
@@ -59,7 +60,7 @@ def _link(frames: np.ndarray, boxes: np.ndarray, index: np.ndarray, gap: int) ->
     for frame in np.unique(frames):
         rows = np.flatnonzero(frames == frame)
         live = [number for number, chain in enumerate(chains) if frame - frames[chain[-1]] <= gap]
-        pairs = [(_iou(boxes[chains[number][-1]], boxes[row]), number, row) for number in live for row in rows]
+        pairs = [(box_iou(boxes[chains[number][-1]], boxes[row], CONTINUOUS), number, row) for number in live for row in rows]
         used_chains: set[int] = set()
         used_rows: set[int] = set()
         for overlap, number, row in sorted(pairs, key=lambda pair: -pair[0]):
@@ -69,8 +70,3 @@ def _link(frames: np.ndarray, boxes: np.ndarray, index: np.ndarray, gap: int) ->
                 used_rows.add(int(row))
         chains += [[int(row)] for row in rows if row not in used_rows]
     return [index[chain] for chain in chains]
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    common = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
-    return float(common / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common, 1e-9))

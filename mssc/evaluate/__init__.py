@@ -5,11 +5,10 @@ mean. Detections with equal scores are taken in the order given. Nothing here mo
 """
 
 from .alarms import FalseAlarms, alarm_curve, alarms_at_recall, false_alarms
-from .ava import AvaTable, ava_map
 from .errors import ERRORS, Errors, confusion, error_types
-from .frames import actor_ap, frame_map, score_rows
+from .frames import actor_ap, ava_map, frame_map, score_rows
 from .matching import average_precision, collect
-from .protocols import PROTOCOLS, RANGE, Annotated, Convention, FrameDetections, Rows, Score, Truth
+from .protocols import PROTOCOLS, RANGE, Annotated, Convention, FrameDetections, Score, Truth
 from .videos import video_accuracy, video_map, video_map_range
 
 __all__ = [
@@ -17,12 +16,10 @@ __all__ = [
     "PROTOCOLS",
     "RANGE",
     "Annotated",
-    "AvaTable",
     "Convention",
     "Errors",
     "FalseAlarms",
     "FrameDetections",
-    "Rows",
     "Score",
     "Truth",
     "actor_ap",

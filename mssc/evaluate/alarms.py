@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .matching import claim, collect, near_pairs, select
-from .protocols import PROTOCOLS, Annotated, FrameDetections, Rows
+from ..boxes import BoxTable
+from .matching import collect, find_hits, select
+from .protocols import PROTOCOLS, Annotated, FrameDetections
 
 
 class FalseAlarms(NamedTuple):
@@ -50,13 +51,13 @@ def alarm_curve(
 ) -> list[FalseAlarms]:
     """`false_alarms` at several thresholds; see there."""
     found, wanted = collect(detections, truth, None)
-    found = found.where(~np.isin(found.frame, wanted.frame))
+    found = found.where(~np.isin(found.frames, wanted.frames))
     minutes = idle = 0.0
     for video in truth.values():
         busy = {frame for tube in video.tubes for frame in range(tube.start, tube.stop)}
         minutes += float(video.frames / video.rate) / 60
         idle += float((video.frames - len(busy)) / video.rate) / 60
-    return [_count(found.where(found.score >= threshold), minutes, idle) for threshold in thresholds]
+    return [_count(found.where(found.scores >= threshold), minutes, idle) for threshold in thresholds]
 
 
 def alarms_at_recall(
@@ -82,18 +83,17 @@ def alarms_at_recall(
         InputError: for detections of an unknown video, frame or class.
     """
     found, wanted = select(*collect(detections, truth, classes), PROTOCOLS["voc"])
-    found = found.where(np.lexsort((-found.score, found.label)))
-    hits = claim(*near_pairs(found, wanted, classes, iou, PROTOCOLS["voc"].pixel), PROTOCOLS["voc"].retry)
-    scores = np.sort(found.score[hits])[::-1]
-    needed = [max(math.ceil(recall * len(wanted.frame) - 1e-9), 1) for recall in recalls]
+    found = found.ranked()
+    scores = np.sort(found.scores[find_hits(found, wanted, classes, iou, PROTOCOLS["voc"])])[::-1]
+    needed = [max(math.ceil(recall * len(wanted.frames) - 1e-9), 1) for recall in recalls]
     reached = [float(scores[count - 1]) if count <= len(scores) else math.nan for count in needed]
     curve = iter(alarm_curve(detections, truth, [threshold for threshold in reached if not math.isnan(threshold)]))
     return [(threshold, None if math.isnan(threshold) else next(curve)) for threshold in reached]
 
 
-def _count(found: Rows, minutes: float, idle: float) -> FalseAlarms:
+def _count(found: BoxTable, minutes: float, idle: float) -> FalseAlarms:
     # One more frame than the video has: a run cannot go on from one video into the next (see `collect`).
-    runs = np.unique(np.stack([found.label, found.frame]), axis=1)
+    runs = np.unique(np.stack([found.labels, found.frames]), axis=1)
     starts = (np.diff(runs[0]) != 0) | (np.diff(runs[1]) != 1)
     alarms = int(starts.sum()) + bool(runs.shape[1])
-    return FalseAlarms(alarms, len(found.frame), len(np.unique(found.frame)), minutes, idle)
+    return FalseAlarms(alarms, len(found.frames), len(np.unique(found.frames)), minutes, idle)

@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..boxes import CONTINUOUS, BoxTable
 from .matching import claim, collect, mean_ap, near_pairs, score_hits
-from .protocols import PROTOCOLS, Annotated, FrameDetections, Rows
+from .protocols import PROTOCOLS, Annotated, FrameDetections
 
 NEAR = 0.1
 ERRORS = ("duplicate", "class", "localisation", "both", "no action", "background")
@@ -71,30 +72,27 @@ def error_types(
         InputError: see `frame_map`.
     """
     found, wanted = collect(detections, truth, classes)
-    found = found.where(np.lexsort((-found.score, found.label)))
+    found = found.ranked()
     kind, target, _ = _kinds(found, wanted, classes, iou)
-    positives = np.bincount(wanted.label, minlength=classes)
+    positives = np.bincount(wanted.labels, minlength=classes)
     base = _map(found, kind < 0, positives)
     gain = {name: _map(*_without(found, wanted, kind, target, code), positives) - base for code, name in enumerate(ERRORS)}
     reached = np.unique(target[kind < 0])
-    gain["missed"] = _map(found, kind < 0, np.bincount(wanted.label[reached], minlength=classes)) - base
-    shown = found.where(found.score >= threshold)
+    gain["missed"] = _map(found, kind < 0, np.bincount(wanted.labels[reached], minlength=classes)) - base
+    shown = found.where(found.scores >= threshold)
     kind, target, _ = _kinds(shown, wanted, classes, iou)
-    wrong = np.stack([np.bincount(shown.label[kind == code], minlength=classes) for code in range(len(ERRORS))])
-    right = np.bincount(shown.label[kind < 0], minlength=classes)
+    wrong = np.stack([np.bincount(shown.labels[kind == code], minlength=classes) for code in range(len(ERRORS))])
+    right = np.bincount(shown.labels[kind < 0], minlength=classes)
     return Errors(right, wrong, positives - right, gain, base, threshold)
 
 
-def _kinds(found: Rows, wanted: Rows, classes: int, iou: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _kinds(found: BoxTable, wanted: BoxTable, classes: int, iou: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kind (-1: right), ground-truth row (-1: none) and overlap of each detection; they come by class, then best first."""
-    count = len(found.frame)
-    kind = np.where(np.isin(found.frame, wanted.frame), ERRORS.index("background"), ERRORS.index("no action"))
+    count = len(found.frames)
+    kind = np.where(np.isin(found.frames, wanted.frames), ERRORS.index("background"), ERRORS.index("no action"))
     target, overlap = np.full(count, -1), np.zeros(count)
-    one = np.zeros_like
-    row, column, near = near_pairs(
-        found._replace(label=one(found.label)), wanted._replace(label=one(wanted.label)), 1, min(NEAR, iou), 0
-    )
-    same = found.label[row] == wanted.label[column]
+    row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, min(NEAR, iou), CONTINUOUS)
+    same = found.labels[row] == wanted.labels[column]
     # From the weakest explanation to the strongest, each over the one before.
     for name, fits in (
         ("both", ~same),
@@ -116,25 +114,25 @@ def _best(row: np.ndarray, column: np.ndarray, overlap: np.ndarray) -> tuple[np.
     return rows, column[order][first], overlap[order][first]
 
 
-def _without(found: Rows, wanted: Rows, kind: np.ndarray, target: np.ndarray, code: int) -> tuple[Rows, np.ndarray]:
+def _without(found: BoxTable, wanted: BoxTable, kind: np.ndarray, target: np.ndarray, code: int) -> tuple[BoxTable, np.ndarray]:
     """Detections and hits with one kind of errors mended or removed."""
-    hits, label = kind < 0, found.label.copy()
+    hits, label = kind < 0, found.labels.copy()
     keep = kind != code
     if ERRORS[code] in ("class", "localisation"):
         wrong = np.flatnonzero((kind == code) & ~np.isin(target, target[hits]))
-        wrong = wrong[np.argsort(-found.score[wrong], kind="stable")]
+        wrong = wrong[np.argsort(-found.scores[wrong], kind="stable")]
         _, first = np.unique(target[wrong], return_index=True)
         mended = wrong[first]
-        label[mended] = wanted.label[target[mended]]
+        label[mended] = wanted.labels[target[mended]]
         hits, keep = hits.copy(), keep.copy()
         hits[mended] = keep[mended] = True
-    rows = found._replace(label=label).where(keep)
-    order = np.lexsort((-rows.score, rows.label))
+    rows = found._replace(labels=label).where(keep)
+    order = np.lexsort((-rows.scores, rows.labels))
     return rows.where(order), hits[keep][order]
 
 
-def _map(found: Rows, hits: np.ndarray, positives: np.ndarray) -> float:
-    return mean_ap(score_hits(found.label, hits, positives, 0.5, PROTOCOLS["voc"], "voc").per_class)
+def _map(found: BoxTable, hits: np.ndarray, positives: np.ndarray) -> float:
+    return mean_ap(score_hits(found.labels, hits, positives, 0.5, PROTOCOLS["voc"], "voc").per_class)
 
 
 def confusion(
@@ -157,18 +155,17 @@ def confusion(
         InputError: see `frame_map`.
     """
     found, wanted = collect(detections, truth, classes)
-    found = found.where(found.score >= threshold)
-    one = np.zeros_like
-    row, column, near = near_pairs(found._replace(label=one(found.label)), wanted._replace(label=one(wanted.label)), 1, iou, 0)
-    same = found.label[row] == wanted.label[column]
-    said, meant = np.full(len(wanted.label), classes), np.full(len(found.label), classes)
+    found = found.where(found.scores >= threshold)
+    row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, iou, CONTINUOUS)
+    same = found.labels[row] == wanted.labels[column]
+    said, meant = np.full(len(wanted.labels), classes), np.full(len(found.labels), classes)
     for which in (same, ~same):
         which = which & (said[column] == classes) & (meant[row] == classes)
-        for r, c in _one_to_one(row[which], column[which], near[which], found.score):
-            said[c], meant[r] = found.label[r], wanted.label[c]
+        for r, c in _one_to_one(row[which], column[which], near[which], found.scores):
+            said[c], meant[r] = found.labels[r], wanted.labels[c]
     table = np.zeros((classes + 1, classes + 1), np.int64)
-    np.add.at(table, (wanted.label, said), 1)
-    np.add.at(table[classes], found.label[meant == classes], 1)
+    np.add.at(table, (wanted.labels, said), 1)
+    np.add.at(table[classes], found.labels[meant == classes], 1)
     return table
 
 

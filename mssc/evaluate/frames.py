@@ -1,11 +1,16 @@
 """Frame-mAP: are the boxes and actions of single frames right?"""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from .matching import claim, collect, near_pairs, score_hits, select, without_labels
-from .protocols import PROTOCOLS, Annotated, Convention, FrameDetections, Rows, Score, convention_of
+from ..boxes import BoxTable
+from ..structures import InputError
+from .matching import collect, find_hits, score_hits, select, without_labels
+from .protocols import PROTOCOLS, Annotated, Convention, FrameDetections, Score, convention_of
+
+CAPACITY = 50
+"""Rows per frame, of whatever class, that AVA's official evaluator looks at."""
 
 
 def frame_map(
@@ -52,10 +57,59 @@ def actor_ap(
 
 
 def score_rows(
-    found: Rows, wanted: Rows, classes: int, iou: float, convention: Convention = PROTOCOLS["voc"], protocol: str = "voc"
+    found: BoxTable, wanted: BoxTable, classes: int, iou: float, convention: Convention = PROTOCOLS["voc"], protocol: str = "voc"
 ) -> Score:
     """Average precision of boxes given as columns; a million rows take a few seconds. See `frame_map`."""
-    order = np.lexsort((-found.score, found.label))
-    hits = np.zeros(len(order), bool)
-    hits[claim(*near_pairs(found.where(order), wanted, classes, iou, convention.pixel), convention.retry)] = True
-    return score_hits(found.label[order], hits, np.bincount(wanted.label, minlength=classes), iou, convention, protocol)
+    found = found.ranked()
+    hits = find_hits(found, wanted, classes, iou, convention)
+    return score_hits(found.labels, hits, np.bincount(wanted.labels, minlength=classes), iou, convention, protocol)
+
+
+def ava_map(
+    found: BoxTable,
+    wanted: BoxTable,
+    classes: Sequence[int],
+    excluded: Collection[str] = (),
+    iou: float = 0.5,
+    capacity: int | None = CAPACITY,
+) -> Score:
+    """AVA's frame-mAP, as the evaluator of the ActivityNet challenge computes it.
+
+    Matching and average precision are those of ``voc``, with detections in frames without ground truth counted as wrong. Rows of classes
+    outside the list, of excluded frames, and detections without area are left out.
+
+    Args:
+        found: detections; frames are "video,second", labels AVA's action numbers from 1, boxes shares of the frame.
+        wanted: ground truth; a person has a row for each of its actions.
+        classes: the action numbers that count: 60 in the challenge.
+        excluded: frames, "video,second", that do not count.
+        iou: a detection is right from this overlap on.
+        capacity: detections per frame that are looked at; None for all, as in evaluators that were derived from the official
+            one.
+
+    Returns:
+        A score whose `per_class` follows the order of `classes`.
+
+    Raises:
+        InputError: for an empty list of classes, or a class named twice.
+    """
+    if not classes or len(set(classes)) < len(classes):
+        raise InputError(
+            f"the list of classes has {len(classes)} entries, {len(set(classes))} different; it must name each once."
+        )
+    number = np.full(max(max(classes), found.labels.max(initial=0), wanted.labels.max(initial=0)) + 1, -1)
+    number[list(classes)] = np.arange(len(classes))
+    names = np.unique(np.concatenate([found.frames, wanted.frames, np.array(list(excluded), dtype=str)]))
+    out = np.isin(names, list(excluded))
+    ours, theirs = _rows(found, number, names, out), _rows(wanted, number, names, out)
+    ours = ours.where(np.flatnonzero((ours.boxes[:, 2:] > ours.boxes[:, :2]).all(axis=1)))
+    if capacity is not None:
+        order = np.lexsort((-ours.scores, ours.frames))
+        frames = ours.frames[order]
+        ours = ours.where(np.sort(order[np.arange(len(order)) - np.searchsorted(frames, frames) < capacity]))
+    return score_rows(ours, theirs, len(classes), iou, PROTOCOLS["voc"], "ava")
+
+
+def _rows(table: BoxTable, number: np.ndarray, names: np.ndarray, out: np.ndarray) -> BoxTable:
+    rows = BoxTable(np.searchsorted(names, table.frames), number[table.labels], table.boxes, table.scores)
+    return rows.where(np.flatnonzero((rows.labels >= 0) & ~out[rows.frames]))

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ..boxes import BoxTable, box_iou
 from ..structures import Detections, InputError, Tube
-from .protocols import Annotated, Convention, FrameDetections, Rows, Score
+from .protocols import Annotated, Convention, FrameDetections, Score
 
 
-def collect(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], classes: int | None) -> tuple[Rows, Rows]:
+def collect(
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], classes: int | None
+) -> tuple[BoxTable, BoxTable]:
     """Turn detections and ground truth into columns with common frame numbers.
 
     Each video gets one number more than it has frames, so that neighbouring numbers are neighbouring frames. The score of a
@@ -34,20 +37,14 @@ def collect(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annot
                 raise InputError(f"'{name}' has {video.frames} frames, but a ground-truth tube that ends at {tube.stop}.")
             tubes.append((offset + tube.start, tube))
         offset += video.frames + 1
-    first = _rows([(np.full(len(d), frame), d.labels, d.boxes, d.scores) for frame, d in found])
-    second = _rows(
-        [(np.arange(a, a + len(t)), np.full(len(t), t.label), t.boxes, np.arange(len(t)) < len(t) - 1) for a, t in tubes]
+    first = BoxTable.of(found)
+    second = BoxTable.joined(
+        (np.arange(a, a + len(t)), np.full(len(t), t.label), t.boxes, np.arange(len(t)) < len(t) - 1) for a, t in tubes
     )
     for what, rows in (("a detection", first), ("the ground truth", second)):
-        if classes is not None and rows.label.size and rows.label.max() >= classes:
-            raise InputError(f"{what} has label {rows.label.max()}, but there are {classes} classes, counted from 0.")
+        if classes is not None and rows.labels.size and rows.labels.max() >= classes:
+            raise InputError(f"{what} has label {rows.labels.max()}, but there are {classes} classes, counted from 0.")
     return first, second
-
-
-def _rows(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> Rows:
-    nothing = (np.zeros(0), np.zeros(0), np.zeros((0, 4)), np.zeros(0))
-    frame, label, box, score = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
-    return Rows(frame.astype(np.int64), label.astype(np.int64), box, score)
 
 
 def check_names(results: Mapping[str, object], truth: Mapping[str, Annotated]) -> None:
@@ -59,49 +56,42 @@ def check_names(results: Mapping[str, object], truth: Mapping[str, Annotated]) -
         )
 
 
-def select(found: Rows, wanted: Rows, convention: Convention) -> tuple[Rows, Rows]:
+def select(found: BoxTable, wanted: BoxTable, convention: Convention) -> tuple[BoxTable, BoxTable]:
     """The detections and the ground truth that count under a convention, with the ground-truth boxes it compares with."""
     if convention.drop_last:
-        wanted = wanted.where(wanted.score > 0)
+        wanted = wanted.where(wanted.scores > 0)
     if any(convention.moved):
-        box = wanted.box + convention.moved
-        wanted = wanted._replace(box=box if convention.limit is None else np.minimum(box, 2 * convention.limit))
+        box = wanted.boxes + convention.moved
+        wanted = wanted._replace(boxes=box if convention.limit is None else np.minimum(box, 2 * convention.limit))
     if convention.frames == "annotated":
-        found = found.where(np.isin(found.frame, wanted.frame))
+        found = found.where(np.isin(found.frames, wanted.frames))
     return found, wanted
 
 
-def without_labels(rows: Rows) -> Rows:
+def without_labels(rows: BoxTable) -> BoxTable:
     """One row of label 0 per frame and box, with the best score."""
-    order = np.lexsort((-rows.score, *rows.box.T, rows.frame))
-    frame, box = rows.frame[order], rows.box[order]
+    order = np.lexsort((-rows.scores, *rows.boxes.T, rows.frames))
+    frame, box = rows.frames[order], rows.boxes[order]
     new = np.ones(len(order), bool)
     new[1:] = (np.diff(frame) != 0) | (np.diff(box, axis=0) != 0).any(axis=1)
-    kept = rows.where(np.sort(order[new]))
-    return kept._replace(label=np.zeros_like(kept.label))
+    return rows.where(np.sort(order[new])).unlabelled()
 
 
-def box_iou(a: np.ndarray, b: np.ndarray, pixel: float) -> np.ndarray:
-    """IoU of boxes pair by pair, (P, 4) and (P, 4) -> (P,); 0 where both are without area."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    inter = np.prod(np.maximum(high - low + pixel, 0), axis=1)
-    union = np.prod(a[:, 2:] - a[:, :2] + pixel, axis=1) + np.prod(b[:, 2:] - b[:, :2] + pixel, axis=1) - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-
-
-def near_pairs(found: Rows, wanted: Rows, classes: int, iou: float, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def near_pairs(
+    found: BoxTable, wanted: BoxTable, classes: int, iou: float, pixel: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of same frame and label that overlap enough: (P,) row of `found`, row of `wanted`, IoU."""
     check_iou(iou)
-    order = np.argsort(wanted.frame * classes + wanted.label, kind="stable")
-    groups = (wanted.frame * classes + wanted.label)[order]
+    order = np.argsort(wanted.frames * classes + wanted.labels, kind="stable")
+    groups = (wanted.frames * classes + wanted.labels)[order]
     pairs = []
-    for chunk in _chunks(len(found.frame)):
-        keys = found.frame[chunk] * classes + found.label[chunk]
+    for chunk in _chunks(len(found.frames)):
+        keys = found.frames[chunk] * classes + found.labels[chunk]
         left = np.searchsorted(groups, keys, "left")
         counts = np.searchsorted(groups, keys, "right") - left
         row = np.repeat(np.arange(len(keys)), counts)
         column = order[np.arange(len(row)) + np.repeat(left - (np.cumsum(counts) - counts), counts)]
-        overlap = box_iou(found.box[chunk][row], wanted.box[column], pixel)
+        overlap = box_iou(found.boxes[chunk][row], wanted.boxes[column], pixel)
         near = overlap >= iou
         pairs.append((row[near] + chunk.start, column[near], overlap[near]))
     row, column, overlap = (np.concatenate(part) for part in zip(*pairs, strict=True))
@@ -111,6 +101,13 @@ def near_pairs(found: Rows, wanted: Rows, classes: int, iou: float, pixel: float
 def _chunks(count: int, size: int = 1 << 16) -> Iterator[slice]:
     for start in range(0, max(count, 1), size):
         yield slice(start, start + size)
+
+
+def find_hits(found: BoxTable, wanted: BoxTable, classes: int, iou: float, convention: Convention) -> np.ndarray:
+    """Which detections are right, (N,) bool; they come by label, best first (`BoxTable.ranked`)."""
+    hits = np.zeros(len(found.labels), bool)
+    hits[claim(*near_pairs(found, wanted, classes, iou, convention.pixel), convention.retry)] = True
+    return hits
 
 
 def claim(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, retry: bool) -> list[int]:

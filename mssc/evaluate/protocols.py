@@ -1,4 +1,4 @@
-"""What is scored, and by which rules: ground truth, the named conventions, columns of boxes, scores.
+"""What is scored, and by which rules: ground truth, the named conventions, scores.
 
 The same detections score up to seven points apart under different conventions, so every score carries its protocol:
 
@@ -23,6 +23,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ..boxes import CONTINUOUS, INCLUSIVE
 from ..structures import Detections, InputError, Tube
 
 
@@ -57,7 +58,7 @@ class Convention(NamedTuple):
     """One way to count, a row of the table above.
 
     Attributes:
-        pixel: added to every width and height: 0 for continuous boxes, 1 for inclusive pixel indices.
+        pixel: `CONTINUOUS` or `INCLUSIVE`, see `mssc.boxes`.
         retry: a detection whose best box is taken may take the next best one.
         envelope: AP is the area under the envelope of precision over recall, else under the trapezoids of the raw curve.
         frames: "annotated" or "every".
@@ -75,10 +76,10 @@ class Convention(NamedTuple):
     limit: tuple[int, int] | None = None
 
 
-_YOWO = Convention(pixel=1, retry=False, envelope=True, frames="annotated", drop_last=True)
+_YOWO = Convention(pixel=INCLUSIVE, retry=False, envelope=True, frames="annotated", drop_last=True)
 PROTOCOLS = {
-    "voc": Convention(pixel=0, retry=False, envelope=True, frames="annotated"),
-    "act": Convention(pixel=1, retry=True, envelope=False, frames="every"),
+    "voc": Convention(pixel=CONTINUOUS, retry=False, envelope=True, frames="annotated"),
+    "act": Convention(pixel=INCLUSIVE, retry=True, envelope=False, frames="every"),
     "yowo": _YOWO,
     "yowo-jhmdb": _YOWO._replace(moved=(1, 1, 2, 2), limit=(320, 240)),
     "yowo-ucf101-24": _YOWO._replace(moved=(-1, -1, -1, -1)),
@@ -107,26 +108,6 @@ class Score:
     positives: np.ndarray
     iou: float | tuple[float, ...]
     protocol: str
-
-
-class Rows(NamedTuple):
-    """Boxes of many frames as columns, in any order: what the scoring itself works on.
-
-    Attributes:
-        frame: (N,) int64, equal for boxes of the same frame of the same video.
-        label: (N,) int64.
-        box: (N, 4) float64, x1, y1, x2, y2 in any unit.
-        score: (N,) float64; unused for ground truth.
-    """
-
-    frame: np.ndarray
-    label: np.ndarray
-    box: np.ndarray
-    score: np.ndarray
-
-    def where(self, keep: np.ndarray) -> "Rows":
-        """The rows that a mask or an index names."""
-        return Rows(*(column[keep] for column in self))
 
 
 def convention_of(protocol: str, frames: str | None) -> Convention:

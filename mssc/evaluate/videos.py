@@ -4,8 +4,9 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
+from ..boxes import tube_ious
 from ..structures import InputError, Tube
-from .matching import box_iou, check_iou, check_names, claim, mean_ap, score_hits
+from .matching import check_iou, check_names, claim, mean_ap, score_hits
 from .protocols import PROTOCOLS, RANGE, Annotated, Score
 
 
@@ -88,23 +89,11 @@ def _video_maps(
 
 
 def tube_pairs(found: Sequence[tuple[Hashable, Tube]], wanted: Sequence[tuple[Hashable, Tube]]) -> np.ndarray:
-    """Which tubes, each given with its video, are of one video and label: rows (index in found, index in wanted, `tube_iou`), (P, 3)."""
+    """Which tubes, each given with its video, are of one video and label: rows (index in found, index in wanted, overlap), (P, 3)."""
     groups: dict[tuple[Hashable, int], list[int]] = {}
     for column, (video, tube) in enumerate(wanted):
         groups.setdefault((video, tube.label), []).append(column)
-    pairs = [
-        (row, column, tube_iou(tube, wanted[column][1]))
-        for row, (video, tube) in enumerate(found)
-        for column in groups.get((video, tube.label), ())
-    ]
-    return np.array(pairs).reshape(-1, 3)
-
-
-def tube_iou(a: Tube, b: Tube) -> float:
-    """Temporal IoU x mean spatial IoU over the frames in both, with inclusive boxes."""
-    start, stop = max(a.start, b.start), min(a.stop, b.stop)
-    if stop <= start:
-        return 0.0
-    ours, theirs = (tube.boxes[start - tube.start : stop - tube.start].astype(np.float64) for tube in (a, b))
-    temporal = (stop - start) / (max(a.stop, b.stop) - min(a.start, b.start))
-    return temporal * float(box_iou(ours, theirs, PROTOCOLS["act"].pixel).mean())
+    pairs = [(row, column) for row, (video, tube) in enumerate(found) for column in groups.get((video, tube.label), ())]
+    index = np.array(pairs, np.int64).reshape(-1, 2)
+    tubes = [tube for _, tube in (*found, *wanted)]
+    return np.column_stack([index, tube_ious(tubes, index + [0, len(found)], PROTOCOLS["act"].pixel)])

@@ -12,7 +12,7 @@ action to the next gives two tubes.
 
 from .config import REFERENCE_RATE, LinkConfig
 from .online import OnlineLinker, link
-from .suppression import tube_iou, tube_nms
+from .suppression import tube_nms
 from .trimming import trim
 
-__all__ = ["REFERENCE_RATE", "LinkConfig", "OnlineLinker", "link", "trim", "tube_iou", "tube_nms"]
+__all__ = ["REFERENCE_RATE", "LinkConfig", "OnlineLinker", "link", "trim", "tube_nms"]

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..boxes import CONTINUOUS, box_iou
 from ..structures import Detections, Tube
 from .config import LinkConfig
-from .suppression import by_score, paired_iou, settled, tube_nms
+from .suppression import by_score, settled, tube_nms
 from .trimming import cut
 
 _LIVE = np.dtype(
@@ -231,19 +232,18 @@ def _near(
     a: np.ndarray, a_labels: np.ndarray, b: np.ndarray, b_labels: np.ndarray, least: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairs (i, j) of boxes of one label whose IoU is at least `least`, and the IoU. `b` is sorted by label and left side."""
-    a, b = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
     # An IoU of t takes a box as wide as t to 1/t times the other, and t times the wider one to be shared: so the left side
     # of b lies between (1 - 1/t) and (1 - t) widths from that of a.
-    origin, width, t = b[0].min() - 1, b[0].max() - b[0].min() + 2, max(least, 1e-6)
-    keys = b_labels * width + (b[0] - origin)
-    low = a[0] - origin + (a[2] - a[0]) * (1 - 1 / t) * 1.001 - 1e-3
-    high = a[0] - origin + (a[2] - a[0]) * (1 - t) * 1.001 + 1e-3
+    origin, width, t = b[:, 0].min() - 1, np.ptp(b[:, 0]) + 2, max(least, 1e-6)
+    keys = b_labels * width + (b[:, 0] - origin)
+    side, wide = a[:, 0] - origin, a[:, 2] - a[:, 0]
+    low, high = side + wide * (1 - 1 / t) * 1.001 - 1e-3, side + wide * (1 - t) * 1.001 + 1e-3
     left = np.searchsorted(keys, a_labels * width + np.clip(low, 0, width))
     counts = np.searchsorted(keys, a_labels * width + np.clip(high, 0, width)) - left
     i = np.repeat(np.arange(len(counts)), counts)
     j = np.arange(len(i)) + np.repeat(left - (np.cumsum(counts) - counts), counts)
-    meet = np.flatnonzero((a[1][i] < b[3][j]) & (b[1][j] < a[3][i]))
+    meet = np.flatnonzero((a[i, 1] < b[j, 3]) & (b[j, 1] < a[i, 3]))
     i, j = i[meet], j[meet]
-    overlap = paired_iou(a[:, i], b[:, j])
+    overlap = box_iou(a[i], b[j], CONTINUOUS)
     near = overlap >= t
     return i[near], j[near], overlap[near]

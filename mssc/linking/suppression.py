@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..boxes import CONTINUOUS, tube_ious
 from ..structures import Tube
 
-_AT_ONCE = 1 << 18  # pairs of tubes, or their boxes, that are compared in one go
+_AT_ONCE = 1 << 18  # pairs of tubes that are compared in one go
 
 
 def tube_nms(tubes: Sequence[Tube], threshold: float = 0.3) -> list[Tube]:
-    """Keep, per class and best first, the tubes that overlap no kept one by more than `threshold` (see `tube_iou`)."""
+    """Keep, per class and best first, the tubes that overlap no kept one by more than `threshold` (see `mssc.boxes.tube_iou`)."""
     order = sorted(tubes, key=by_score)
     labels = np.array([tube.label for tube in order], np.int64)
     dropped: set[int] = set()
@@ -25,11 +26,6 @@ def tube_nms(tubes: Sequence[Tube], threshold: float = 0.3) -> list[Tube]:
 def by_score(tube: Tube) -> tuple:
     """What tubes are sorted by: best first, and always in the same order."""
     return -tube.score, tube.label, tube.start, len(tube), tube.boxes.tobytes()
-
-
-def tube_iou(a: Tube, b: Tube) -> float:
-    """Overlap in space and time: temporal IoU x mean spatial IoU over the frames in both."""
-    return float(_overlaps([a, b], np.array([[0, 1]]))[0]) if min(a.stop, b.stop) > max(a.start, b.start) else 0.0
 
 
 def _conflicts(tubes: Sequence[Tube], threshold: float) -> np.ndarray:
@@ -47,33 +43,9 @@ def _conflicts(tubes: Sequence[Tube], threshold: float) -> np.ndarray:
         either = np.maximum(stop[i], stop[j]) - np.minimum(start[i], start[j])
         near = shared > max(threshold, 0) * either  # no overlap is more than that in time
         near &= ((low[i] < high[j]) & (low[j] < high[i])).all(axis=1)
-        pairs, frames = np.stack([i[near], j[near]], axis=1), np.cumsum(shared[near])
-        cuts = np.searchsorted(frames, np.arange(_AT_ONCE, frames[-1] if len(frames) else 0, _AT_ONCE))
-        found += [part[_overlaps(tubes, part) > threshold] for part in np.split(pairs, cuts)]
+        pairs = np.stack([i[near], j[near]], axis=1)
+        found.append(pairs[tube_ious(tubes, pairs, CONTINUOUS) > threshold])
     return np.concatenate(found)
-
-
-def _overlaps(tubes: Sequence[Tube], pairs: np.ndarray) -> np.ndarray:
-    """`tube_iou` of pairs (P, 2) of tubes that share frames, (P,)."""
-    if not len(pairs):
-        return np.zeros(0)
-    both = [(tubes[i], tubes[j]) for i, j in pairs.tolist()]
-    spans = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in both]
-    first = np.concatenate([a.boxes[x - a.start : y - a.start] for (a, _), (x, y) in zip(both, spans, strict=True)])
-    second = np.concatenate([b.boxes[x - b.start : y - b.start] for (_, b), (x, y) in zip(both, spans, strict=True)])
-    shared = np.array([y - x for x, y in spans])
-    either = np.array([max(a.stop, b.stop) - min(a.start, b.start) for a, b in both])
-    ious = paired_iou(first.astype(np.float64).T, second.astype(np.float64).T)
-    return np.add.reduceat(ious, np.cumsum(shared) - shared) / either  # the mean over shared frames x shared / either
-
-
-def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of continuous boxes pair by pair, (4, P) and (4, P) -> (P,); 0 where both are without area."""
-    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
-    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
-    inter = np.maximum(width, 0) * np.maximum(height, 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
 def settled(tubes: list[Tube], first: dict[int, int]) -> tuple[list[Tube], list[Tube]]:

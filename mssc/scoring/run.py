@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from .. import evaluate
+from ..boxes import BoxTable
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
 from ..data.resize import resize
 from ..detection.pipeline import load_for_detection, model_folder, stream_detections, to_detections
-from ..evaluate import Annotated, AvaTable, FalseAlarms, FrameDetections, Score, Truth
+from ..evaluate import Annotated, FalseAlarms, FrameDetections, Score, Truth
 from ..linking import LinkConfig, OnlineLinker, tube_nms
 from ..model.mssc import MSSC, half_of_the_cores
 from ..structures import Detections, InputError, Tube
@@ -308,7 +309,7 @@ def _only(found: Mapping[str, FrameDetections], labelled: Mapping[str, Sequence[
 
 
 def score_ava(
-    found: AvaTable, wanted: AvaTable, classes: Mapping[int, str], excluded: Iterable[str], threshold: float
+    found: BoxTable, wanted: BoxTable, classes: Mapping[int, str], excluded: Iterable[str], threshold: float
 ) -> Results:
     """AVA's frame-mAP, as its official evaluator gives it, and without its limit of 50 rows a frame."""
     numbers, left_out = list(classes), set(excluded)

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..boxes import CONTINUOUS, box_iou
 from ..config import ModelConfig, TrainConfig
 from ..data.cache import FrameCache
 from ..data.clips import Batch, BatchOrder, ClipDataset, collate
@@ -120,11 +121,7 @@ def _at(tube: Tube, keys: np.ndarray) -> Tube | None:
 def _best_action(detections: Detections, box) -> int | None:
     if not len(detections):
         return None
-    low = (detections.boxes[:, :2].clip(min=box[:2]), detections.boxes[:, 2:].clip(max=box[2:]))
-    shared = (low[1] - low[0]).clip(min=0).prod(1)
-    areas = (detections.boxes[:, 2:] - detections.boxes[:, :2]).prod(1)
-    overlap = shared / (areas + (box[2:] - box[:2]).prod() - shared)
-    rows = (overlap >= 0.5).nonzero()[0]
+    rows = (box_iou(detections.boxes, box, CONTINUOUS) >= 0.5).nonzero()[0]
     return int(detections.labels[rows[detections.scores[rows].argmax()]]) if len(rows) else None
 
 

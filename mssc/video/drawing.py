@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..boxes import CONTINUOUS, box_iou
 from ..structures import Detections, InputError, Tube
 from . import fonts
 
@@ -160,14 +161,6 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
     return np.array(canvas)
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean intersection over union of (T, 4) boxes with (T, 4) boxes, frame by frame."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    common = sides.clip(0).prod(1)
-    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - common
-    return float((common / np.maximum(union, 1e-9)).mean())
-
-
 def _fits(tube: Tube, members: list[Tube]) -> float:
     """How well `tube` continues or accompanies what one actor does, 0 where it cannot be the same actor."""
     beside, before = [], []
@@ -175,12 +168,12 @@ def _fits(tube: Tube, members: list[Tube]) -> float:
         shared = min(tube.stop, other.stop) - tube.start
         if shared <= 0:
             if shared >= -NEXT_ACTOR_GAP:
-                before.append(_overlap(other.boxes[-1:], tube.boxes[:1]))
+                before.append(float(box_iou(other.boxes[-1], tube.boxes[0], CONTINUOUS)))
         elif other.label == tube.label:  # nobody does the same thing twice at once
             return 0.0
         else:
             offset = tube.start - other.start
-            beside.append(_overlap(other.boxes[offset : offset + shared], tube.boxes[:shared]))
+            beside.append(float(box_iou(other.boxes[offset : offset + shared], tube.boxes[:shared], CONTINUOUS).mean()))
     if beside:
         return min(beside) if min(beside) >= SAME_ACTOR_IOU else 0.0
     return max(before) if before and max(before) >= NEXT_ACTOR_IOU else 0.0

@@ -6,7 +6,6 @@ see `checks`.
 
 from pathlib import Path
 
-from ...evaluate import AvaTable
 from ...structures import Detections, InputError, Tube
 from .act import read_act
 from .ava import read_ava
@@ -16,7 +15,7 @@ from .truth import read_truth
 from .tubes import SUFFIX, read_tubes, tube_files
 from .yowo import read_yowo
 
-__all__ = ["AvaTable", "Folder", "Known", "read_ava", "read_detections", "read_saved_tubes", "read_truth"]
+__all__ = ["Folder", "Known", "read_ava", "read_detections", "read_saved_tubes", "read_truth"]
 
 
 def read_detections(path: Path, known: Known, first_frame: int | None = None) -> dict[str, dict[int, Detections]]:

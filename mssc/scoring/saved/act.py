@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ...boxes import BoxTable
 from ...data import plain_pickle
 from ...structures import Detections, InputError
-from .checks import Known, Table, build, finite, whole
+from .checks import Known, build, finite, whole
 
 
 def read_act(path: Path, known: Known, first: int = 1) -> dict[str, dict[int, Detections]]:
@@ -37,7 +38,7 @@ def read_act(path: Path, known: Known, first: int = 1) -> dict[str, dict[int, De
     where = str(path)
     finite(rows, where)
     video, frame, label = (whole(rows[:, i], what, where) for i, what in enumerate(("the video", "the frame", "the class")))
-    return build(Table(video, frame, label, rows[:, 3], rows[:, 4:]), known, first, where)
+    return build(video, BoxTable(frame, label, rows[:, 4:], rows[:, 3]), known, first, where)
 
 
 def _load(path: Path) -> Any:

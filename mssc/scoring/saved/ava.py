@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...evaluate import AvaTable
+from ...boxes import BoxTable
 from ...structures import InputError
 from .checks import finite
 
@@ -18,7 +18,7 @@ EDGE = 0.05
 """Boxes may reach so far out of the frame: published detections do, a little."""
 
 
-def read_ava(path: Path, classes: Collection[int], videos: Collection[str] | None = None, scored: bool = True) -> AvaTable:
+def read_ava(path: Path, classes: Collection[int], videos: Collection[str] | None = None, scored: bool = True) -> BoxTable:
     """A csv as columns.
 
     Args:
@@ -49,7 +49,7 @@ def read_ava(path: Path, classes: Collection[int], videos: Collection[str] | Non
         which = f"rows {first[again.ravel()[second]] + 1} and {second + 1} are equal"
         raise InputError(f"{path}: {which}, {len(rows) - len(first)} duplicates in all; remove them.")
     frame = np.char.add(np.char.add(names, ","), table[:, 0].astype(np.int64).astype(str))
-    return AvaTable(frame, table[:, 5].astype(np.int64), table[:, 1:5], score)
+    return BoxTable(frame, table[:, 5].astype(np.int64), table[:, 1:5], score)
 
 
 def _cells(path: Path) -> tuple[np.ndarray, list[list[str]]]:

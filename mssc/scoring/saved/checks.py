@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...boxes import CONTINUOUS, BoxTable, box_iou
 from ...evaluate import Annotated
-from ...evaluate.matching import box_iou
 from ...structures import Detections, InputError
 
 log = logging.getLogger(__name__)
@@ -25,24 +25,6 @@ class Known(NamedTuple):
     classes: Sequence[str]
 
 
-class Table(NamedTuple):
-    """Detections of many videos as columns, numbers as they stand in the file.
-
-    Attributes:
-        video: (N,) index into the videos of `Known`.
-        frame: (N,)
-        label: (N,) from 0.
-        score: (N,)
-        box: (N, 4)
-    """
-
-    video: np.ndarray
-    frame: np.ndarray
-    label: np.ndarray
-    score: np.ndarray
-    box: np.ndarray
-
-
 def finite(rows: np.ndarray, where: str) -> None:
     """Refuse, with an InputError, NaN and infinity, by row."""
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
@@ -58,11 +40,12 @@ def whole(values: np.ndarray, what: str, where: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def build(table: Table, known: Known, first: int, where: str) -> dict[str, dict[int, Detections]]:
+def build(videos: np.ndarray, table: BoxTable, known: Known, first: int, where: str) -> dict[str, dict[int, Detections]]:
     """Check a table, and sort it by video and frame. Frames that seem to be counted from another number are warned of.
 
     Args:
-        table: all finite.
+        videos: (N,) index into the videos of `known`.
+        table: all finite, frames and labels as the file counts them.
         known: what it is scored with.
         first: the number of a video's first frame.
         where: the file, for messages.
@@ -72,74 +55,74 @@ def build(table: Table, known: Known, first: int, where: str) -> dict[str, dict[
             boxes, scores outside [0, 1], and a row given twice.
     """
     names = list(known.truth)
-    if not len(table.video):
+    if not len(videos):
         raise InputError(f"{where} holds no detection at all; it cannot be scored.")
-    for what, values, count in (("video", table.video, len(names)), ("class", table.label, len(known.classes))):
+    for what, values, count in (("video", videos, len(names)), ("class", table.labels, len(known.classes))):
         bad = np.flatnonzero((values < 0) | (values >= count))
         if len(bad):
             raise InputError(
                 f"{where}: row {bad[0] + 1} names {what} {values[bad[0]]}, but there are {count}, counted from 0: "
                 "was it made for another data set or split?"
             )
-    _check_frames(table, known, first, where)
+    _check_frames(videos, table, known, first, where)
     _check_boxes(table, known, where)
-    bad = np.flatnonzero((table.score < 0) | (table.score > 1))
+    bad = np.flatnonzero((table.scores < 0) | (table.scores > 1))
     if len(bad):
-        raise InputError(f"{where}: the score in row {bad[0] + 1} is {table.score[bad[0]]:g}; scores must lie in [0, 1].")
-    order = np.lexsort((*table.box.T, table.score, table.label, table.frame, table.video))
-    sorted_rows = np.column_stack([table.video, table.frame, table.label, table.score, table.box])[order]
+        raise InputError(f"{where}: the score in row {bad[0] + 1} is {table.scores[bad[0]]:g}; scores must lie in [0, 1].")
+    order = np.lexsort((*table.boxes.T, table.scores, table.labels, table.frames, videos))
+    sorted_rows = np.column_stack([videos, table.frames, table.labels, table.scores, table.boxes])[order]
     twice = np.flatnonzero((np.diff(sorted_rows, axis=0) == 0).all(axis=1))
     if len(twice):
         a, b = sorted(order[twice[0] : twice[0] + 2] + 1)
         raise InputError(f"{where}: rows {a} and {b} are equal, {len(twice)} duplicates in all; remove them.")
-    found = _split(table, names, first)
+    found = _split(videos, table, names, first)
     say_shift(found, known, first, where)
     return found
 
 
-def _check_frames(table: Table, known: Known, first: int, where: str) -> None:
+def _check_frames(videos: np.ndarray, table: BoxTable, known: Known, first: int, where: str) -> None:
     names = list(known.truth)
     lengths = np.array([video.frames for video in known.truth.values()])
-    low, high = table.frame < first, table.frame >= lengths[table.video] + first
-    if first == 1 and table.frame.min() == 0 and not (table.frame >= lengths[table.video]).any():
+    low, high = table.frames < first, table.frames >= lengths[videos] + first
+    if first == 1 and table.frames.min() == 0 and not (table.frames >= lengths[videos]).any():
         raise InputError(
             f"{where}: frames seem to be counted from 0, but this layout counts from 1; say so with --first-frame 0."
         )
-    if first == 0 and table.frame.min() == 1 and high.any() and not (table.frame > lengths[table.video]).any():
+    if first == 0 and table.frames.min() == 1 and high.any() and not (table.frames > lengths[videos]).any():
         raise InputError(f"{where}: frames seem to be counted from 1, not from 0; say so with --first-frame 1.")
     bad = np.flatnonzero(low | high)
     if len(bad):
-        video = table.video[bad[0]]
+        video = videos[bad[0]]
         raise InputError(
-            f"{where}: row {bad[0] + 1} is of frame {table.frame[bad[0]]} of '{names[video]}', whose {lengths[video]} frames are "
+            f"{where}: row {bad[0] + 1} is of frame {table.frames[bad[0]]} of '{names[video]}', whose {lengths[video]} frames are "
             f"{first} to {lengths[video] - 1 + first}."
         )
 
 
-def _check_boxes(table: Table, known: Known, where: str) -> None:
+def _check_boxes(table: BoxTable, known: Known, where: str) -> None:
     boxes = [tube.boxes for video in known.truth.values() for tube in video.tubes]
     extent = max((float(each.max()) for each in boxes), default=0.0)
-    largest = float(table.box.max())
+    largest = float(table.boxes.max())
     if extent > 4 and largest <= 1.5:
         raise InputError(
             f"{where}: boxes run up to {largest:g}, so they seem to be normalised; multiply them by the frame's size."
         )
     if 0 < extent <= 1.5 < largest:
         raise InputError(f"{where}: boxes run up to {largest:g}, so they seem to be pixels; divide them by the frame's size.")
-    bad = np.flatnonzero((table.box[:, 2:] < table.box[:, :2]).any(axis=1))
+    bad = np.flatnonzero((table.boxes[:, 2:] < table.boxes[:, :2]).any(axis=1))
     if len(bad):
-        row = table.box[bad[0]].tolist()
+        row = table.boxes[bad[0]].tolist()
         raise InputError(f"{where}: the box in row {bad[0] + 1} is {row}, x2 < x1 or y2 < y1; boxes are x1, y1, x2, y2.")
 
 
-def _split(table: Table, names: list[str], first: int) -> dict[str, dict[int, Detections]]:
-    order = np.lexsort((table.frame, table.video))  # stable: rows of a frame stay in the order given
-    video, frame = table.video[order], table.frame[order] - first
+def _split(videos: np.ndarray, table: BoxTable, names: list[str], first: int) -> dict[str, dict[int, Detections]]:
+    order = np.lexsort((table.frames, videos))  # stable: rows of a frame stay in the order given
+    video, frame = videos[order], table.frames[order] - first
     cuts = np.flatnonzero((np.diff(video) != 0) | (np.diff(frame) != 0)) + 1
     found: dict[str, dict[int, Detections]] = {}
     for rows in np.split(order, cuts):
-        here = found.setdefault(names[table.video[rows[0]]], {})
-        here[int(table.frame[rows[0]]) - first] = Detections(table.box[rows], table.label[rows], table.score[rows])
+        here = found.setdefault(names[videos[rows[0]]], {})
+        here[int(table.frames[rows[0]]) - first] = Detections(table.boxes[rows], table.labels[rows], table.scores[rows])
     return found
 
 
@@ -174,4 +157,4 @@ def _fits(frames: Mapping[int, Detections], video: Annotated) -> Iterator[list[f
         for tube in video.tubes:
             if tube.label == rows.labels[best] and tube.start < frame < tube.stop - 1:
                 at = frame - tube.start
-                yield box_iou(np.repeat(rows.boxes[best : best + 1], 3, 0), tube.boxes[at - 1 : at + 2], 0).tolist()
+                yield box_iou(rows.boxes[best], tube.boxes[at - 1 : at + 2], CONTINUOUS).tolist()

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...boxes import BoxTable
 from ...data import plain_pickle
 from ...structures import Detections, InputError, Tube
-from .checks import Known, Table, build, finite, whole
+from .checks import Known, build, finite, whole
 
 SUFFIX = "_tubes.pkl"
 
@@ -73,7 +74,7 @@ def read_tubes(path: Path, known: Known, first: int = 1) -> tuple[dict[str, list
     for number, tube in enumerate(raw, 1):
         if not 0 <= tube.score <= 1:
             raise InputError(f"{where}: tube {number} scores {tube.score:g}; scores must lie in [0, 1].")
-    boxes = build(Table(video, frame, label, rows[:, 5], rows[:, 1:5]), known, first, where)
+    boxes = build(video, BoxTable(frame, label, rows[:, 1:5], rows[:, 5]), known, first, where)
     names = list(known.truth)
     tubes: dict[str, list[Tube]] = {name: [] for name in names}
     for tube in raw:

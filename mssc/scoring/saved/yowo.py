@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...boxes import BoxTable
 from ...structures import Detections, InputError
-from .checks import Known, Table, build, finite, whole
+from .checks import Known, build, finite, whole
 
 
 def read_yowo(folder: Path, known: Known, first: int = 1) -> dict[str, dict[int, Detections]]:
@@ -49,7 +50,7 @@ def read_yowo(folder: Path, known: Known, first: int = 1) -> dict[str, dict[int,
     label = whole(rows[:, 0], "the class", where)
     if label.size and label.min() < 1:
         raise InputError(f"{where}: class {label.min()}, but in YOWO's files classes are counted from 1.")
-    return build(Table(places[:, 0], places[:, 1], label - 1, rows[:, 1], rows[:, 2:]), known, first, where)
+    return build(places[:, 0], BoxTable(places[:, 1], label - 1, rows[:, 2:], rows[:, 1]), known, first, where)
 
 
 def _read(file: Path) -> str:
