@@ -41,7 +41,7 @@ notebooks-write: .venv/ready  ## run every notebook and keep what it shows, as t
 		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 train-toy: .venv/ready  ## generate the toy set and train a small model on it
-	$(BIN)/python -m mssc train toy --data data/toy -o runs/toy --mixup 0 --learning-rate 2e-3 \
+	$(BIN)/mssc train --dataset toy --data data/toy -o runs/toy --mixup 0 --learning-rate 2e-3 \
 		--model.key-size 128 --model.clip-size 64
 
 clean:  ## remove the environment and what was made

@@ -2,7 +2,7 @@
 
     python benchmarks/background.py --data DIR RUN [RUN …] -o FOLDER
 
-RUN is the folder of a training run on UCF101-24 in which ``eval`` holds what ``python -m mssc evaluate RUN/model ucf101-24 --part
+RUN is the folder of a training run on UCF101-24 in which ``eval`` holds what ``mssc evaluate RUN/model --dataset ucf101-24 --part
 val -o RUN/eval`` wrote. Writes ``results.csv``, a row per run, and ``alarms.png``, and prints the table as Markdown. False alarms
 are counted at the thresholds at which each model finds the same share of the true boxes, so that a shy model gains nothing;
 intervals are percentile bootstraps over the videos.

@@ -1,30 +1,63 @@
-"""``python -m mssc detect | check-data | import-annotations | train | evaluate | figures | ablate``.
-
-Bad input is one sentence on standard error and exit code 2.
-"""
+"""The command line, ``mssc`` or ``python -m mssc``. Bad input is one sentence on standard error and exit code 2."""
 
 import logging
+import shlex
 import sys
+from typing import Annotated, Any, Union
+
+ABOUT = """Who does what, where, from when to when: spatio-temporal action detection with MS-SC.
+
+For example:
+    mssc detect video.mp4 -o results
+    mssc detect --help"""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command."""
-    import tyro
-
-    from .commands import COMMANDS
     from .structures import InputError
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mssc").setLevel(logging.INFO)
-    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m mssc", description=__doc__, args=arguments)
     try:
-        command.run()
+        _parse(sys.argv[1:] if arguments is None else arguments).run()
     except InputError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
         sys.exit(_fail("stopped."))
     except BrokenPipeError:
         sys.exit(1)
+
+
+def _parse(arguments: list[str]):
+    """The command, as its dataclass. Help, and what is no command, ends the program."""
+    import tyro
+
+    from .commands import COMMANDS
+    from .commands.options import CONFIG
+
+    name, words = (arguments or [""])[0], arguments[1:]
+    if name in COMMANDS:
+        _refuse_old_form(name, words)
+        return tyro.cli(COMMANDS[name], prog=f"mssc {name}", args=words, config=CONFIG)
+    summaries = {name: (command.__doc__ or "").partition("\n")[0] for name, command in COMMANDS.items()}
+    entries = (Annotated[one, tyro.conf.subcommand(name, description=summaries[name])] for name, one in COMMANDS.items())
+    commands: Any = Union[*entries]
+    return tyro.cli(commands, prog="mssc", description=ABOUT, args=arguments, config=CONFIG)
+
+
+def _refuse_old_form(command: str, words: list[str]) -> None:
+    """A data set that stands without --dataset, as up to 0.1, is refused with the command as it is written now."""
+    from .data.catalogue import NAMES
+    from .structures import InputError
+
+    before = {"train": 0, "check-data": 0, "evaluate": 0 if "--detections" in words else 1}.get(command)
+    if before is None or "--dataset" in words:
+        return
+    bare = [i for i, word in enumerate(words) if not word.startswith("-") and not (i and words[i - 1].startswith("-"))]
+    found = [i for i in bare[before:] if words[i] in NAMES]
+    if found:
+        new = shlex.join(["mssc", command, *words[: found[-1]], "--dataset", *words[found[-1] :]])
+        raise InputError(f"the data set is named with --dataset: {new}")
 
 
 def _fail(sentence: str) -> int:

@@ -523,7 +523,7 @@ def test_the_command_trains_scores_and_prints(tmp_path, capsys, toy_videos, monk
     assert printed == (out / "T-A.md").read_text() and "| both, concat | " in printed
     results = load_results(out / "T-A.json")
     assert results.reference == "both, concat" and results.seeds("2D only") == (7,)
-    assert results.about["dataset"]["training"]["videos"] == 4 and results.about["commands"][0].startswith("python -m mssc")
+    assert results.about["dataset"]["training"]["videos"] == 4 and results.about["commands"][0].startswith("mssc ")
     assert {"T-A.pdf", "T-A.png", "T-A.csv", "T-A.md"} <= {file.name for file in out.iterdir()}
     assert results.about["model"] == json.loads(
         json.dumps(dataclasses.asdict(replace(ModelConfig(), classes=toy_videos.classes, **_model(model))))

@@ -484,7 +484,7 @@ def test_mcp_without_its_package_is_said(launched, monkeypatch, capsys):
 
 def test_main_without_a_model_ends_with_a_sentence(launched, monkeypatch, capsys):
     def nothing():
-        raise InputError("there is no model in assets/models; train one with `python -m mssc train`.")
+        raise InputError("there is no model in assets/models; train one with `mssc train`.")
 
     monkeypatch.setattr(app, "default_model", nothing)
     with pytest.raises(SystemExit) as end:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from mssc import video as video_files
 from mssc.config import TrainConfig
-from mssc.data import Dataset, FrameCache, Video, ava
+from mssc.data import Dataset, Video, ava
+from mssc.data.cache import FrameCache
 from mssc.data.catalogue import load_dataset, several_at_once
 from mssc.data.clips import BatchOrder, ClipDataset, collate, reach
 from mssc.model.mssc import MSSC

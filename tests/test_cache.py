@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mssc.data import Dataset, FrameCache, Video
+from mssc.data import Dataset, Video
 from mssc.data import cache as module
+from mssc.data.cache import FrameCache
 from mssc.structures import InputError
 from mssc.video import Writer
 

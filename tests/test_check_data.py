@@ -34,7 +34,7 @@ def report_of(root, *parts):
 def test_a_good_folder_is_counted_and_drawn(tmp_path, caplog):
     root = write_folder(tmp_path / "own")
     with caplog.at_level("INFO"):
-        assert run("check-data", "custom", "--data", root, "-o", tmp_path / "out") == 0
+        assert run("check-data", "--dataset", "custom", "--data", root, "-o", tmp_path / "out") == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["usable"] and report["problems"] == []
     assert report["parts"]["train"] == {"videos": 2, "frames": 24, "tubes": 2, "bare": 8}
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_used_exits_with_2(tmp_path, capsys, caplog, dam
     root = write_folder(tmp_path / "own")
     damage(root)
     with caplog.at_level("INFO"):
-        assert run("check-data", "custom", "--data", root, "-o", tmp_path / "out") == 2
+        assert run("check-data", "--dataset", "custom", "--data", root, "-o", tmp_path / "out") == 2
     said = caplog.text + capsys.readouterr().err
     assert says in said and "Traceback" not in said
 
@@ -89,7 +89,7 @@ def test_all_problems_are_told_at_once(tmp_path, caplog):
     add(root, "run_1.mp4,40,1,1,9,9,run,b")
     (root / "videos" / "jump_3.mp4").write_text("x")
     with caplog.at_level("INFO"):
-        assert run("check-data", "custom", "--data", root) == 2
+        assert run("check-data", "--dataset", "custom", "--data", root) == 2
     assert caplog.text.count("PROBLEM: ") == 3
 
 
@@ -178,7 +178,7 @@ def test_training_on_own_videos_from_a_model_of_other_classes(tmp_path, tiny_con
     root = write_folder(tmp_path / "own")
     save_model(MSSC(tiny_config).eval(), tmp_path / "start")
     train = ("--epochs", "1", "--batch", "2", "--clip-length", "4", "--keys", "2", "--workers", "0")
-    run_it = ("train", "custom", "--data", root, "-o", tmp_path / "run", "--start", tmp_path / "start", *train)
+    run_it = ("train", "--dataset", "custom", "--data", root, "-o", tmp_path / "run", "--start", tmp_path / "start", *train)
     assert run(*run_it, "--model.motion", "none") == 0
     model = load_model(tmp_path / "run" / "model")
     assert model.config == replace(tiny_config, classes=("jump", "run"), motion="none")
@@ -191,5 +191,5 @@ def test_actors_with_several_actions_train_a_multilabel_model(tmp_path):
     root = write_folder(tmp_path / "own", rows)
     small = ("--model.key-size", "64", "--model.clip-size", "32", "--model.width", "16", "--model.hidden", "16", "--mixup", "0")
     train = ("--epochs", "1", "--batch", "2", "--clip-length", "4", "--keys", "1", "--workers", "0")
-    assert run("train", "custom", "--data", root, "-o", tmp_path / "run", *small, *train) == 0
+    assert run("train", "--dataset", "custom", "--data", root, "-o", tmp_path / "run", *small, *train) == 0
     assert load_model(tmp_path / "run" / "model").config.actions == "multilabel"

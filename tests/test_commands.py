@@ -258,12 +258,12 @@ def test_a_full_disk_leaves_nothing(model_folder, toy_videos, tmp_path, capsys):
 
 def test_evaluate_reports_every_protocol(model_folder, tmp_path, capsys, monkeypatch, toy_videos):
     monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
-    assert run("evaluate", model_folder, "toy", "--data", tmp_path, "-o", tmp_path / "score.json") == 0
+    assert run("evaluate", model_folder, "--dataset", "toy", "--data", tmp_path, "-o", tmp_path / "score.json") == 0
     result = json.loads((tmp_path / "score.json").read_text())
     for name in ("frame-mAP@0.5 (voc)", "frame-mAP@0.5 (act)", "frame-mAP@0.5 (yowo)", "video-mAP@0.5", "video-mAP@0.5:0.95"):
         assert 0 <= result[name] <= 1
-    assert result["videos"] == 6 and result["command"].startswith("python -m mssc")
+    assert result["videos"] == 6 and result["command"].startswith("mssc ")
 
 
 def test_training_without_data(tmp_path, capsys):
-    assert "nowhere" in refused(capsys, "train", "jhmdb", "--data", tmp_path / "nowhere", "-o", tmp_path / "run")
+    assert "nowhere" in refused(capsys, "train", "--dataset", "jhmdb", "--data", tmp_path / "nowhere", "-o", tmp_path / "run")

@@ -1,4 +1,4 @@
-"""``python -m mssc evaluate``: what it writes, that it goes on after a stop, and what it refuses."""
+"""``mssc evaluate``: what it writes, that it goes on after a stop, and what it refuses."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def test_everything_is_written_with_where_it_comes_from(streamed, model_folder, 
     for name in ("frame-mAP@0.5 (voc)", "frame-mAP@0.5 (act)", "frame-mAP@0.5 (yowo)", "video-mAP@0.5:0.95", "actor AP@0.5"):
         assert 0 <= record[name] <= 1
     assert record["weights"] == scoring.model_hash(model_folder) and record["mode"] == "stream" and record["split"] == 1
-    assert record["part"] == "val" and record["threshold"] == 0.2 and record["command"].startswith("python -m mssc")
+    assert record["part"] == "val" and record["threshold"] == 0.2 and record["command"].startswith("mssc ")
     assert set(record["versions"]) >= {"python", "torch", "numpy"} and set(record["protocols"]) >= {"voc", "act", "yowo"}
     assert set(record["per class"]) == set(toy_videos.classes)
     assert record["errors"]["right"] == sum(row["right"] for row in record["per class"].values())
@@ -98,16 +98,16 @@ def test_a_stopped_run_goes_on(streamed, model_folder, monkeypatch, toy_videos):
 
 
 def test_a_folder_of_another_run_is_refused(streamed, model_folder, tiny_config, tmp_path, capsys):
-    assert "mode 'stream', not 'clip'" in refused(capsys, model_folder, "toy", "-o", streamed, "--clip")
-    assert "part 'val', not 'test'" in refused(capsys, model_folder, "toy", "-o", streamed, "--part", "test")
+    assert "mode 'stream', not 'clip'" in refused(capsys, model_folder, "--dataset", "toy", "-o", streamed, "--clip")
+    assert "part 'val', not 'test'" in refused(capsys, model_folder, "--dataset", "toy", "-o", streamed, "--part", "test")
     other = tmp_path / "tiny"
     save_model(MSSC(tiny_config).eval(), other, {})
-    assert "weights" in refused(capsys, other, "toy", "-o", streamed)
+    assert "weights" in refused(capsys, other, "--dataset", "toy", "-o", streamed)
 
 
 def test_a_model_of_other_classes_is_refused(tiny_config, tmp_path, capsys):
     save_model(MSSC(replace(tiny_config, classes=("fly", "swim"))).eval(), tmp_path / "m", {})
-    assert "knows fly, swim" in refused(capsys, tmp_path / "m", "toy", "-o", tmp_path / "out")
+    assert "knows fly, swim" in refused(capsys, tmp_path / "m", "--dataset", "toy", "-o", tmp_path / "out")
 
 
 def test_saved_detections_score_the_same_without_the_model(streamed, tmp_path, monkeypatch):
@@ -128,14 +128,14 @@ def test_another_systems_array_is_scored_by_its_own_scores(tmp_path, toy_videos)
         for f in range(tube.start, tube.stop)
     ]
     np.save(tmp_path / "d.npy", np.unique(np.array(rows), axis=0))
-    assert run("--detections", tmp_path / "d.npy", "toy", "-o", tmp_path / "out") == 0
+    assert run("--detections", tmp_path / "d.npy", "--dataset", "toy", "-o", tmp_path / "out") == 0
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["frame-mAP@0.5 (voc)"] == record["frame-mAP@0.5 (act)"] == 1 and "model" not in record
     assert record["errors"]["right"] == len(rows) and record["false alarms"]["per minute"] == 0
 
 
 def test_clip_mode_sees_each_window_alone(model_folder, toy_videos, tmp_path):
-    assert run(model_folder, "toy", "-o", tmp_path / "out", "--clip") == 0
+    assert run(model_folder, "--dataset", "toy", "-o", tmp_path / "out", "--clip") == 0
     assert json.loads((tmp_path / "out" / "result.json").read_text())["mode"] == "clip"
     model, video = load_for_detection(model_folder), toy_videos.videos[0]
     images = list(decode(video.path))
@@ -152,13 +152,14 @@ def test_clip_mode_sees_each_window_alone(model_folder, toy_videos, tmp_path):
 
 def test_what_is_not_named_right(model_folder, tmp_path, capsys):
     np.save(tmp_path / "d.npy", np.zeros((1, 7)))
-    assert "one with --dataset" in refused(capsys, model_folder)
-    assert "'kinetics'" in refused(capsys, model_folder, "kinetics")
-    assert "either a model, or detections" in refused(capsys, model_folder, "toy", "--detections", tmp_path / "d.npy")
-    assert "two data sets" in refused(capsys, model_folder, "toy", "--dataset", "jhmdb")
-    assert "the part is 'all'" in refused(capsys, model_folder, "toy", "--part", "all")
-    assert "threshold is 3" in refused(capsys, model_folder, "toy", "--threshold", 3)
-    assert "no model 'nobody'" in refused(capsys, "nobody", "toy")
+    assert "Missing from mssc evaluate: --dataset" in refused(capsys, model_folder)
+    assert "invalid choice 'kinetics'" in refused(capsys, model_folder, "--dataset", "kinetics")
+    assert "either a model, or detections" in refused(
+        capsys, model_folder, "--dataset", "toy", "--detections", tmp_path / "d.npy"
+    )
+    assert "invalid choice 'all'" in refused(capsys, model_folder, "--dataset", "toy", "--part", "all")
+    assert "threshold is 3" in refused(capsys, model_folder, "--dataset", "toy", "--threshold", 3)
+    assert "no model 'nobody'" in refused(capsys, "nobody", "--dataset", "toy")
     assert "(1, 7)" in refused(capsys, "--detections", tmp_path / "d.npy", "--dataset", "toy", "-o", tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
@@ -170,7 +171,7 @@ def test_ava_by_its_own_files(tmp_path):
     (tmp_path / "ava_action_list_v2.2_for_activitynet_2019.pbtxt").write_text("".join(items))
     (tmp_path / "ava_val_excluded_timestamps_v2.2.csv").write_text("v1,0903\n")
     (tmp_path / "found.csv").write_text("v1,902,0.1,0.2,0.5,0.9,1,0.9\nv1,902,0.1,0.2,0.5,0.9,2,0.8\nv1,903,0,0,0.1,0.1,2,0.9\n")
-    assert run("--detections", tmp_path / "found.csv", "ava", "--data", tmp_path, "-o", tmp_path / "out") == 0
+    assert run("--detections", tmp_path / "found.csv", "--dataset", "ava", "--data", tmp_path, "-o", tmp_path / "out") == 0
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["mAP@0.5 (ava)"] == pytest.approx(0.5) and record["per class"]["bend"]["frame-AP@0.5"] == 1
     assert "<img" in (tmp_path / "out" / "report.html").read_text()
@@ -180,6 +181,6 @@ def test_ava_seconds_that_count_from_elsewhere_are_refused(tmp_path, capsys):
     (tmp_path / "ava_val_v2.2.csv").write_text("v1,0902,0.1,0.2,0.5,0.9,1,0\nv1,0903,0.1,0.2,0.5,0.9,1,0")
     (tmp_path / "ava_action_list_v2.2_for_activitynet_2019.pbtxt").write_text('item { name: "bend" id: 1 }')
     (tmp_path / "found.csv").write_text("v1,0002,0.1,0.2,0.5,0.9,1,0.9\nv1,0003,0.1,0.2,0.5,0.9,1,0.9")
-    says = refused(capsys, "--detections", tmp_path / "found.csv", "ava", "--data", tmp_path, "-o", tmp_path / "out")
+    says = refused(capsys, "--detections", tmp_path / "found.csv", "--dataset", "ava", "--data", tmp_path, "-o", tmp_path / "out")
     assert "no row of any annotated second" in says and "second 2 of v1" in says and "second 902 of v1" in says
     assert not (tmp_path / "out").exists()

@@ -49,7 +49,7 @@ def place(tmp_path, monkeypatch):
 
 
 def test_the_text_has_the_commands_that_are_tried():
-    assert [command.split()[2 if " -m " in command else 1] for command in COMMANDS] == ["mssc"] * 4 + ["app.py"]
+    assert [command.split()[:2][-1 if "app.py" in command else 0] for command in COMMANDS] == ["mssc"] * 4 + ["app.py"]
     assert "](docs/own-videos.md)" in (ROOT / "README.md").read_text()
 
 
@@ -57,8 +57,7 @@ def test_the_text_has_the_commands_that_are_tried():
 def test_the_commands_run_as_written(place, monkeypatch):
     words = [shlex.split(command) for command in COMMANDS]
     for command in words[:-1]:  # in this process: to start five others would take most of the time
-        assert command[:3] == ["python", "-m", "mssc"]
-        main(command[3:])
+        main(command[1:])
     report = json.loads((place / "my-videos-report" / "report.json").read_text())
     assert report["usable"] and sum(part["tubes"] for part in report["parts"].values()) == 4
     assert (place / "my-videos-report" / "boxes.png").stat().st_size > 1000

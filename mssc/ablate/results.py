@@ -268,7 +268,7 @@ def load_results(path: str | Path) -> Results:
         about = {name: value for name, value in record.items() if name not in known}
         return Results(record["table"], record["reference"], record["rows"], runs, about)
     except FileNotFoundError:
-        raise InputError(f"there is no results file {file}; python -m mssc ablate T-A writes T-A.json into its folder.") from None
+        raise InputError(f"there is no results file {file}; mssc ablate T-A writes T-A.json into its folder.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise

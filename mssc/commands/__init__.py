@@ -1,4 +1,4 @@
-"""The commands of ``python -m mssc``: what each takes is a dataclass, what it does is its `run`."""
+"""The commands of ``mssc``: what each takes is a dataclass, what it does is its `run`."""
 
 from .ablate import Ablate
 from .data import CheckData, ImportAnnotations

@@ -1,7 +1,6 @@
-"""``python -m mssc ablate``: rows of an ablation table, trained over seeds and compared."""
+"""``mssc ablate``: rows of an ablation table, trained over seeds and compared."""
 
 import logging
-import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,68 +10,74 @@ import tyro
 
 from ..config import ABLATIONS, REFERENCES, ModelConfig, TrainConfig
 from ..structures import InputError
+from .options import DIR, OUTPUT, RARE, RunOptions, Settings, command_line, default
 
 log = logging.getLogger("mssc")
 
 
 @dataclass(frozen=True)
-class Ablate:
+class _Rare:
+    reference: Annotated[str | None, default("the table's own")] = None
+    """Row that the others are compared with."""
+    noise_step: int = 8
+    """Every n-th frame with ground truth is scored in spoilt videos."""
+    videos: Annotated[int | None, default("all")] = None
+    """Learn from this many videos at most, spread evenly over the training part."""
+    cache: Annotated[Path | None, DIR, default("frames beside the runs")] = None
+    """Folder for decoded frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(Settings):
     """Train named rows of an ablation table over seeds, score them alike, and print the table with intervals.
 
     All rows see the same clips, augmented in the same way, for as many steps. Runs that are finished are kept, and one that was stopped
     goes on when the same command is given again; more rows, seeds, studies and tables can be asked for later, and rows that are the same
     network are run once. Nothing is selected on the videos that are scored. Results are numbers in TABLE.json; a table, its csv and a
     picture are beside it.
+
+    For example:
+        mssc ablate T-A --dataset toy --data data/toy --seeds 0 1 -o runs/ablate
     """
 
     table: tyro.conf.Positional[Literal["T-A", "T-B", "T-C"]]
     """T-A: which modules; T-B: inside MSM; T-C: inside SFM, and what it is compared with."""
     dataset: Literal["jhmdb", "ucf101-24", "toy", "custom"]
     """What to learn from and to score on; the toy set is generated where it is not there."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    output: Annotated[Path, OUTPUT]
     """Folder of the ablation."""
-    data: Path = Path("data")
+    data: Annotated[Path, DIR] = Path("data")
     """Folder of the data set."""
-    rows: tuple[str, ...] = ()
-    """Names of rows; all of the table if not given."""
+    rows: Annotated[tuple[str, ...], default("all of the table")] = ()
+    """Names of rows."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of order, augmentation and initial weights."""
-    reference: str | None = None
-    """Row that the others are compared with; the table's own if not given."""
-    studies: tuple[Literal["paths", "noise"], ...] = ()
+    studies: Annotated[tuple[Literal["paths", "noise"], ...], default("none")] = ()
     """Beside scores: the trained models with one path's features replaced (1 + 1 > 2), or with one input spoilt (filter noise)."""
-    noise_step: int = 8
-    """Every n-th frame with ground truth is scored in spoilt videos."""
-    parallel: int | None = None
-    """Runs at a time, each in a process of its own; one per GPU, or one by one without, if not given."""
+    parallel: Annotated[int | None, default("one per GPU, or one by one without")] = None
+    """Runs at a time, each in a process of its own."""
     split: int = 1
     """Of J-HMDB: 1, 2 or 3."""
     part: Literal["val", "test"] = "val"
     """Which videos are scored."""
-    videos: int | None = None
-    """Learn from this many videos at most, spread evenly over the training part."""
-    coco: Path | None = None
+    coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None
     """YOLOX-nano as ONNX, whose weights both paths start from."""
-    cache: Path | None = None
-    """Folder for decoded frames; frames/ beside the runs if not given."""
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: TrainConfig(workers=0))
-    """A run; its seed is one of --seeds."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    """What the rows change; its classes are the data set's."""
+    rare: Annotated[_Rare, *RARE] = _Rare()
+    run_options: Annotated[RunOptions, tyro.conf.arg(name="run")] = field(default_factory=lambda: RunOptions(workers=0))
 
     def run(self) -> None:
         """Read, run what is not done, print."""
+        network = self.model  # a value that does not fit is refused before anything is read
+        if self.config.seed != TrainConfig.seed:
+            raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")
         from ..ablate import ablate
         from ..files import write_whole
         from ..plots import ablation_markdown, ablation_plot, studies_markdown
 
-        if self.config.seed != TrainConfig.seed:
-            raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")
         rows = self._rows()
         reference = self._reference(rows)
-        plan = self._plan()
-        command = shlex.join(["python", "-m", "mssc", *sys.argv[1:]])
-        results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, command)
+        plan = self._plan(network)
+        results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, command_line())
         table = "\n".join(part for part in (ablation_markdown(results), studies_markdown(results)) if part)
         write_whole(self.output / f"{self.table}.md", table)
         ablation_plot(results).save(self.output, self.table)
@@ -87,11 +92,11 @@ class Ablate:
         return {row: changes for row, changes in known.items() if not self.rows or row in self.rows}
 
     def _reference(self, rows: dict[str, dict[str, object]]) -> str:
-        if self.reference is not None and self.reference not in ABLATIONS[self.table]:
-            raise InputError(f"{self.table} has no row {self.reference!r}; use one of: {'; '.join(ABLATIONS[self.table])}.")
-        return self.reference or REFERENCES[self.table]
+        if self.rare.reference is not None and self.rare.reference not in ABLATIONS[self.table]:
+            raise InputError(f"{self.table} has no row {self.rare.reference!r}; use one of: {'; '.join(ABLATIONS[self.table])}.")
+        return self.rare.reference or REFERENCES[self.table]
 
-    def _plan(self):
+    def _plan(self, network: ModelConfig):
         import dataclasses
 
         import numpy as np
@@ -101,13 +106,15 @@ class Ablate:
         from ..data.catalogue import load_dataset, several_at_once
 
         training, validation = (load_dataset(self.dataset, self.data, part, self.split) for part in ("train", self.part))
-        if self.videos is not None:
-            if self.videos < 1:
-                raise InputError(f"videos is {self.videos}; it must be at least 1.")
-            chosen = np.linspace(0, len(training) - 1, min(self.videos, len(training))).round().astype(int)
+        if self.rare.videos is not None:
+            if self.rare.videos < 1:
+                raise InputError(f"videos is {self.rare.videos}; it must be at least 1.")
+            chosen = np.linspace(0, len(training) - 1, min(self.rare.videos, len(training))).round().astype(int)
             training = training.subset([training.videos[i].name for i in chosen])
         for dataset in (training, validation):
-            cache = FrameCache.build(dataset, self.cache or self.output / "frames")
-        actions = "multilabel" if several_at_once(training) else self.model.actions
-        base = dataclasses.replace(self.model, classes=training.classes, actions=actions)
-        return Plan(self.output, base, self.config, training, validation, cache, self.coco, tuple(self.studies), self.noise_step)
+            cache = FrameCache.build(dataset, self.rare.cache or self.output / "frames")
+        actions = "multilabel" if several_at_once(training) else network.actions
+        base = dataclasses.replace(network, classes=training.classes, actions=actions)
+        return Plan(
+            self.output, base, self.config, training, validation, cache, self.coco, tuple(self.studies), self.rare.noise_step
+        )

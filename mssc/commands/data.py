@@ -1,4 +1,4 @@
-"""``python -m mssc check-data`` and ``import-annotations``: what comes before training."""
+"""``mssc check-data`` and ``mssc import-annotations``: what comes before training."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -9,20 +9,26 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
+from ..data.catalogue import Name
 from ..structures import InputError
+from .options import DIR, OUTPUT, default
 
 log = logging.getLogger("mssc")
 
 
 @dataclass(frozen=True)
 class CheckData:
-    """Say what a data set holds and what is wrong with it, before anyone trains. Exit code 2 if it cannot be used."""
+    """Say what a data set holds and what is wrong with it, before anyone trains. Exit code 2 if it cannot be used.
 
-    dataset: tyro.conf.Positional[Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]]
+    For example:
+        mssc check-data --dataset custom --data my-videos -o report
+    """
+
+    dataset: Name
     """What to look at; custom are your own videos."""
-    data: Path
+    data: Annotated[Path, DIR] = Path("data")
     """Folder of the data set."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    output: Annotated[Path | None, OUTPUT, default("none is written")] = None
     """Folder for report.json and boxes.png, a sheet of drawn boxes."""
     split: int = 1
     """Of J-HMDB: 1, 2 or 3."""
@@ -95,19 +101,23 @@ def _bar(items: Sequence, what: str) -> Iterable:
 
 @dataclass(frozen=True)
 class ImportAnnotations:
-    """Turn CVAT's XML or zip, a COCO-style JSON or another csv into the plain csv of one's own videos."""
+    """Turn CVAT's XML or zip, a COCO-style JSON or another csv into the plain csv of one's own videos.
 
-    file: tyro.conf.Positional[Path]
+    For example:
+        mssc import-annotations export.zip -o my-videos/boxes.csv
+    """
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """The annotations."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    output: Annotated[Path, OUTPUT, tyro.conf.arg(metavar="FILE")]
     """The csv to write: boxes.csv in the folder that has your videos."""
-    video: str | None = None
+    video: Annotated[str | None, default("as the file says")] = None
     """Name of the video, if the file does not say it or says another."""
     first_frame: Literal[0, 1] = 0
     """What the file calls the first frame (csv and JSON; CVAT always says 0)."""
     boxes: Literal["pixels", "normalised"] = "pixels"
     """Whether boxes are pixels, or shares of the frame from 0 to 1; these need --videos."""
-    videos: Path | None = None
+    videos: Annotated[Path | None, DIR, default("none is needed")] = None
     """Folder of the videos, for their sizes."""
     occluded: Literal["keep", "drop"] = "keep"
     """What to do with boxes that CVAT marks as occluded."""

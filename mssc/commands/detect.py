@@ -1,4 +1,4 @@
-"""``python -m mssc detect``: videos in, action tubes out."""
+"""``mssc detect``: videos in, action tubes out."""
 
 import logging
 from dataclasses import dataclass
@@ -9,24 +9,28 @@ import tyro
 from tqdm import tqdm
 
 from ..structures import InputError
+from .options import FLAG, MODEL, OUTPUT, default
 
 log = logging.getLogger("mssc")
 
 
 @dataclass(frozen=True)
 class Detect:
-    """Find the action tubes of videos: an annotated MP4, a JSON and a CSV for each."""
+    """Find the action tubes of videos: an annotated MP4, a JSON and a CSV for each.
 
-    videos: tyro.conf.Positional[tuple[Path, ...]]
+    For example:
+        mssc detect video.mp4 folder/ --model jhmdb -o results
+    """
+
+    videos: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="VIDEO...", help_behavior_hint="(required)")]
     """Video files, or folders of them."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("outputs")
+    output: Annotated[Path, OUTPUT] = Path("outputs")
     """Folder for the results."""
-    model: str = "default"
+    model: Annotated[str, MODEL, default("jhmdb")] = "default"
     """Name of a model that ships, or a model's folder."""
-    threshold: float | None = None
-    """Report tubes of at least this score, 0 to 1; the model's own if not given."""
-    draw: bool = True
-    """Write the annotated video."""
+    threshold: Annotated[float | None, default("the model's own")] = None
+    """Report tubes of at least this score, 0 to 1."""
+    draw: Annotated[bool, FLAG, tyro.conf.arg(help="Write no annotated video.")] = True
 
     def run(self) -> None:
         """Each video by itself: a bad one is named at the end and does not stop the others."""

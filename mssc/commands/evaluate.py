@@ -1,9 +1,7 @@
-"""``python -m mssc evaluate``: run a model or read detections, score them, write the results."""
+"""``mssc evaluate``: run a model or read detections, score them, write the results."""
 
 import json
 import logging
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,46 +9,53 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from ..data.catalogue import Name, Part
 from ..structures import InputError
+from .options import DIR, FLAG, MODEL, OUTPUT, RARE, command_line, default
 
 log = logging.getLogger("mssc")
-DATASETS = ("jhmdb", "ucf101-24", "ava", "toy", "custom")
-PARTS = ("train", "val", "trainval", "test")
 YOWO = {"jhmdb": "yowo-jhmdb", "ucf101-24": "yowo-ucf101-24"}
 FOREIGN_THRESHOLD = 0.3
 
 
 @dataclass(frozen=True)
+class _Rare:
+    clip: Annotated[bool, FLAG] = False
+    """Compute the window of each frame anew instead of streaming the frames."""
+    first_frame: Annotated[int | None, default("the layout's own, 1")] = None
+    """Number of a video's first frame in --detections."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Score a model, or saved detections, on a data set: frame-mAP under every protocol, video-mAP, errors, false alarms.
 
     Results are a JSON, a Markdown table and a page with pictures. A run that was stopped goes on when the same command is given
     again.
+
+    For example:
+        mssc evaluate jhmdb --dataset jhmdb --data DIR --part val -o results
+        mssc evaluate --detections theirs.pkl --dataset jhmdb --data DIR --part test
     """
 
-    model: tyro.conf.Positional[str | None] = None
-    """Name of a model that ships, or a model's folder. Not needed with --detections."""
-    dataset_name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="DATASET")] = None
-    """The same as --dataset."""
-    dataset: str | None = None
-    """What to score it on: jhmdb, ucf101-24, ava, toy or custom."""
-    data: Path = Path("data")
+    model: Annotated[tyro.conf.Positional[str | None], MODEL, default("none, with --detections")] = None
+    """Name of a model that ships, or a model's folder."""
+    dataset: Name
+    """What to score it on; the toy set is generated where it is not there."""
+    data: Annotated[Path, DIR] = Path("data")
     """Folder of the data set."""
-    part: str = "val"
-    """Which videos: train, val, trainval or test."""
+    part: Part = "val"
+    """Which videos."""
     split: int = 1
     """Of J-HMDB: 1, 2 or 3."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    output: Annotated[Path | None, OUTPUT, default("outputs/evaluate/MODEL-DATASET-PART")] = None
     """Folder for detections and results, or a .json file beside which that folder is made."""
-    clip: bool = False
-    """Compute the window of each frame anew instead of streaming."""
-    detections: Path | None = None
+    detections: Annotated[Path | None, default("a model is run")] = None
     """Score these instead of running a model: a folder of this command, YOWO's text files, ACT's .npy or .pkl, AVA's csv.
     Tubes in it (.npz with idx and boxes, ACT's *_tubes.pkl) are scored as they are, and are the detections where there are no others."""
-    first_frame: int | None = None
-    """Number of a video's first frame in --detections; the layout's own, 1, if not given."""
-    threshold: float | None = None
-    """For counts of errors and false alarms, 0 to 1; the model's own if not given."""
+    threshold: Annotated[float | None, default("the model's own, 0.3 with --detections")] = None
+    """For counts of errors and false alarms, 0 to 1."""
+    rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
         """Detect what is missing, score, write."""
@@ -58,16 +63,17 @@ class Evaluate:
         from ..scoring.report import markdown, page
         from ..scoring.run import versions
 
-        model, dataset = self._names()
-        folder, file = self._places(model, dataset)
-        if self.detections is not None and dataset == "ava":
-            results, facts = self._ava()
-        elif self.detections is not None:
-            results, facts = self._saved(dataset)
+        if (self.model is None) == (self.detections is None):
+            raise InputError("name either a model, or detections with --detections.")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise InputError(f"threshold is {self.threshold}; it must lie in [0, 1].")
+        folder, file = self._places()
+        if self.model is not None:
+            results, facts = self._run(self.model, folder)
         else:
-            results, facts = self._run(str(model), dataset, folder)
+            results, facts = self._ava() if self.dataset == "ava" else self._saved()
         record = {**results.record(), **facts, "protocols": PROTOCOL_NOTES, "versions": versions()}
-        record["command"] = shlex.join(["python", "-m", "mssc", *sys.argv[1:]])
+        record["command"] = command_line()
         for name, value in results.scores.items():
             log.info("%s: %.4f", name, value)
         text = json.dumps(record, indent=1)
@@ -80,31 +86,14 @@ class Evaluate:
             write_whole(path, content)
         log.info("the report is %s", folder / "report.html")
 
-    def _names(self) -> tuple[str | None, str]:
-        """Model and data set, however they were given."""
-        model, dataset = self.model, self.dataset or self.dataset_name
-        if self.detections is not None and dataset is None:
-            model, dataset = None, model
-        if self.dataset and self.dataset_name and self.dataset != self.dataset_name:
-            raise InputError(f"two data sets are named, {self.dataset_name} and {self.dataset}; name one.")
-        if dataset not in DATASETS:
-            raise InputError(f"the data set is {dataset!r}; name one with --dataset: {', '.join(DATASETS)}.")
-        if (model is None) == (self.detections is None):
-            raise InputError("name either a model, or detections with --detections.")
-        if self.part not in PARTS:
-            raise InputError(f"the part is {self.part!r}; use one of {', '.join(PARTS)}.")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise InputError(f"threshold is {self.threshold}; it must lie in [0, 1].")
-        return model, dataset
-
-    def _places(self, model: str | None, dataset: str) -> tuple[Path, Path | None]:
+    def _places(self) -> tuple[Path, Path | None]:
         """The folder, and the JSON file if one was asked for."""
         if self.output is not None and self.output.suffix == ".json":
             return self.output.with_suffix(""), self.output
-        what = Path(model).name if model else Path(self.detections or "").stem
-        return self.output or Path("outputs") / "evaluate" / "-".join((what, dataset, self.part)), None
+        what = Path(self.model).name if self.model else Path(self.detections or "").stem
+        return self.output or Path("outputs") / "evaluate" / "-".join((what, self.dataset, self.part)), None
 
-    def _run(self, model: str, dataset: str, folder: Path) -> tuple:
+    def _run(self, model: str, folder: Path) -> tuple:
         """A model, over what its folder does not hold yet."""
         from ..data.catalogue import load_dataset
         from ..detection.pipeline import default_threshold, model_folder
@@ -112,8 +101,8 @@ class Evaluate:
         from ..scoring.saved import Folder
 
         model_folder(model)  # an unknown model is refused before the data are read
-        data = load_dataset(dataset, self.data, self.part, self.split)
-        about = identity(model, data, self.part, self.split, "clip" if self.clip else "stream")
+        data = load_dataset(self.dataset, self.data, self.part, self.split)
+        about = identity(model, data, self.part, self.split, "clip" if self.rare.clip else "stream")
         kept = Folder(folder, about)
         there = sum(video.name in kept for video in data.videos)
         if there:
@@ -124,23 +113,23 @@ class Evaluate:
             )
         threshold = default_threshold(model) if self.threshold is None else self.threshold
         labelled = {v.name: frames for v in data.videos if (frames := getattr(v, "labelled", None)) is not None}
-        results = score(own, known_of(data), threshold, True, YOWO.get(dataset, "yowo"), labelled)
+        results = score(own, known_of(data), threshold, True, YOWO.get(self.dataset, "yowo"), labelled)
         return results, about | {"frames": sum(video.frames for video in data.videos)}
 
-    def _saved(self, dataset: str) -> tuple:
+    def _saved(self) -> tuple:
         """Detections that were saved, by this command or by another system."""
         from ..scoring.run import score
         from ..scoring.saved import read_detections, read_saved_tubes, read_truth
         from ..scoring.saved.folder import facts, is_folder
 
         assert self.detections is not None
-        known = read_truth(dataset, self.data, self.part, self.split)
-        found = read_detections(self.detections, known, self.first_frame)
-        tubes = read_saved_tubes(self.detections, known, self.first_frame)
+        known = read_truth(self.dataset, self.data, self.part, self.split)
+        found = read_detections(self.detections, known, self.rare.first_frame)
+        tubes = read_saved_tubes(self.detections, known, self.rare.first_frame)
         ours = is_folder(self.detections)
         threshold = FOREIGN_THRESHOLD if self.threshold is None else self.threshold
-        results = score(found, known, threshold, ours, YOWO.get(dataset, "yowo"), tubes=tubes)
-        about = {"dataset": dataset, "part": self.part, "split": self.split, "videos": len(known.truth)}
+        results = score(found, known, threshold, ours, YOWO.get(self.dataset, "yowo"), tubes=tubes)
+        about = {"dataset": self.dataset, "part": self.part, "split": self.split, "videos": len(known.truth)}
         about["tubes"] = "linked from the detections" if tubes is None else "as saved, after suppression at an overlap of 0.3"
         about |= facts(self.detections) if ours else {}
         frames = sum(video.frames for video in known.truth.values())

@@ -1,10 +1,8 @@
-"""``python -m mssc figures``: look into one or several models, side by side, and draw what was found."""
+"""``mssc figures``: look into one or several models, side by side, and draw what was found."""
 
 import json
 import logging
 import re
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +12,23 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
+from ..data.catalogue import Name, Part
 from ..structures import InputError
+from .options import DIR, FLAG, OUTPUT, RARE, command_line
 
 log = logging.getLogger("mssc")
+
+
+@dataclass(frozen=True)
+class _Rare:
+    step: int = 4
+    """Every n-th frame with ground truth is a key frame."""
+    clip: Annotated[bool, FLAG] = False
+    """Let the model see of each key frame its window alone, instead of the video up to it."""
+    noise_step: int = 8
+    """Every n-th frame with ground truth is scored in spoilt videos."""
+    columns: Literal[1, 2] = 2
+    """Of the page that the pictures span."""
 
 
 @dataclass(frozen=True)
@@ -25,32 +37,27 @@ class Figures:
 
     Every picture is a PDF for papers, a PNG, and a csv of the numbers behind it; embeddings are HTML pages as well, whose points show
     their frames. Tables with 95 % intervals over videos are in table.md.
+
+    For example:
+        mssc figures jhmdb jhmdb-plain --dataset jhmdb --data DIR -o pictures
     """
 
-    models: tyro.conf.Positional[tuple[str, ...]]
+    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL...", help_behavior_hint="(required)")]
     """Names of models that ship, or models' folders; several are drawn side by side."""
-    dataset: Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]
+    dataset: Name
     """What to look at; the toy set is generated where it is not there."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("outputs/figures")
+    output: Annotated[Path, OUTPUT] = Path("outputs/figures")
     """Folder for the pictures."""
-    data: Path = Path("data")
+    data: Annotated[Path, DIR] = Path("data")
     """Folder of the data set."""
-    part: Literal["train", "val", "trainval", "test"] = "val"
+    part: Part = "val"
     """Which videos. Claims need videos that no model was trained on."""
     split: int = 1
     """Of J-HMDB: 1, 2 or 3."""
     videos: int = 200
     """Look at this many at most, spread evenly over the part."""
-    step: int = 4
-    """Every n-th frame with ground truth is a key frame."""
-    clip: bool = False
-    """Let the model see of each key frame its window alone, instead of the video up to it."""
-    noise: bool = True
-    """Also score detections in spoilt videos, which takes most of the time."""
-    noise_step: int = 8
-    """Every n-th frame with ground truth is scored there."""
-    columns: Literal[1, 2] = 2
-    """Of the page that the pictures span."""
+    noise: Annotated[bool, FLAG, tyro.conf.arg(help="Score no detections in spoilt videos, which takes most of the time.")] = True
+    rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
         """Examine each model, then draw."""
@@ -69,14 +76,14 @@ class Figures:
                     bar.set_postfix_str(f"{name}: {video}", refresh=False)
                     bar.update()
 
-                mode = "clip" if self.clip else "stream"
-                studies.append(examine(model, dataset, name, self.step, mode, tick=tick))
+                mode = "clip" if self.rare.clip else "stream"
+                studies.append(examine(model, dataset, name, self.rare.step, mode, tick=tick))
                 if self.noise:
-                    spoilt.append(robustness(model, dataset, name, self.noise_step, tick=tick))
+                    spoilt.append(robustness(model, dataset, name, self.rare.noise_step, tick=tick))
         log.info("%d key frames of %d videos seen; drawing", studies[0].frames, len(dataset))
         drawn = self._draw(studies)
         if spoilt:
-            drawn += corruption_plot(spoilt, self.columns).save(self.output, "corruption")
+            drawn += corruption_plot(spoilt, self.rare.columns).save(self.output, "corruption")
         drawn += self._write_tables(studies, folders)
         log.info("%d files are in %s", len(drawn), self.output)
 
@@ -86,7 +93,7 @@ class Figures:
 
         if not self.models:
             raise InputError("no model was named; give names of models that ship, or models' folders.")
-        for name, number in (("videos", self.videos), ("step", self.step), ("noise_step", self.noise_step)):
+        for name, number in (("videos", self.videos), ("step", self.rare.step), ("noise_step", self.rare.noise_step)):
             if number < 1:
                 raise InputError(f"{name} is {number}; it must be at least 1.")
         folders = [model_folder(model).resolve() for model in self.models]
@@ -116,7 +123,7 @@ class Figures:
         from ..analysis import project
 
         taps = plots.taps_of(studies)
-        wide, made = self.columns, []
+        wide, made = self.rare.columns, []
 
         def draw(name: str, function, *arguments) -> None:
             made.extend(function(*arguments, wide).save(self.output, name))
@@ -146,12 +153,12 @@ class Figures:
         from ..scoring.run import model_hash, versions
 
         about = {
-            "command": shlex.join(["python", "-m", "mssc", *sys.argv[1:]]),
+            "command": command_line(),
             "dataset": studies[0].dataset,
             "split": self.split,
             "videos": studies[0].videos,
             "key frames": studies[0].frames,
-            "mode": "clip" if self.clip else "stream",
+            "mode": "clip" if self.rare.clip else "stream",
             "weights": {name: model_hash(folder) for name, folder in folders.items()},
             "versions": versions(),
         }

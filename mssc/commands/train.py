@@ -1,48 +1,56 @@
-"""``python -m mssc train``: a data set in, a model out."""
+"""``mssc train``: a data set in, a model out."""
 
 import dataclasses
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from ..config import ModelConfig, TrainConfig
+from ..config import ModelConfig
+from ..data.catalogue import Name
+from .options import DIR, FLAG, MODEL, OUTPUT, RARE, Settings, default
 
 log = logging.getLogger("mssc")
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train a model. A run that was stopped goes on where it was when the same command is given again."""
+class _Rare:
+    motion: Annotated[str | None, MODEL, default("as the rest")] = None
+    """Model whose motion stream was trained by itself (--learn motion), to start that part from."""
+    cache: Annotated[Path | None, DIR, default("frames in the run's folder")] = None
+    """Folder for decoded frames."""
 
-    dataset: tyro.conf.Positional[Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]]
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Settings):
+    """Train a model. A run that was stopped goes on where it was when the same command is given again.
+
+    For example:
+        mssc train --dataset toy --data data/toy -o runs/toy
+        mssc train --dataset custom --data my-videos -o runs/mine --start jhmdb --epochs 12
+    """
+
+    dataset: Name
     """What to learn from. The toy set is generated, the others are read from --data; custom are your own videos."""
-    data: Path
+    data: Annotated[Path, DIR] = Path("data")
     """Folder of the data set."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    output: Annotated[Path, OUTPUT]
     """Folder of the run: checkpoints, metrics.jsonl, the model."""
-    coco: Path | None = None
+    coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None
     """YOLOX-nano as ONNX, whose weights both paths start from."""
-    start: str | None = None
-    """Name or folder of a model to start from instead; it may know other actions. Its network is kept but for model options that
-    are given and are not the default."""
-    motion: str | None = None
-    """Folder of a model whose motion stream was trained by itself (--learn motion), to start that part from."""
+    start: Annotated[str | None, MODEL, default("a new network")] = None
+    """Model to start from instead, by name or folder; it may know other actions. Its network is kept but for --model options."""
     split: int = 1
     """Of J-HMDB: 1, 2 or 3."""
-    all_videos: bool = False
-    """Learn from the validation videos as well, and keep the last model instead of the best (always so for ava)."""
-    cache: Path | None = None
-    """Folder for decoded frames; frames/ beside the run if not given."""
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
-    """The run."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    """The network; its classes are the data set's."""
+    all_videos: Annotated[bool, FLAG] = False
+    """Learn from the validation videos as well, and keep the last model instead of the best; always so for ava."""
+    rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
         """Read, decode what is not cached, train."""
+        config, network = self.config, self.model  # a value that does not fit is refused before anything is read
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
@@ -54,28 +62,27 @@ class Train:
         select = not self.all_videos and self.dataset != "ava"  # AVA's "val" is what everybody scores on
         parts = ("train", "val") if select else ("trainval",)
         found = [load_dataset(self.dataset, self.data, part, self.split) for part in parts]
-        cache = self.cache or self.output / "frames"
-        model, weights = self._start(found[0].classes, several_at_once(found[0]))
+        cache = self.rare.cache or self.output / "frames"
+        model, weights = self._start(network, found[0].classes, several_at_once(found[0]))
         for dataset in found:
-            frames = FrameCache.build(dataset, cache, reach=reach(model, self.config))
+            frames = FrameCache.build(dataset, cache, reach=reach(model, config))
         validation = found[1] if select else None
-        motion = None if self.motion is None else motion_weights(load_model(model_folder(self.motion)), model)
-        trainer = Trainer(model, self.config, self.output, found[0], frames, validation, self.coco, weights, motion)
+        motion = None if self.rare.motion is None else motion_weights(load_model(model_folder(self.rare.motion)), model)
+        trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights, motion)
         log.info("%d videos to learn from, %d steps, into %s", len(found[0]), trainer.steps, self.output)
         trainer.run()
         log.info("the model is in %s", self.output / "model")
 
-    def _start(self, classes: tuple[str, ...], several: bool) -> tuple:
+    def _start(self, base: ModelConfig, classes: tuple[str, ...], several: bool) -> tuple:
         """The network, and the weights of the model to start from, if there is one; `several` actions may be done at once."""
         from ..detection.pipeline import model_folder
         from ..model.checkpoint import load_model
         from ..model.transfer import carry_over
 
         start = load_model(model_folder(self.start)) if self.start is not None else None
-        base = self.model
         if start is not None:
             usual = ModelConfig()
-            asked = {f.name: getattr(self.model, f.name) for f in dataclasses.fields(usual)}
+            asked = {f.name: getattr(base, f.name) for f in dataclasses.fields(usual)}
             base = dataclasses.replace(start.config, **{k: v for k, v in asked.items() if v != getattr(usual, k)})
         config = dataclasses.replace(base, classes=classes, actions="multilabel" if several else base.actions)
         return config, None if start is None else carry_over(start, config, self.config.seed)

@@ -7,6 +7,7 @@ from mssc.data.dataset import Dataset
 from mssc.structures import InputError
 
 Name = Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]
+Part = Literal["train", "val", "trainval", "test"]
 NAMES: tuple[str, ...] = get_args(Name)
 TOY_SIZES = {"train": 240, "val": 60, "trainval": 300, "test": 60}
 

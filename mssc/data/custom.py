@@ -132,7 +132,7 @@ def load(root: str | Path, part: str = "train", seed: int = 0) -> Dataset:
     folder = survey(root)
     found = problems(folder)
     if found:
-        more = f" ({len(found) - 1} more problems: see python -m mssc check-data custom --data {root})" if len(found) > 1 else ""
+        more = f" ({len(found) - 1} more problems: see mssc check-data --dataset custom --data {root})" if len(found) > 1 else ""
         raise InputError(found[0] + more)
     return build(folder, part, seed)
 
@@ -296,7 +296,7 @@ def problems(folder: Folder) -> list[str]:
                 f"{rows.source} was annotated at {size[0]}x{size[1]}, but {name} is {look.width}x{look.height}; "
                 "put the video there that was annotated, or scale the boxes."
             )
-    again = f"python -m mssc import-annotations {rows.source} -o {rows.source.with_name('boxes.csv')}"
+    again = f"mssc import-annotations {rows.source} -o {rows.source.with_name('boxes.csv')}"
     if rows.normalised:
         found.append(
             f"{rows.source} has boxes from {rows.boxes.min():g} to {rows.boxes.max():g}: they look normalised, pixels are wanted; "

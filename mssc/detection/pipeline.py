@@ -104,7 +104,7 @@ def default_model() -> str:
     """
     models = available_models()
     if not models:
-        raise InputError(f"{MODELS} holds no model; train one with 'python -m mssc train', or copy one there.")
+        raise InputError(f"{MODELS} holds no model; train one with 'mssc train', or copy one there.")
     return "jhmdb" if "jhmdb" in models else next(iter(models))
 
 

@@ -22,7 +22,7 @@ def read_detections(path: Path, known: Known, first_frame: int | None = None) ->
     """Saved detections in whatever layout.
 
     Args:
-        path: a folder that `python -m mssc evaluate` wrote, a folder of YOWO's text files, ACT's array (.npy, .pkl) or a folder
+        path: a folder that `mssc evaluate` wrote, a folder of YOWO's text files, ACT's array (.npy, .pkl) or a folder
             that holds it, or tubes (see `tubes`) alone, whose boxes then count as detections.
         known: the videos and classes that they are scored with.
         first_frame: the number of a video's first frame in the file; None for the layout's own, 1 in all foreign ones.
@@ -48,7 +48,7 @@ def read_detections(path: Path, known: Known, first_frame: int | None = None) ->
     if path.is_dir():
         return read_yowo(path, known, first)
     raise InputError(
-        f"{path} is of no layout that is read: a folder that 'python -m mssc evaluate' wrote, a folder of YOWO's text files, "
+        f"{path} is of no layout that is read: a folder that 'mssc evaluate' wrote, a folder of YOWO's text files, "
         "ACT's array as .npy or .pkl, tubes as .npz or ACT's pickles, or for AVA a csv."
     )
 

@@ -24,9 +24,7 @@ def read_yowo(folder: Path, known: Known, first: int = 1) -> dict[str, dict[int,
     heads, lines = [], []
     files = sorted(folder.glob("*.txt"))
     if not files:
-        raise InputError(
-            f"{folder} holds no text file <class>_<video>_<frame>.txt, and was not written by 'python -m mssc evaluate'."
-        )
+        raise InputError(f"{folder} holds no text file <class>_<video>_<frame>.txt, and was not written by 'mssc evaluate'.")
     for file in files:
         match = re.fullmatch(r"(.+)_(\d+)", file.stem)
         if match is None:

@@ -1,0 +1,89 @@
+"""What the commands' options share: how they are written, and the fields of the two configs as options in groups."""
+
+import dataclasses
+import inspect
+import re
+import shlex
+import sys
+import typing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ..config import ModelConfig, TrainConfig
+
+CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
+"""How every command is parsed: nobody types None, and no flag has a twin that says no."""
+DIR = tyro.conf.arg(metavar="DIR")
+OUTPUT = tyro.conf.arg(aliases=["-o"], metavar="DIR")
+MODEL = tyro.conf.arg(metavar="MODEL")
+FLAG = tyro.conf.arg(help_behavior_hint="")
+RARE = (tyro.conf.arg(name="rarely used"), tyro.conf.OmitArgPrefixes)
+"""For a dataclass whose options are shown in the last group of a command's help."""
+
+USUAL_RUN = ("epochs", "batch", "learning_rate", "precision", "workers", "seed")
+USUAL_NETWORK = ("key_size", "clip_size", "motion", "fusion", "backbone2d", "backbone3d")
+NO_OPTIONS = ("classes", "version")  # what the data set and the package decide
+
+
+def default(words: str) -> object:
+    """Says in words what is taken where an option is not given."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {words})")
+
+
+def command_line() -> str:
+    """What was typed, to be written beside the results."""
+    return shlex.join(["mssc", *sys.argv[1:]])
+
+
+def _readable(value: str) -> str:
+    """A default as people write it: 0.3333333333333333 is 0.3333."""
+    return "(default: " + re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.4g}", value) + ")"
+
+
+def _options(config: type, names: list[str], prefix: str) -> type:
+    """A dataclass of some of a config's fields. What a field means stands behind it, as a comment."""
+    comments = dict(re.findall(r"^    (\w+): .*  # (.+)$", inspect.getsource(config), re.MULTILINE))
+    hints, fields = typing.get_type_hints(config), []
+    for item in dataclasses.fields(config):
+        if item.name in names:
+            flag, text = prefix + item.name.replace("_", "-"), comments.get(item.name, "")
+            shown = tyro.conf.arg(name=flag, prefix_name=False, help=text[:1].upper() + text[1:], help_behavior_hint=_readable)
+            fields.append((item.name, Annotated[hints[item.name], shown], item.default))
+    return dataclasses.make_dataclass(config.__name__, fields, frozen=True, namespace={"__doc__": ""})
+
+
+def _split(config: type, usual: tuple[str, ...], prefix: str = "") -> tuple[type, type]:
+    rest = [item.name for item in dataclasses.fields(config) if item.name not in (*usual, *NO_OPTIONS)]
+    return _options(config, list(usual), prefix), _options(config, rest, prefix)
+
+
+if TYPE_CHECKING:
+    RunOptions = TrainConfig
+    _RareRun = TrainConfig
+    _Network = ModelConfig
+    _RareNetwork = ModelConfig
+else:
+    RunOptions, _RareRun = _split(TrainConfig, USUAL_RUN)
+    _Network, _RareNetwork = _split(ModelConfig, USUAL_NETWORK, "model.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A run and its network, as options in three groups: the run, the network, and what is rarely used of both."""
+
+    run_options: Annotated[RunOptions, tyro.conf.arg(name="run")] = field(default_factory=RunOptions)
+    network_options: Annotated[_Network, tyro.conf.arg(name="network")] = field(default_factory=_Network)
+    rare_run_options: Annotated[_RareRun, *RARE] = field(default_factory=_RareRun)
+    rare_network_options: Annotated[_RareNetwork, *RARE] = field(default_factory=_RareNetwork)
+
+    @property
+    def config(self) -> TrainConfig:
+        """The run. Raises `InputError` for values that do not fit."""
+        return TrainConfig(**vars(self.run_options), **vars(self.rare_run_options))
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network; its classes are the data set's. Raises `InputError` for values that do not fit."""
+        return ModelConfig(**vars(self.network_options), **vars(self.rare_network_options))
