@@ -10,9 +10,9 @@ from 0 in decoding order. Classes are counted from 0 and there is no background 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -100,6 +100,8 @@ def _check_scores(scores: np.ndarray) -> None:
 class Detections:
     """What was found in one frame: one row per (box, action), so an actor with two actions has two rows.
 
+    It is read, cut and joined like `supervision.Detections`: ``len``, iteration, ``rows[mask]``, `merge`, `with_nms`.
+
     Args:
         boxes: (N, 4) float32.
         labels: (N,) int64, classes from 0.
@@ -129,10 +131,84 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int, float]]:
+        """Box (4,), label and score of each row."""
+        return zip(self.boxes, self.labels.tolist(), self.scores.tolist(), strict=True)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> Detections:
+        """The rows of an index, a slice, indices or a mask (N,), as copies.
+
+        Raises:
+            IndexError: for a row that is not there, or a mask of another length.
+        """
+        chosen = np.arange(len(self))[rows].reshape(-1)
+        return Detections(self.boxes[chosen], self.labels[chosen], self.scores[chosen])
+
     def above(self, threshold: float) -> Detections:
         """The rows that score at least `threshold`."""
-        keep = self.scores >= threshold
-        return Detections(self.boxes[keep], self.labels[keep], self.scores[keep])
+        return self[self.scores >= threshold]
+
+    def with_nms(self, threshold: float = 0.5, class_agnostic: bool = False) -> Detections:
+        """Non-maximum suppression: without the rows whose box overlaps that of a better one by more than `threshold`, best first.
+
+        Args:
+            threshold: IoU of continuous boxes.
+            class_agnostic: rows of different labels suppress each other too.
+        """
+        import torch
+        from torchvision.ops import batched_nms  # slow to import, and most that speak this type suppress nothing
+
+        groups = np.zeros_like(self.labels) if class_agnostic else self.labels
+        boxes, scores, groups = map(torch.from_numpy, (self.boxes, self.scores, groups))
+        return self[batched_nms(boxes, scores, groups, threshold).numpy()]
+
+    def to_rows(self, classes: Sequence[str] = ()) -> list[dict[str, object]]:
+        """A dictionary per row, as tables take them (``pandas.DataFrame(rows.to_rows())``): x1, y1, x2, y2, label, score.
+
+        Args:
+            classes: names of the labels; with them each row has its "class" as well.
+        """
+        rows = []
+        for box, label, score in self:
+            named = {"class": classes[label]} if classes else {}
+            rows.append(
+                {**dict(zip(("x1", "y1", "x2", "y2"), box.tolist(), strict=True)), "label": label, **named, "score": score}
+            )
+        return rows
+
+    def to_supervision(self, classes: Sequence[str] = ()) -> Any:
+        """As `supervision.Detections`.
+
+        Args:
+            classes: names of the labels, which supervision keeps as ``class_name``.
+
+        Raises:
+            InputError: if supervision is not there.
+        """
+        try:
+            from supervision import Detections as Other  # pyright: ignore[reportMissingImports]  # not a dependency
+        except ImportError as error:
+            raise InputError(f"supervision cannot be imported ({error}); get it by 'pip install supervision'.") from None
+        data = {"class_name": np.array([classes[label] for label in self.labels], dtype=str)} if classes else {}
+        return Other(xyxy=self.boxes.copy(), confidence=self.scores.copy(), class_id=self.labels.copy(), data=data)
+
+    @classmethod
+    def from_supervision(cls, detections: Any) -> Detections:
+        """From `supervision.Detections`, or whatever has ``xyxy``, ``class_id`` and ``confidence`` (None: 1 throughout).
+
+        Raises:
+            InputError: for rows without a class, and what `Detections` refuses.
+        """
+        if detections.class_id is None:
+            raise InputError("the detections have no class_id; give each row one, counted from 0.")
+        scores = np.ones(len(detections.xyxy)) if detections.confidence is None else detections.confidence
+        return cls(detections.xyxy, detections.class_id, scores)
+
+    @classmethod
+    def merge(cls, parts: Iterable[Detections]) -> Detections:
+        """The rows of several, one after the other."""
+        parts = [cls.empty(), *parts]
+        return cls(*(np.concatenate([getattr(rows, name) for rows in parts]) for name in ("boxes", "labels", "scores")))
 
     @classmethod
     def empty(cls) -> Detections:
@@ -200,7 +276,7 @@ class Tube:
     score: float
     start: int
     boxes: np.ndarray
-    scores: np.ndarray = field(default=None)  # type: ignore[assignment]
+    scores: np.ndarray = field(default=None)  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _array(self.boxes, np.float32, "boxes", -1, 4))

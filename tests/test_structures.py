@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,6 +48,87 @@ def test_above_keeps_rows_at_the_threshold():
     kept = rows.above(0.5)
     assert kept.labels.tolist() == [0, 2] and kept.scores.tolist() == pytest.approx([0.5, 0.9])
     assert len(rows) == 3
+
+
+SOME = Detections([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [0, 0, 10, 10]], [0, 0, 0, 1], [0.5, 0.75, 0.25, 0.125])
+
+
+def same(one, other):
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("boxes", "labels", "scores"))
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        (1, [1]),
+        (-1, [3]),
+        (np.int64(2), [2]),
+        (slice(1, 3), [1, 2]),
+        (slice(None, None, -1), [3, 2, 1, 0]),
+        ([2, 0], [2, 0]),
+        (np.array([False, True, False, True]), [1, 3]),
+        ([False, True, False, True], [1, 3]),
+        (np.zeros(4, bool), []),
+        (np.zeros(0, int), []),
+    ],
+)
+def test_rows_are_chosen_like_those_of_an_array(index, rows):
+    chosen = SOME[index]
+    assert chosen.labels.tolist() == SOME.labels[rows].tolist() and chosen.boxes.shape == (len(rows), 4)
+    np.testing.assert_array_equal(chosen.scores, SOME.scores[rows])
+    chosen.boxes[:] = 7  # a copy
+    assert SOME.boxes.max() == 30
+
+
+def test_a_row_that_is_not_there():
+    for index in (4, [0, 4], np.array([True, False])):
+        with pytest.raises(IndexError):
+            SOME[index]
+
+
+def test_iteration_gives_box_label_and_score():
+    rows = list(SOME)
+    assert [(box.tolist(), label, score) for box, label, score in rows][3] == ([0, 0, 10, 10], 1, 0.125)
+    assert len(rows) == 4 and type(rows[0][1]) is int and not list(Detections.empty())
+
+
+def test_parts_are_merged():
+    assert same(Detections.merge([SOME[:1], Detections.empty(), SOME[1:]]), SOME)
+    assert len(Detections.merge([])) == 0 and Detections.merge([]).labels.dtype == np.int64
+
+
+def test_suppression_keeps_the_best_of_a_class():
+    assert same(SOME.with_nms(0.5), SOME[[1, 2, 3]])  # 0 overlaps 1 by 0.9; 3 is of another class
+    assert same(SOME.with_nms(0.95), SOME[[1, 0, 2, 3]])
+    assert same(SOME.with_nms(0.5, class_agnostic=True), SOME[[1, 2]])
+    assert len(Detections.empty().with_nms()) == 0
+
+
+def test_rows_for_a_table():
+    assert SOME[3].to_rows() == [{"x1": 0, "y1": 0, "x2": 10, "y2": 10, "label": 1, "score": 0.125}]
+    assert SOME.to_rows(["run", "sit"])[3]["class"] == "sit"
+    json.dumps(SOME.to_rows())  # plain numbers
+
+
+def test_supervision_and_back():
+    supervision = pytest.importorskip("supervision")
+    other = SOME.to_supervision(["run", "sit"])
+    assert isinstance(other, supervision.Detections) and other["class_name"].tolist() == ["run", "run", "run", "sit"]
+    assert same(Detections.from_supervision(other), SOME) and same(Detections.from_supervision(SOME.to_supervision()), SOME)
+    best = other.with_nms(0.5)  # theirs keeps the order of rows, ours is by score
+    ours = SOME.with_nms(0.5)
+    assert sorted(map(tuple, best.xyxy.tolist())) == sorted(map(tuple, ours.boxes.tolist()))
+    assert same(Detections.from_supervision(supervision.Detections.empty()), Detections.empty())
+
+
+def test_what_is_like_supervision_is_enough(monkeypatch):
+    one = SimpleNamespace(xyxy=SOME.boxes, class_id=SOME.labels, confidence=None)
+    assert Detections.from_supervision(one).scores.tolist() == [1] * 4
+    with pytest.raises(InputError, match="no class_id"):
+        Detections.from_supervision(SimpleNamespace(xyxy=SOME.boxes, class_id=None, confidence=None))
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(InputError, match="pip install supervision"):
+        SOME.to_supervision()
 
 
 @pytest.mark.parametrize(
