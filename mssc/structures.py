@@ -32,6 +32,11 @@ def class_name(label: str) -> str:
     return label.replace("_", " ").strip()
 
 
+def counted(number: int, what: str) -> str:
+    """How many there are, as people write it: "1 step", "3 boxes"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('x') else 's'}"
+
+
 class Features(NamedTuple):
     """What the two paths see, in the order of the paper's figure. Levels run from fine to coarse.
 

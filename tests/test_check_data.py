@@ -1,6 +1,7 @@
 """check-data, and training on your own videos from a model that knows other actions."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -174,7 +175,7 @@ def test_weights_are_carried_over_to_another_network(tiny_config, caplog):
     assert any(name.startswith("fusion") for name in weights.keys() - kept)
 
 
-def test_training_on_own_videos_from_a_model_of_other_classes(tmp_path, tiny_config):
+def test_training_on_own_videos_from_a_model_of_other_classes(tmp_path, tiny_config, caplog, capsys):
     root = write_folder(tmp_path / "own")
     save_model(MSSC(tiny_config).eval(), tmp_path / "start")
     train = ("--epochs", "1", "--batch", "2", "--clip-length", "4", "--keys", "2", "--workers", "0")
@@ -184,6 +185,11 @@ def test_training_on_own_videos_from_a_model_of_other_classes(tmp_path, tiny_con
     assert model.config == replace(tiny_config, classes=("jump", "run"), motion="none")
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(metrics[-1]["loss"]) and 0 <= metrics[-1]["frame_map"] <= 1
+    said = caplog.text + capsys.readouterr().err
+    assert re.search(r"epoch 1: (\w+ [\d.e-]+, )+\w+ [\d.e-]+\n", said) and re.search(
+        r"2 videos to learn from, 1 step, into", said
+    )
+    assert not re.search(r"np\.|best=-|\b1 \w+s\b|\b0(\.0)? .B", said)
 
 
 def test_actors_with_several_actions_train_a_multilabel_model(tmp_path):

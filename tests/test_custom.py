@@ -101,7 +101,7 @@ def test_boxes_are_cut_at_the_frame_and_that_is_said(tmp_path, caplog):
     root = write_folder(tmp_path, ["a,0,-3,0,10,60,run,"], ("a",))
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(load(root).videos[0].tubes[0].boxes, [[0, 0, 10, 48]])
-    assert "1 boxes in 1 videos reached outside" in caplog.text
+    assert "1 box in 1 video reached outside" in caplog.text
 
 
 GOOD = "run_1.mp4,0,1,2,11,12,run,a"
@@ -237,7 +237,7 @@ def test_splits_from_a_column_a_csv_and_lists(tmp_path, caplog):
     (root / "boxes.csv").write_text("\n".join([HEADER + ",split", *rows]))
     with caplog.at_level(logging.INFO):
         assert parts(root) == {"train": ["jump_4.mp4", "run_1.mp4"], "val": ["run_2.mp4"]}
-    assert "1 videos are in no list" in caplog.text
+    assert "1 video in no list" in caplog.text
     assert [v.name for v in load(root, "test").videos] == ["jump_3.mp4"]
     assert len(load(root, "trainval")) == 3
     write_folder(root)

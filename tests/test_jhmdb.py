@@ -149,7 +149,7 @@ def test_boxes_a_bit_outside_are_clipped_and_counted(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         tube = jhmdb.load(write(tmp_path, data), part="trainval").videos[0].tubes[0]
     np.testing.assert_array_equal(tube.boxes[[0, 4]], [[0, 5, 30, 48], [1, 5, 34, 48]])
-    assert "5 boxes in 1 clips" in caplog.text
+    assert "5 boxes in 1 clip " in caplog.text
 
 
 def test_a_clip_without_action_and_one_with_two(tmp_path):

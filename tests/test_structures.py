@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mssc.structures import DetectionLog, Detections, InputError, Tube, class_name
+from mssc.structures import DetectionLog, Detections, InputError, Tube, class_name, counted
 
 BOX = [1.0, 2.0, 3.0, 4.0]
 NAN, INF = float("nan"), float("inf")
@@ -23,6 +23,10 @@ def test_the_models_that_ship_name_classes_as_the_readers_do():
         classes = json.loads(file.read_text())["classes"]
         assert classes == [class_name(name) for name in classes]
     assert class_name("shoot_ball") == "shoot ball"
+
+
+def test_numbers_of_things_are_words():
+    assert [counted(n, "box") for n in (0, 1, 2)] == ["0 boxes", "1 box", "2 boxes"] and counted(3, "key frame") == "3 key frames"
 
 
 def test_the_types_are_there_without_torch():

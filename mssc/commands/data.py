@@ -10,7 +10,7 @@ import tyro
 from tqdm import tqdm
 
 from ..data.catalogue import Name
-from ..structures import InputError
+from ..structures import InputError, counted
 from .options import DIR, OUTPUT, default
 
 log = logging.getLogger("mssc")
@@ -45,8 +45,9 @@ class CheckData:
             report.write(self.output)
             log.info("the report and the sheet of boxes are in %s", self.output)
         if report.problems:
-            count = "a problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
-            raise InputError(f"{self.data} cannot be used as it is: it has {count}, see above.")
+            raise InputError(
+                f"{self.data} cannot be used as it is: it has {counted(len(report.problems), 'problem')}, see above."
+            )
 
     def _custom(self) -> tuple[dict, list[str]]:
         from ..data import custom
@@ -84,11 +85,11 @@ def _say_plainly(folder) -> None:
     """How the annotations were understood, so that a wrong reading is seen."""
     rows = folder.rows
     log.info(
-        "%s: %d boxes in %d of %d videos, pixels from %g to %g, frames counted from 0 (the first is %d).",
+        "%s: %s in %d of %s, pixels from %g to %g, frames counted from 0 (the first is %d).",
         rows.source,
-        len(rows),
+        counted(len(rows), "box"),
         len(set(rows.video)),
-        len(folder.paths),
+        counted(len(folder.paths), "video"),
         rows.boxes.min(),
         rows.boxes.max(),
         rows.frame.min(),
@@ -137,7 +138,8 @@ class ImportAnnotations:
         table.write_csv(rows, self.output)
         tracks = len({(video, track) for video, track in zip(rows.video, rows.track, strict=True) if track})
         actions = ", ".join(sorted(set(rows.action)))
-        log.info("%d boxes, %d tracks, %d videos, actions %s: %s", len(rows), tracks, len(set(rows.video)), actions, self.output)
+        held = ((len(rows), "box"), (tracks, "track"), (len(set(rows.video)), "video"))
+        log.info("%s, actions %s: %s", ", ".join(counted(*some) for some in held), actions, self.output)
 
     def _to_pixels(self, rows):
         import dataclasses

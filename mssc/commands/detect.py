@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from ..structures import InputError
+from ..structures import InputError, counted
 from .options import FLAG, MODEL, OUTPUT, default
 
 log = logging.getLogger("mssc")
@@ -40,7 +40,7 @@ class Detect:
 
         sources, drawn = find_sources(self.videos, VIDEO_SUFFIXES)
         if drawn:
-            log.info("left out: %d annotated videos of earlier runs, such as %s", len(drawn), drawn[0])
+            log.info("left out: %s of earlier runs, such as %s", counted(len(drawn), "annotated video"), drawn[0])
         load_for_detection(self.model)
         failed: list[str] = []
         for source in sources:
@@ -73,7 +73,7 @@ class Detect:
             what = f"{row['action']} {row['score']:.2f}, {row['start_seconds']:.2f} to {row['end_seconds']:.2f} s"
             log.info("  actor %d: %s", row["actor"], what)
         found = len(result.tubes)
-        said = f"{found} action tube{'s' * (found != 1)}" if found else f"no action found at threshold {result.threshold:g}"
+        said = counted(found, "action tube") if found else f"no action found at threshold {result.threshold:g}"
         log.info("%s: %s, %.0f frames a second, in %s.*", file, said, result.frames_per_second, target)
 
 

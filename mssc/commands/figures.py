@@ -13,7 +13,7 @@ import tyro
 from tqdm import tqdm
 
 from ..data.catalogue import Name, Part
-from ..structures import InputError
+from ..structures import InputError, counted
 from .options import DIR, FLAG, OUTPUT, RARE, command_line
 
 log = logging.getLogger("mssc")
@@ -80,7 +80,8 @@ class Figures:
                 studies.append(examine(model, dataset, name, self.rare.step, mode, tick=tick))
                 if self.noise:
                     spoilt.append(robustness(model, dataset, name, self.rare.noise_step, tick=tick))
-        log.info("%d key frames of %d videos seen; drawing", studies[0].frames, len(dataset))
+        seen = counted(studies[0].frames, "key frame")
+        log.info("%s of %s seen; drawing", seen, counted(len(dataset), "video"))
         drawn = self._draw(studies)
         if spoilt:
             drawn += corruption_plot(spoilt, self.rare.columns).save(self.output, "corruption")

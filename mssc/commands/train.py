@@ -10,6 +10,7 @@ import tyro
 
 from ..config import ModelConfig
 from ..data.catalogue import Name
+from ..structures import counted
 from .options import DIR, FLAG, MODEL, OUTPUT, RARE, Settings, default
 
 log = logging.getLogger("mssc")
@@ -69,7 +70,8 @@ class Train(Settings):
         validation = found[1] if select else None
         motion = None if self.rare.motion is None else motion_weights(load_model(model_folder(self.rare.motion)), model)
         trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights, motion)
-        log.info("%d videos to learn from, %d steps, into %s", len(found[0]), trainer.steps, self.output)
+        videos, steps = counted(len(found[0]), "video"), counted(trainer.steps, "step")
+        log.info("%s to learn from, %s, into %s", videos, steps, self.output)
         trainer.run()
         log.info("the model is in %s", self.output / "model")
 

@@ -11,6 +11,7 @@ quarter of an hour at 320x180 and 25 to 30 frames a second takes 3.9 to 4.7 GB, 
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from mssc.data.dataset import Dataset, Video
 from mssc.data.decoding import decode, fingerprint, resize
 from mssc.files import explained, write_whole
-from mssc.structures import InputError
+from mssc.structures import InputError, counted
 from mssc.video import frames_per_look
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ class FrameCache:
         if not todo:
             return cls(folder)
         plan, end = _plan(todo, fingerprints, near, max_side, keep)
-        log.info("%d videos to decode; all frames take %.1f GB in %s", len(todo), end / 1e9, folder)
+        size = f"{end / 1e9:.1f} GB" if end >= 1e9 else f"{math.ceil(end / 1e6)} MB"
+        log.info("%s to decode; all frames take %s in %s", counted(len(todo), "video"), size, folder)
         with _new_file(folder, end) as file:
             for name, entry in keep.items():
                 _copy(folder / index[0], entry.offset, file, plan[name])  # type: ignore[index]

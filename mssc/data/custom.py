@@ -30,7 +30,7 @@ from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
 from mssc.data.joining import tubes
 from mssc.data.media import Media, first_few
-from mssc.structures import InputError, class_name
+from mssc.structures import InputError, class_name, counted
 from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,8 @@ def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dat
     if bare:
         log.info("%d of %d %s videos have no box and serve as background: %s", len(bare), len(result), part, first_few(bare))
     if cut:
-        log.warning("%d boxes in %d videos reached outside the frame and were cut.", len(cut), len(set(cut)))
+        boxes, videos = counted(len(cut), "box"), counted(len(set(cut)), "video")
+        log.warning("%s in %s reached outside the frame and were cut.", boxes, videos)
     if not result:
         raise InputError(f"no video is in the part {part!r}; list some in splits.csv or in the column split.")
     return Dataset(f"{name} {part}", folder.classes, tuple(result))
@@ -235,7 +236,7 @@ def _choose(folder: Folder, part: str, seed: int) -> list[str]:
         return [name for name in rest if (name in held_out) == (part == "val")]
     loose = [name for name in names if name not in folder.parts]
     if loose and part == "train":
-        log.info("%d videos are in no list and are used for training: %s", len(loose), first_few(loose))
+        log.info("%s in no list, used for training: %s", counted(len(loose), "video"), first_few(loose))
     return [name for name in names if folder.parts.get(name, "train") == part]
 
 
@@ -252,7 +253,7 @@ def _divide(folder: Folder, names: Sequence[str], seed: int) -> set[str]:
         first.setdefault(video, action.replace("/", "|"))
     if len(names) < 2:
         raise InputError(
-            f"{len(names)} video cannot be divided into training and validation; add videos, or train with --all-videos."
+            f"{counted(len(names), 'video')} cannot be divided into training and validation; add videos, or train with --all-videos."
         )
     for key in (source, lambda name: name):
         # `divide` reads "<class>/<clip>_<number>" and keeps together what differs in the number alone

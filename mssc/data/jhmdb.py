@@ -29,7 +29,7 @@ import numpy as np
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
-from mssc.structures import InputError, Tube, class_name
+from mssc.structures import InputError, Tube, class_name, counted
 from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
         tubes = _tubes(name, clip, len(classes), clipped)
         videos.append(Video(name, path, clip.frames, clip.width, clip.height, RATE, tubes))
     if clipped:
-        log.info("%d boxes in %d clips reached outside the frame and were clipped.", len(clipped), len(set(clipped)))
+        boxes, clips = counted(len(clipped), "box"), counted(len(set(clipped)), "clip")
+        log.info("%s in %s reached outside the frame and were clipped.", boxes, clips)
     classes = tuple(map(class_name, classes))
     backwards = tuple(pair for pair in BACKWARDS if {*pair} <= {*classes})
     return Dataset(f"J-HMDB-21 split {split} {part}", classes, tuple(videos), backwards)
@@ -134,7 +135,7 @@ def _find_videos(root: Path, names: Sequence[str], missing: str) -> dict[str, Pa
         looked = ", ".join(VIDEO_FOLDERS + FRAME_FOLDERS)
         message = f"{len(absent)} of {len(names)} videos are missing under {root} (looked in {looked}): {some}"
         if missing == "error" or not paths:
-            raise InputError(message + '. Add them, or leave them out with missing="skip".')
+            raise InputError(message + '. Add them; from Python, missing="skip" leaves them out.')
         log.warning("%d of %d videos are missing and left out: %s", len(absent), len(names), ", ".join(absent))
     return paths
 

@@ -396,8 +396,8 @@ class Trainer:
             log.warning("step %d: the loss is %s; the step is left out", self.step, loss.item())
             if self.bad >= MOST_BAD_STEPS:
                 raise InputError(
-                    f"the loss was not a number for {self.bad} steps in a row; lower learning_rate "
-                    f"(now {self.config.learning_rate}) or look for broken boxes with check-data."
+                    f"the loss was not a number for {self.bad} steps in a row; lower --learning-rate "
+                    f"(now {self.config.learning_rate}) or look for broken boxes with mssc check-data."
                 )
         self.step += 1
         return {name: value.item() for name, value in losses.items()} | {"loss": loss.item()}
@@ -419,7 +419,8 @@ class Trainer:
                 sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
                 seen += 1
                 bar.update()
-                bar.set_postfix(loss=f"{sums['loss'] / seen:.3f}", best=f"{self.best:.3f}", refresh=False)
+                best = {"best": f"{self.best:.3f}"} if self.best >= 0 else {}
+                bar.set_postfix(loss=f"{sums['loss'] / seen:.3f}", **best, refresh=False)
                 if stop():
                     self._save()
                     return self._averaged()
@@ -437,19 +438,19 @@ class Trainer:
 
     def _end_epoch(self, entry: dict[str, float]) -> None:
         epoch = self.step // self.per_epoch
-        entry = {"step": self.step, "epoch": epoch, **{k: round(v, 5) for k, v in entry.items()}}
+        entry = {"step": self.step, "epoch": epoch, **{k: round(float(v), 5) for k, v in entry.items()}}
         last = self.step >= self.steps
         if self.validation is not None and (last or epoch % self.config.validate_every == 0):
             judge = validate_motion if self.config.learn == "motion" else validate
             score = judge(self._averaged(), self.validation, self.cache, self.config.validation_step, self.accelerator.device)
-            entry |= {k: round(v, 5) for k, v in score.items()}
+            entry |= {k: round(float(v), 5) for k, v in score.items()}
             if (value := next(iter(score.values()))) > self.best:  # the first is what a model is selected by
                 self.best = value
                 self._keep(entry)
         elif self.validation is None and last:
             self._keep(entry)
         self._record(entry)
-        log.info("epoch %d: %s", epoch, entry)
+        log.info("epoch %d: %s", epoch, ", ".join(f"{k} {v:.4g}" for k, v in entry.items() if k not in ("step", "epoch")))
         self._save()
 
     def _keep(self, entry: dict) -> None:
