@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_video
 import torch
 from PIL import Image
 
@@ -133,6 +134,16 @@ def test_key_frames_come_at_the_true_rate(tmp_path):
             writer.write(np.zeros((48, 64, 3), np.uint8))
     (video,) = ava.load(tmp_path).videos
     assert video.rate == rate and video.labelled == (24, 48, 96)  # round(s * 23.976); 950 s is beyond the end
+
+
+def test_key_frames_of_a_variable_rate_are_those_shown_then(tmp_path):
+    """Ten frames a second for two seconds, then fifty; one picture that stands from 3.5 s to 4.3 s."""
+    times = [*np.arange(20) / 10, *(2 + np.arange(76) / 50), 4.3, 4.32]
+    write(tmp_path, [f"film,{second},0.1,0.1,0.5,0.5,12,1" for second in (900, 901, 902, 904)])
+    (tmp_path / "videos").mkdir()
+    test_video.make(tmp_path / "videos" / "film.mp4", frames=len(times), times=times)
+    (video,) = ava.load(tmp_path).videos
+    assert video.frames == len(times) and video.labelled == (0, 10, 20, 95)
 
 
 def test_a_film_too_short_for_its_key_frames(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from own_videos import write_folder, write_video
 from PIL import Image
+from test_video_kinds import later, remux
 
 from mssc.__main__ import main
 from mssc.data import check, custom
@@ -100,6 +101,21 @@ def test_a_video_that_is_cut_off(tmp_path):
     long = replace(data.videos[0], frames=40, tubes=(replace(data.videos[0].tubes[0], start=30),))
     report = check.check("test", {"train": replace(data, videos=(long, *data.videos[1:]))})
     assert any("decodes to 12 frames, its boxes go on to frame 37" in line for line in report.warnings)
+
+
+def test_a_video_that_shows_fewer_frames_than_it_claims(tmp_path, capsys, caplog):
+    """Cut by an edit list: boxes are counted on what is shown, so those of its last frames are beyond it."""
+    root = write_folder(tmp_path)
+    whole = write_video(tmp_path / "whole.mp4", frames=20)
+    remux(whole, root / "videos" / "run_1.mp4", later(-0.8))
+    report = report_of(root, "trainval")
+    assert report.videos["run_1.mp4"]["decoded frames"] == 12 and not report.problems
+    assert any(
+        "1 videos show another number" in line and "run_1.mp4 (12, its header says 20)" in line for line in report.warnings
+    )
+    remux(whole, root / "videos" / "run_1.mp4", later(-1.2))
+    assert run("check-data", "custom", "--data", root) == 2
+    assert "run_1.mp4 has 8 frames" in caplog.text + capsys.readouterr().err
 
 
 def test_duplicate_tubes(tmp_path):

@@ -21,6 +21,7 @@ import pytest
 from mssc.files import STALE
 from mssc.structures import InputError
 from mssc.video import Writer, container, frames_per_look, probe, read, reader
+from mssc.video.clock import clocked
 
 NTSC = Fraction(30000, 1001)
 
@@ -254,19 +255,33 @@ def test_change_of_size_in_midstream(tmp_path):
 @pytest.mark.parametrize(
     ("stamps", "expected"),
     [
-        ([5.0, 5.5, 6.0], [0, 0.5, 1.0]),  # the first one is taken off
-        ([None, None, None], [0, 0.5, 1.0]),  # none at all: the rate's
-        ([0, None, 1.0], [0, 0.5, 1.0]),  # one missing
-        ([0, 0.5, 0.5, 1.0], [0, 0.5, 0.55, 1.0]),  # one doubled: the others stay right
-        ([0, 0.5, 0.4, 1.0], [0, 0.5, 0.55, 1.0]),  # one out of order
-        ([90, 90.5, 0, 0.5, 1.0], [0, 0.5, 0.55, 1.5, 2.0]),  # set back: seen at the second frame
-        ([0, 0.5, 5.0, 1.0, 5.5, 6.0], [0, 0.5, 5.0, 5.05, 5.5, 6.0]),  # one far out of order
-        ([-1.0, -0.5], [0, 0.5]),  # negative
+        ([5.0, 5.5, 6.0], [0, 0.5, 1.0]),  # the container's start is zero
+        ([5.7, 6.2, 6.7], [0.7, 1.2, 1.7]),  # its first picture is late
+        ([None, None, None], [0, 0.5, 1.0]),  # no stamp at all: the rate's
+        ([5, None, 6.0], [0, 0.5, 1.0]),  # one missing
+        ([5, 5.5, 5.5, 6.5], [0, 0.5, 1.0, 1.5]),  # one doubled
+        ([5, 5.5, 5.4, 6.5], [0, 0.5, 1.0, 1.5]),  # one out of order
+        ([5, 5.5, 95.0, 6.5, 7], [0, 0.5, 1.0, 1.5, 2.0]),  # one far ahead
+        ([5, 5.5, -40.0, 6.5, 7], [0, 0.5, 1.0, 1.5, 2.0]),  # one far behind
+        ([65, 5.5, 6], [0, 0.5, 1.0]),  # the first one
+        ([5, 5.5, 5.5, 5.5, 6.5], [0, 0.5, 0.55, 1.025, 1.5]),  # two doubled: the others stay right
+        ([5, 5.5, 0, 0.5, 1.0], [0, 0.5, 1.0, 1.5, 2.0]),  # set back: a join
+        ([5, 5.5, 905, 905.5, 906], [0, 0.5, 900, 900.5, 901]),  # a long still picture
+        ([5, 5.5, 5005, 5005.5], [0, 0.5, 1.0, 1.5]),  # nobody shows one for more than an hour: a join
     ],
 )
 def test_clock(stamps, expected):
-    clock = reader._Clock(Fraction(2))
-    assert [clock(stamp) for stamp in stamps] == pytest.approx(expected)
+    shown = list(clocked(((stamp, name) for name, stamp in enumerate(stamps)), "a.mkv", 5.0, 0.5, resets=False))
+    assert [seconds for seconds, _ in shown] == pytest.approx(expected)
+    assert [name for _, name in shown] == list(range(len(stamps)))
+
+
+def test_clock_of_formats_that_may_be_joined(caplog):
+    stamps = [0, 0.5, 200, 200.5, 900, 201.5, 1.0, 1.5]
+    with caplog.at_level(logging.WARNING):
+        shown = [seconds for seconds, _ in clocked(((stamp, None) for stamp in stamps), "a.ts", 0.0, 0.5, resets=True)]
+    assert shown == pytest.approx([0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5])
+    assert caplog.text.count("a.ts: its clock jumps") == 2 and "at 0.50 s" in caplog.text
 
 
 def test_the_file_is_closed_early_and_late(tmp_path):
@@ -608,8 +623,8 @@ def test_smooth_pictures_keep_their_quality(tmp_path):
     ("rate", "times", "expected"),
     [
         (Fraction(25), [0, 0.04, 0.1, 1.0, 1.011, 5.0], [0, 0.04, 0.1, 1.0, 1.011, 5.0]),
-        (NTSC, [3.0, 3.5, 4.0], [0, 0.5, 1.0]),  # counted from the first
-        (Fraction(10), [None, None, 0.7, None], [0, 0.1, 0.2, 0.3]),  # a clock that starts late goes on from there
+        (NTSC, [3.0, 3.5, 4.0], [0, 0.5, 1.0]),  # a player counts from the first
+        (Fraction(10), [None, None, 0.7, None], [0, 0.1, 0.7, 0.8]),
         (Fraction(10), [0, 0.5, None], [0, 0.5, 0.6]),
     ],
 )

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mssc import video as video_files
 from mssc.data import media
 from mssc.data.dataset import Dataset, Video
 from mssc.data.media import Media, first_few, say_missing
 from mssc.data.table import read_text
 from mssc.structures import InputError, Tube
-from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -274,20 +274,20 @@ def _find_videos(root: Path, names: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for base in ("frames", "videos_15min", "videos"):  # the last one that has it counts: whole files are exact
         for path in (root / base).iterdir() if (root / base).is_dir() else ():
-            if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.is_dir() or path.suffix.lower() in video_files.VIDEO_SUFFIXES:
                 found[path.name if path.is_dir() else path.stem] = path
     return {name: found[name] for name in names if name in found}
 
 
 def _video(name: str, path: Path, look: Media, rows: AvaRows, label: dict[int, int]) -> Video:
     """One film: a tube of one frame for each box and action."""
-    begin = FIRST_SECOND if path.is_dir() or look.frames / look.rate < SEGMENT_SECONDS else 0
-    frames = np.array([round((int(second) - begin) * look.rate) for second in rows.second])
-    beyond = frames >= look.frames
+    begin = FIRST_SECOND if path.is_dir() or look.times[-1] < SEGMENT_SECONDS else 0
+    # The frame that a player shows then; half a frame is room for rates such as 29.97.
+    frames = np.searchsorted(look.times, rows.second - begin + 0.5 / float(look.rate), "right") - 1
+    beyond = rows.second - begin >= look.times[-1] + 1 / float(look.rate)
     if (beyond | (frames < 0)).all():
-        seconds = float(look.frames / look.rate)
         raise InputError(
-            f"{path} lasts {seconds:.0f} s, but its key frames are at {rows.second.min()} to {rows.second.max()} s; "
+            f"{path} lasts {look.times[-1]:.0f} s, but its key frames are at {rows.second.min()} to {rows.second.max()} s; "
             "it must be the whole film, or its part from second 900 on."
         )
     if beyond.any():

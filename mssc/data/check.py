@@ -15,6 +15,7 @@ from ..boxes import CONTINUOUS, box_iou
 from ..files import whole_file, write_whole
 from ..structures import Detections, InputError, Tube
 from ..video import fonts
+from ..video.container import open_video
 from ..video.drawing import draw
 from .custom import source
 from .dataset import Dataset, Video
@@ -115,6 +116,16 @@ def check(
     for video in progress([video for _, video in videos.values()]):
         hashes[video.name] = _decode(report, video, chosen.get(video.name, ()), pictures)
         report.warnings += _duplicates(video)
+    differ = [
+        f"{name} ({entry['decoded frames']}, its header says {entry['frames by its header']})"
+        for name, entry in report.videos.items()
+        if entry.get("frames by its header") != entry.get("decoded frames") and "frames by its header" in entry
+    ]
+    if differ:
+        said = "frames are numbered as they are shown; see that your annotations are"
+        report.warnings.append(
+            f"{len(differ)} videos show another number of frames than they claim: {first_few(differ)}; {said}."
+        )
     _leaks(report, {video: part for video, (part, _) in videos.items()}, hashes)
     _classes(report, parts)
     if pictures:
@@ -179,6 +190,9 @@ def _decode(report: Report, video: Video, wanted: Sequence[int], pictures: list)
         report.problems.append(f"{video.name} cannot be decoded: {error}")
         return None
     entry["decoded frames"] = count
+    if video.path.is_file():
+        with open_video(video.path) as (_, stream):
+            entry["frames by its header"] = stream.frames or count
     if size is not None and size != (video.height, video.width):
         report.problems.append(f"{video.name} is {size[1]}x{size[0]}, its boxes are for {video.width}x{video.height}.")
     last = max((tube.stop for tube in video.tubes), default=0)

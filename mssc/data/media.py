@@ -4,27 +4,29 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from mssc import video as video_files
 from mssc.data.decoding import IMAGES
 from mssc.structures import InputError
-from mssc.video.container import VIDEO_SUFFIXES, open_video
 
 FRAMES_RATE = Fraction(25)
 """Frames per second of a folder of images, which does not say."""
 
 
 class Media(NamedTuple):
-    """A video before it is decoded: frames, and the width and height in pixels as shown, and frames per second."""
+    """A video before it is decoded: frames, width and height in pixels as shown, frames per second, seconds of each frame."""
 
     frames: int
     width: int
     height: int
     rate: Fraction
+    times: np.ndarray
 
 
 def find(folder: Path) -> dict[str, Path]:
@@ -38,7 +40,7 @@ def find(folder: Path) -> dict[str, Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = Path(place)
         shown = [name for name in sorted(files) if not name.startswith(".")]
-        videos = [here / name for name in shown if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        videos = [here / name for name in shown if Path(name).suffix.lower() in video_files.VIDEO_SUFFIXES]
         images = any(Path(name).suffix.lower() in IMAGES for name in shown)
         if images and not videos and here != folder:
             videos = [here]
@@ -58,7 +60,7 @@ def resolve(given: Iterable[str], names: Iterable[str]) -> dict[str, str | None]
     meant: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
     for name in names:
         path = Path(name)
-        stem = path.name if path.suffix.lower() not in VIDEO_SUFFIXES else path.stem
+        stem = path.name if path.suffix.lower() not in video_files.VIDEO_SUFFIXES else path.stem
         for table, key in zip(meant, (name, path.with_name(stem).as_posix(), path.name, stem), strict=True):
             table[key].append(name)
     result: dict[str, str | None] = {}
@@ -74,10 +76,7 @@ def resolve(given: Iterable[str], names: Iterable[str]) -> dict[str, str | None]
 
 
 def look(path: Path, rate: Fraction = FRAMES_RATE) -> Media:
-    """Open a video and decode its first frame.
-
-    The number of frames is the container's, or that of its packets where it does not say: right for whole files. Damaged ones
-    may decode to fewer.
+    """Open a video, count its frames and decode its first one. Containers' own counts are often wrong: see `mssc.video.times`.
 
     Args:
         path: a video file, or a folder of images.
@@ -92,13 +91,19 @@ def look(path: Path, rate: Fraction = FRAMES_RATE) -> Media:
             raise InputError(f"the folder {path} holds no image ({', '.join(IMAGES)}).")
         try:
             with Image.open(files[0]) as image:
-                return Media(len(files), image.width, image.height, rate)
+                return Media(len(files), image.width, image.height, rate, np.arange(len(files)) / float(rate))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{files[0]} cannot be read as an image: {error}.") from None
+    status = path.stat()
+    return _look(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=10_000)
+def _look(path: Path, *_: int) -> Media:
+    """Of a video file as it is; each part of a data set asks anew."""
     info = video_files.probe(path)
-    with open_video(path) as (container, stream):
-        frames = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
-    return Media(max(frames, 1), info.width, info.height, info.rate)
+    times = video_files.times(path)
+    return Media(len(times), info.width, info.height, info.rate, times)
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:

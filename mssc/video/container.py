@@ -60,25 +60,39 @@ _FAILURES = 50  # in a row, after which the rest of a file counts as unreadable
 
 @contextlib.contextmanager
 def open_video(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open the video stream of a file: not a cover picture, and the largest if there are several.
+    """Open the film of a file: its default or its longest video stream, no cover picture.
 
     Raises:
         InputError: if the path is no readable regular file, or its content no video of at most `MAX_SIDE` and `MAX_PIXELS`.
     """
     with _open_file(path) as file:
-        limit = {"max_pixels": str(MAX_PIXELS)}
-        try:
-            options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", **limit}
-            container = av.open(file, "r", options=options, metadata_errors="replace")
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise InputError(f"{path}: {_why_not_opened(file, error)}") from error
-        with container:
-            stream = _video_stream(path, container)
-            check_size(path, stream.codec_context.width, stream.codec_context.height)
-            stream.codec_context.options = limit
-            stream.codec_context.thread_type = "AUTO"
-            stream.codec_context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
-            yield container, stream
+        with _demuxer(path, file) as container:
+            films = _films(path, container)
+            if len(films) == 1:
+                yield container, _ready(path, films[0])
+                return
+            index = container.streams.video.index(_longest(path, container, films))
+        with _demuxer(path, file) as container:
+            yield container, _ready(path, container.streams.video[index])
+
+
+def _demuxer(path: str | Path, file: BinaryIO) -> InputContainer:
+    file.seek(0)
+    try:
+        options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+        return av.open(file, "r", options=options, metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{path}: {_why_not_opened(file, error)}") from error
+
+
+def _ready(path: str | Path, stream: VideoStream) -> VideoStream:
+    """The stream, checked and set up to be decoded."""
+    context = stream.codec_context
+    check_size(path, context.width, context.height)
+    context.options = {"max_pixels": str(MAX_PIXELS)}
+    context.thread_type = "AUTO"
+    context.thread_count = min(MAX_THREADS, os.cpu_count() or 1)
+    return stream
 
 
 def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -88,7 +102,7 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
         InputError: if there is no frame at all, or one is larger than allowed.
     """
     frames = errors = 0
-    for packet in _demux(path, container, stream):
+    for packet in demux(path, container, stream):
         try:
             decoded = packet.decode()
         except (av.FFmpegError, OSError) as error:
@@ -165,25 +179,43 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _video_stream(path: str | Path, container: InputContainer) -> VideoStream:
-    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if not s.disposition & pictures]
+def _films(path: str | Path, container: InputContainer) -> list[VideoStream]:
+    """The video streams that are no pictures and can be decoded: one at least."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
     if not streams:
         kinds = ["a cover picture" if s.type == "video" else s.type for s in container.streams]
         found = f", only {' and '.join(dict.fromkeys(kinds))}" if kinds else ""
         raise InputError(f"{path}: has no video{found}; give a file with moving pictures.")
-    decodable = [s for s in streams if s.codec_context is not None]
+    decodable = [stream for stream in streams if stream.codec_context is not None]
     if not decodable:
         raise InputError(f"{path}: its video codec is unknown here; convert it to H.264 first.")
-    return max(decodable, key=lambda s: s.codec_context.width * s.codec_context.height)
+    return decodable
 
 
-def _demux(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+def _longest(path: str | Path, container: InputContainer, films: list[VideoStream]) -> VideoStream:
+    """The stream that a player shows: of those with more than one frame the default, else the longest, else the largest.
+
+    Their packets are read for it: what containers say of single streams is too often missing.
+    """
+    shown: dict[int, list[float]] = {film.index: [] for film in films}
+    for packet in demux(path, container, *films):
+        if packet.size and packet.dts is not None and not packet.is_discard:
+            shown[packet.stream.index].append(float(packet.dts * packet.time_base))
+    length = {index: max(seconds) - min(seconds) if len(seconds) > 1 else 0.0 for index, seconds in shown.items()}
+    moving = [film for film in films if len(shown[film.index]) > 1] or films
+    moving = [film for film in moving if film.disposition & Disposition.default] or moving
+    most = max(length[film.index] for film in moving)
+    alike = [film for film in moving if length[film.index] >= 0.95 * most]
+    return max(alike, key=lambda film: film.codec_context.width * film.codec_context.height)
+
+
+def demux(path: str | Path, container: InputContainer, stream: VideoStream, *more: VideoStream) -> Iterator[av.Packet]:
     """Packets up to the end of the file, over damage, and last the empty one that makes the decoder give what it still holds."""
     failures = 0
     while 0 <= failures < _FAILURES:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(stream, *more):
                 # An empty one in the middle stands for a dropped frame and is no damage; to some decoders it would mean the end.
                 if packet.size:
                     failures = 0

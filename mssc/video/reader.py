@@ -1,24 +1,31 @@
 """Video files in: frames with their times.
 
     probe(path)  -> VideoInfo          what the container says, checked
-    read(path)   -> Frame, Frame, …    upright RGB in the order of presentation, one in memory at a time
+    read(path)   -> Frame, Frame, …    upright RGB in the order of presentation, few in memory at a time
+    times(path)  -> (T,)               when these are shown, without making pictures of them
 
 Nothing is ever sought: only sequential decoding numbers the frames rightly in every container.
 """
 
+import itertools
 import logging
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from .container import decode, open_video
+from .clock import clocked, resets, start
+from .colour import ToRGB, deinterlaced
+from .container import decode, demux, open_video
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +35,15 @@ FALLBACK_RATE = Fraction(25)
 USUAL_RATE = 30
 """Frames per second that the networks learn from, give or take a third."""
 
+RATE_FRAMES = 30
+"""From so many frames the rate is estimated where the container has none."""
+
 FASTEST_RATE = 240
 """Of a camera; files that claim more count in milliseconds."""
+
+
+PROMISED = ("h264", "hevc", "av1", "mjpeg")
+"""Codecs of which a packet in an MP4 or Matroska file is a frame that is shown."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +54,11 @@ class VideoInfo:
         path: of the file.
         width: of the frames that `read` yields: as shown, after rotation, in pixels.
         height: likewise.
-        rate: average frames per second.
+        rate: average frames per second; where the container says nothing, that of the first frames.
         frames: the container's count or duration times rate: an estimate, sometimes wrong; None if unknown (webcam recordings).
         duration: seconds, or None where unknown.
         pixel_aspect: width of a pixel over its height as shown; not 1 for some camcorders. `read` leaves the pixels as they are.
+        start: the container's time stamp, in seconds, at which the clock of `read` is zero. Some browsers count from 0 instead.
     """
 
     path: Path
@@ -53,6 +68,7 @@ class VideoInfo:
     frames: int | None
     duration: float | None
     pixel_aspect: Fraction = Fraction(1)
+    start: float = 0.0
 
 
 class Frame(NamedTuple):
@@ -60,7 +76,7 @@ class Frame(NamedTuple):
 
     Attributes:
         index: from 0, in the order of presentation.
-        time: seconds since the first frame, strictly increasing.
+        time: seconds as a player counts them: from the container's start, so the first frame may be late; strictly increasing.
         image: (H, W, 3) uint8 RGB, contiguous, upright, the reader's to change.
     """
 
@@ -76,53 +92,115 @@ def probe(path: str | Path) -> VideoInfo:
         InputError: if `read` would not give a single frame.
     """
     with open_video(path) as (container, stream):
-        first = next(decode(path, container, stream))
+        frames = decode(path, container, stream)
+        first = next(frames)
         turn = _Turn.of(first)
         width, height = turn.shown(first.width, first.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        rate = _rate(stream)
+        aspect, zero = 1 / aspect if turn.transpose else aspect, start(container, stream)
+        rate = _rate(stream) or _rate_of([first.time, *(frame.time for frame in islice(frames, RATE_FRAMES))])
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / 1e6
-        duration = float(seconds) if seconds > 0 else None
-        frames = stream.frames or (max(1, round(duration * rate)) if duration else None)
-        return VideoInfo(Path(path), width, height, rate, frames, duration, 1 / aspect if turn.transpose else aspect)
+        count, anew = stream.frames, resets(container)
+    duration = _length(path) if anew else float(seconds) if seconds > 0 else None
+    count = count or (max(1, round(duration * rate)) if duration else None)
+    return VideoInfo(Path(path), width, height, rate, count, duration, aspect, zero)
 
 
 def read(path: str | Path) -> Iterator[Frame]:
     """Decode a video from its first frame to its last, in bounded memory.
 
     Damage in the middle costs the frames that it hit: a warning is logged and decoding goes on. Where a stream changes its size,
-    the frames are resized to the first one's. The file is opened when the first frame is asked for and closed with the iterator.
+    the frames are resized to the first one's. Interlaced frames are made whole, HDR is mapped to BT.709. The file is opened when
+    the first frame is asked for and closed with the iterator.
 
     Raises:
         InputError: if the file is missing, unreadable, no video, too large (`MAX_SIDE`, `MAX_PIXELS`) or gives no frame.
     """
     with open_video(path) as (container, stream):
-        clock, reformatter = _Clock(_rate(stream)), VideoReformatter()
-        size, turn, rotation = None, _Turn(), None
-        for index, frame in enumerate(decode(path, container, stream)):
-            if rotation != frame.rotation:
-                # Not for every frame: PyAV's side data keeps its frame alive until the garbage collector comes.
-                turn, rotation = _Turn.of(frame), frame.rotation
-            size = size or turn.shown(frame.width, frame.height)
-            yield Frame(index, clock(frame.time), turn(_to_rgb(reformatter, frame, *turn.shown(*size))))
+        pictures = _pictures(deinterlaced(decode(path, container, stream)))
+        for index, (time, image) in enumerate(clocked(pictures, path, *_clockwork(container, stream))):
+            yield Frame(index, time, image)
 
 
-def _rate(stream: VideoStream) -> Fraction:
+def times(path: str | Path) -> np.ndarray:
+    """The seconds at which the frames of `read` are shown, (T,) float64: what a container claims and does not show is not in them.
+
+    Where packets are known to be frames they are counted, which is fast; other videos are decoded.
+
+    Raises:
+        InputError: as `read`.
+    """
+    with open_video(path) as (container, stream):
+        first = next(decode(path, container, stream))
+    with open_video(path) as (container, stream):
+        clockwork = _clockwork(container, stream)
+        stamps = None if first.interlaced_frame else _promised(container, stream)
+    if stamps is None:
+        with open_video(path) as (container, stream):
+            stamps = [frame.time for frame in decode(path, container, stream)]
+    return np.array([time for time, _ in clocked(((stamp, None) for stamp in stamps), path, *clockwork)])
+
+
+def _promised(container: InputContainer, stream: VideoStream) -> list[float] | None:
+    """Time stamps of the frames that packets promise, in the order of presentation; None where they may not keep it."""
+    known = {"mov", "matroska"} & set(container.format.name.split(","))
+    if not known or stream.codec_context.name not in PROMISED or stream.time_base is None:
+        return None
+    stamps, shown = [], []
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                if packet.pts is None or packet.is_corrupt or not (stamps or packet.is_keyframe):
+                    return None
+                stamps.append(packet.pts)
+                shown += [] if packet.is_discard else [packet.pts]
+    except (av.FFmpegError, OSError):
+        return None
+    in_order = sorted(set(shown))
+    if len(stamps) != (stream.frames or len(stamps)) or not shown or len(in_order) != len(shown) or min(stamps) < stamps[0]:
+        return None  # cut, doubled, or shown before the first whole picture
+    steps = np.diff(in_order)
+    if shown != in_order and steps.max() > 10 * np.median(steps):
+        return None  # perhaps a wrong one, whose place only decoding tells
+    return [float(stamp * stream.time_base) for stamp in in_order]
+
+
+def _length(path: str | Path) -> float | None:
+    """Seconds by the packets, where the container's own number counts a clock that may start anew; takes reading the file."""
+    with open_video(path) as (container, stream):
+        stamps = (packet.dts for packet in demux(path, container, stream) if packet.size)
+        seconds = ((None if stamp is None else float(stamp * (stream.time_base or 0)), None) for stamp in stamps)
+        zero, period, anew = _clockwork(container, stream)
+        last = max((time for time, _ in clocked(seconds, path, zero, period, anew)), default=None)
+        return None if last is None else last + period
+
+
+def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float, float, bool]:
+    """What `clocked` wants to know: where time begins, seconds from frame to frame, whether the clock may start anew."""
+    return start(container, stream), float(1 / (_rate(stream) or FALLBACK_RATE)), resets(container)
+
+
+def _rate(stream: VideoStream) -> Fraction | None:
     """The average, unless it is missing or absurd (a clock's 1000 or 90000 ticks a second taken for frames)."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    return next((Fraction(rate) for rate in rates if rate and 0 < rate < 1000), FALLBACK_RATE)
+    return next((Fraction(rate) for rate in rates if rate and 0 < rate < 1000), None)
 
 
-def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, width: int, height: int) -> np.ndarray:
-    # Players take BT.709 for high definition without a tag; swscale would take BT.601.
-    untagged = frame.colorspace in (0, 2) and frame.height >= 720
-    matrix = Colorspace.ITU709 if untagged else None
-    way = Interpolation.BILINEAR
-    # One thread: handing a small frame to several costs more than it saves.
-    converted = reformatter.reformat(frame, width, height, "rgb24", src_colorspace=matrix, interpolation=way, threads=1)
-    image = converted.to_ndarray()
-    # A frame that was RGB already belongs to the decoder, which may draw the next one on top.
-    return image.copy() if converted is frame else np.ascontiguousarray(image)
+def _rate_of(stamps: list[float | None]) -> Fraction:
+    """Frames per second, of time stamps."""
+    steps = [b - a for a, b in itertools.pairwise(stamps) if a is not None and b is not None and b - a > 0.001]
+    return Fraction(1 / statistics.median(steps)).limit_denominator(1001) if steps else FALLBACK_RATE
+
+
+def _pictures(frames: Iterator[VideoFrame]) -> Iterator[tuple[float | None, np.ndarray]]:
+    """Time stamps and images, upright and all of the first one's size."""
+    to_rgb, size, turn, rotation = ToRGB(), None, _Turn(), None
+    for frame in frames:
+        if rotation != frame.rotation:
+            # Not for every frame: PyAV's side data keeps its frame alive until the garbage collector comes.
+            turn, rotation = _Turn.of(frame), frame.rotation
+        size = size or turn.shown(frame.width, frame.height)
+        yield frame.time, turn(to_rgb(frame, *turn.shown(*size)))
 
 
 class _Turn(NamedTuple):
@@ -149,35 +227,6 @@ class _Turn(NamedTuple):
         if self.transpose:
             image = image.swapaxes(0, 1)
         return np.ascontiguousarray(image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
-
-
-class _Clock:
-    """Makes seconds since the first frame, strictly increasing, of whatever timestamps a container has."""
-
-    def __init__(self, rate: Fraction) -> None:
-        self._period = float(1 / rate)
-        self._shift = 0.0
-        self._last: float | None = None
-        self._back: tuple[float, float] | None = None
-
-    def __call__(self, time: float | None) -> float:
-        if self._last is None:
-            self._shift, self._last = -(time or 0.0), 0.0
-            return 0.0
-        now = self._last + self._period if time is None else self._shifted(time, self._last)
-        # Doubled or out of order: step on a little, until the timestamps have caught up.
-        self._last = now if now > self._last else self._last + self._period / 10
-        return self._last
-
-    def _shifted(self, time: float, last: float) -> float:
-        """Where recordings were joined the count is set back: go on from there. Once may be damage, twice in a row is true."""
-        if time + self._shift >= last - 1:
-            self._back = None
-        elif self._back is None:
-            self._back = (time, last + self._period)
-        else:
-            self._shift, self._back = self._back[1] - self._back[0], None
-        return time + self._shift
 
 
 def frames_per_look(rate: float) -> int:

@@ -72,7 +72,6 @@ class Writer:
         # A multiple of the rate's numerator keeps constant rates exact, 1/90000 s or finer keeps variable times.
         self._base = Fraction(1, self.rate.numerator * math.ceil(90_000 / self.rate.numerator))
         self._period = round(1 / (self.rate * self._base))
-        self._first: float | None = None
         self._last = -1  # in units of the base
         self._container: OutputContainer | None = None
 
@@ -89,8 +88,8 @@ class Writer:
 
         Args:
             image: (H, W, 3) uint8 RGB, not modified.
-            time: seconds, of which the first frame's are subtracted; None for one period after the last frame. A time that is not
-                after the last frame's is moved behind it.
+            time: seconds, as `read` gives them; None for one period after the last frame. A time that is not after the last
+                frame's is moved behind it.
 
         Raises:
             ValueError: for an image of another shape or type than announced, a time that is not finite, or no open `with` block.
@@ -133,9 +132,7 @@ class Writer:
     def _ticks(self, time: float | None) -> int:
         if time is None:
             return self._last + self._period if self._last >= 0 else 0
-        if self._first is None:
-            self._first = time - (self._last + self._period) * float(self._base) if self._last >= 0 else time
-        return max(round((time - self._first) / self._base), self._last + 1)
+        return max(round(time / self._base), self._last + 1)
 
     def _to_yuv(self, image: np.ndarray) -> VideoFrame:
         if self.width % 2 or self.height % 2:

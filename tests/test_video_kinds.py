@@ -1,0 +1,294 @@
+"""Video files as people have them: late starts, joins, edit lists, several streams, HDR, half pictures. All made here, small."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+from test_video import make, picture, psnr
+
+from mssc.video import Writer, container, probe, read, times
+from mssc.video.colour import to_screen
+
+
+def remux(source: Path, target: Path, change: Callable[[int, av.Packet], None], **options) -> Path:
+    """Copy the packets of a video's first stream, each changed before it is written."""
+    with av.open(str(source)) as old, av.open(str(target), "w", **options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for index, packet in enumerate(p for p in old.demux(video=0) if p.size):
+            packet.stream = stream
+            change(index, packet)
+            new.mux(packet)
+    return target
+
+
+def later(by: float) -> Callable[[int, av.Packet], None]:
+    """Moves every packet."""
+
+    def change(_: int, packet: av.Packet) -> None:
+        packet.pts, packet.dts = packet.pts + round(by / packet.time_base), packet.dts + round(by / packet.time_base)
+
+    return change
+
+
+def seconds(path: Path) -> list[float]:
+    """When frames are shown; `times` knows it without pictures, and every frame is the one that belongs there."""
+    shown = [frame.time for frame in read(path)]
+    assert times(path) == pytest.approx(shown, abs=1e-9) and (np.diff(shown) > 0).all()
+    return shown
+
+
+# ------------------------------------------------------------------------------------------------------------ how many frames
+
+
+def test_frames_cut_off_by_an_edit_list_are_none(tmp_path):
+    """As `ffmpeg -ss 0.4 -c copy` cuts: ten frames stay in the file, to decode what follows, and are never shown."""
+    source = make(tmp_path / "a.mp4", frames=35, options={"g": "35", "bf": "0"})
+
+    path = remux(source, tmp_path / "b.mp4", later(-0.4))
+    with av.open(str(path)) as plain:
+        assert plain.streams.video[0].frames == 35
+    assert seconds(path) == pytest.approx(np.arange(25) / 25, abs=1e-3)
+    assert psnr(next(read(path)).image, picture(10)) > 21
+
+
+def test_reference_frames_that_are_never_shown_do_not_count(tmp_path):
+    """VP8 keeps such frames in packets of their own; a bit of the first byte tells."""
+    source = make(tmp_path / "source.mkv", frames=20, codec="libvpx")
+
+    def hidden(index, packet):
+        if index % 5 == 3:
+            packet.update(bytes([bytes(packet)[0] & ~0x10]) + bytes(packet)[1:])
+
+    path = remux(source, tmp_path / "a.webm", hidden)
+    assert seconds(path) == pytest.approx([index / 25 for index in range(20) if index % 5 != 3], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_what_comes_before_the_first_whole_picture_does_not_count(tmp_path, name):
+    """A recording that was cut between two key frames."""
+    source = make(tmp_path / "source.mkv", frames=40, options={"g": "10"})
+    with av.open(str(source)) as old, av.open(str(tmp_path / name), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in list(old.demux(video=0))[5:]:
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    shown = seconds(tmp_path / name)
+    assert 25 <= len(shown) < 40
+
+
+# ----------------------------------------------------------------------------------------------------- when a frame is shown
+
+
+def with_sound(path: Path, late: float, **opening) -> Path:
+    """Sound from the start on, the first of twelve pictures later."""
+    with av.open(str(path), "w", **opening) as out:
+        film, sound = out.add_stream("libx264", rate=25), out.add_stream("aac", rate=16000, layout="mono")
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        film.codec_context.time_base = Fraction(1, 1000)
+        tone = (0.3 * np.sin(np.arange(16000) / 6)).astype(np.float32)[None]
+        frame = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+        for index in range(12):
+            image = av.VideoFrame.from_ndarray(picture(index), "rgb24")
+            image.pts, image.time_base = round(1000 * (late + index / 25)), Fraction(1, 1000)
+            out.mux(film.encode(image))
+        out.mux(film.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.mov"])
+def test_a_first_picture_later_than_the_sound_is_shown_late(tmp_path, name):
+    shown = seconds(with_sound(tmp_path / name, 0.5))
+    assert shown == pytest.approx(0.5 + np.arange(12) / 25, abs=0.07 if name == "a.ts" else 2e-3)  # AAC begins before its sound
+    assert np.diff(shown) == pytest.approx(0.04, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.mp4"])
+def test_a_clock_that_does_not_begin_at_zero(tmp_path, name):
+    path = remux(make(tmp_path / "source.mp4", options={"bf": "0"}), tmp_path / name, later(50))
+    assert probe(path).start == pytest.approx(50, abs=2e-3)
+    assert seconds(path) == pytest.approx(np.arange(12) / 25, abs=2e-3)
+
+
+def test_one_bad_time_stamp_is_interpolated(tmp_path):
+    source = make(tmp_path / "a.mkv", frames=12, options={"bf": "0"})
+
+    def wrong(index, packet):
+        packet.pts += 40_000 if index == 6 else 0
+
+    path = remux(source, tmp_path / "b.mkv", wrong)
+    with av.open(str(path)) as plain:
+        assert max(packet.pts or 0 for packet in plain.demux(video=0)) > 30_000, "the file is not what the test needs"
+    assert seconds(path) == pytest.approx(np.arange(12) / 25, abs=2e-3)
+
+
+@pytest.mark.parametrize("shift", [50_000, 0])
+def test_joined_recordings_go_on_in_time(tmp_path, caplog, shift):
+    """Pieces of MPEG-TS that were put one behind another; the clock of the second jumps on, or back."""
+    source = make(tmp_path / "source.mp4", frames=25)
+    second = remux(source, tmp_path / "2.ts", later(shift), options={"avoid_negative_ts": "disabled"})
+    path = tmp_path / "a.ts"
+    path.write_bytes(remux(source, tmp_path / "1.ts", later(0)).read_bytes() + second.read_bytes())
+    shown = seconds(path)
+    assert len(shown) >= 48 and shown[0] == pytest.approx(0, abs=0.01) and shown[-1] == pytest.approx(len(shown) / 25, abs=0.1)
+    assert "clock jumps" in caplog.text
+    assert probe(path).duration == pytest.approx(2, abs=0.1)
+    with Writer(tmp_path / "b.mp4", 64, 48, 25) as writer:
+        for frame in read(path):
+            writer.write(frame.image, frame.time)
+    assert seconds(tmp_path / "b.mp4") == pytest.approx(shown, abs=1e-3)
+
+
+def test_the_rate_is_that_of_the_first_frames_where_no_header_tells(tmp_path, monkeypatch):
+    path = make(tmp_path / "a.mkv", frames=20, times=[*np.arange(10) / 50, *(1 + np.arange(10) / 50)])
+    monkeypatch.setattr("mssc.video.reader._rate", lambda stream: None)
+    assert probe(path).rate == 50
+
+
+# -------------------------------------------------------------------------------------------------------------- which stream
+
+
+def streams(path: Path, *parts: tuple[int, tuple[int, int], int]) -> Path:
+    """A file of several video streams: frames, size and disposition of each; the first picture of stream n is that of number 5n."""
+    with av.open(str(path), "w") as out:
+        made = []
+        for _, size, disposition in parts:
+            stream = out.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            stream.disposition = disposition
+            made.append(stream)
+        for number, (stream, (frames, size, _)) in enumerate(zip(made, parts, strict=True)):
+            for index in range(frames):
+                frame = av.VideoFrame.from_ndarray(picture(index + 5 * number, *size), "rgb24")
+                frame.pts = index
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+    return path
+
+
+DEFAULT = int(Disposition.default.value)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize(
+    ("parts", "film"),
+    [
+        ([(1, (320, 240), 0), (20, (64, 48), 0)], 1),  # one large picture: a cover, whatever it is called
+        ([(1, (320, 240), DEFAULT), (20, (64, 48), 0)], 1),
+        ([(20, (64, 48), 0), (5, (128, 96), 0)], 0),  # the longest
+        ([(20, (64, 48), DEFAULT), (20, (128, 96), DEFAULT)], 1),  # of the same length: the largest
+    ],
+)
+def test_the_film_is_shown(tmp_path, name, parts, film):
+    path = streams(tmp_path / name, *parts)
+    frames = list(read(path))
+    assert len(frames) == parts[film][0] == len(times(path))
+    assert frames[0].image.shape == (*parts[film][1][::-1], 3) and (probe(path).width, probe(path).height) == parts[film][1]
+
+
+def test_the_default_stream_is_the_film(tmp_path):
+    path = streams(tmp_path / "a.mkv", (30, (128, 96), 0), (20, (64, 48), DEFAULT))
+    with av.open(str(path)) as plain:
+        assert [bool(stream.disposition & Disposition.default) for stream in plain.streams] == [False, True]
+    assert {frame.image.shape for frame in read(path)} == {(48, 64, 3)}
+
+
+# -------------------------------------------------------------------------------------------------------------------- colour
+
+
+def high_range(path: Path, transfer: int, colours: np.ndarray, codec: str = "ffv1") -> Path:
+    """A 10-bit video of BT.2020 whose vertical stripes have these coded colours, (N, 3) from 0 to 1."""
+    image = np.repeat(np.round(colours * 65535).astype(np.uint16)[None], 48, 0).repeat(16, 1)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb48le").reformat(
+        format="yuv422p10le", dst_colorspace=9, dst_color_range=1
+    )
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv422p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = 9, 1, 9, transfer
+        frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = 9, 1, 9, transfer
+        frame.pts = 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+PQ, HLG = 16, 18
+# Coded values of ST 2084, from the table in BT.2408: 0, 26 (18 % grey), 100 and 203 nits, 1,000 nits.
+PQ_GREYS = np.array([0, 0.38, 0.5081, 0.5807, 0.7518])
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mov"])
+def test_high_dynamic_range_is_brought_into_reach(tmp_path, name):
+    """26 nits of 203 are 12.8 % of the light, for a screen of gamma 2.4 the number 108: below the knee nothing changes."""
+    path = high_range(tmp_path / name, PQ, PQ_GREYS[:, None].repeat(3, 1), "ffv1" if name == "a.mkv" else "prores_ks")
+    stripes = next(read(path)).image[24, 8::16].astype(int)
+    assert np.ptp(stripes, axis=1).max() <= 3, "grey stays grey"
+    levels = stripes.mean(1)
+    assert levels[[0, 1]] == pytest.approx([0, 255 * (26 / 203) ** (1 / 2.4)], abs=4)
+    assert levels[2] == pytest.approx(255 * (100 / 203) ** (1 / 2.4), abs=6)
+    assert 220 < levels[3] < 240 and levels[4] > 250, "white stays below what shines, and that is told apart"
+
+
+def test_high_dynamic_range_keeps_colours(tmp_path):
+    """BT.709's red, green and blue at 60 nits, coded in BT.2020, come back as such."""
+    to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    light = 60 * (to_2020 @ np.eye(3)).T / 10_000
+    m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+    coded = ((c1 + c2 * light**m1) / (1 + c3 * light**m1)) ** m2
+    stripes = next(read(high_range(tmp_path / "a.mkv", PQ, coded))).image[24, 8::16].astype(int)
+    assert np.abs(stripes - np.eye(3) * 255 * (60 / 203) ** (1 / 2.4)).max() <= 30
+    assert (stripes.argmax(1) == [0, 1, 2]).all() and np.sort(stripes, 1)[:, 1].max() <= 30
+
+
+def test_hybrid_log_gamma(tmp_path):
+    """BT.2408: 75 % HLG is white at 203 nits, as is 58 % PQ; both look the same."""
+    pq, hlg = (to_screen(np.full((1, 3), value), transfer)[0, 0] for value, transfer in ((0.5807, PQ), (0.75, HLG)))
+    assert pq == pytest.approx(hlg, abs=0.005)
+    ramp = to_screen(np.linspace(0, 1, 65)[:, None].repeat(3, 1), HLG)[:, 0]
+    assert (np.diff(ramp) > 0).all() and ramp[0] == 0 and ramp[-1] == pytest.approx(1, abs=1e-3)
+    image = next(read(high_range(tmp_path / "a.mkv", HLG, np.array([[0, 0, 0], [0.75] * 3, [1.0] * 3])))).image
+    assert image[24, 8::16, 1] == pytest.approx(255 * np.array([0, hlg, 1]), abs=3)
+
+
+def test_half_pictures_are_made_whole(tmp_path):
+    """A bar that moves 8 pixels from one half picture to the next: woven together it would have teeth."""
+
+    def at(moment: int) -> np.ndarray:
+        image = np.full((96, 128, 3), 40, np.uint8)
+        image[:, 8 * moment % 112 : 8 * moment % 112 + 16] = 220
+        return image
+
+    with av.open(str(tmp_path / "a.ts"), "w") as out:
+        stream = out.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme", "b": "4M", "top": "1"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for index in range(8):
+            image = at(2 * index)
+            image[1::2] = at(2 * index + 1)[1::2]
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        out.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.ts")) as plain:
+        woven = list(plain.decode(video=0))
+    assert all(frame.interlaced_frame for frame in woven)
+    assert len(seconds(tmp_path / "a.ts")) == len(woven) == 8
+    for frame in list(read(tmp_path / "a.ts"))[1:-1]:
+        flat = woven[frame.index].to_ndarray(format="rgb24")
+        teeth, before = (np.abs(np.diff(image[..., 1].astype(int), axis=0)).mean() for image in (frame.image, flat))
+        assert teeth < before / 4
+        halves = [psnr(frame.image[half::2], at(2 * frame.index + half)[half::2]) for half in (0, 1)]
+        assert max(halves) > 20, "one of the two moments"
+
+
+def test_sizes_are_checked_in_every_stream(tmp_path, monkeypatch):
+    path = streams(tmp_path / "a.mkv", (20, (64, 48), 0), (20, (128, 96), 0))
+    monkeypatch.setattr(container, "MAX_SIDE", 100)
+    with pytest.raises(container.InputError, match="128x96"):
+        probe(path)
