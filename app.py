@@ -18,7 +18,7 @@ with contextlib.suppress(ImportError):
     import spaces  # noqa: F401  # type: ignore[import-not-found]  # lends a GPU on Hugging Face Spaces (ZeroGPU); before torch
 
 from mssc import page
-from mssc.detection.pipeline import default_model
+from mssc.model.shipped import default_model
 from mssc.structures import InputError
 
 

@@ -15,10 +15,12 @@ from statistics import median
 import mssc  # noqa: F401  (sets how threads wait, before torch is imported)
 
 # isort: split
+import numpy as np
 import torch
 
 from mssc.data import toy
-from mssc.detection.pipeline import FRAMES_AT_ONCE, detect_video, load_for_detection
+from mssc.detection.detector import FRAMES_AT_ONCE, Detector
+from mssc.detection.pipeline import detect_video
 from mssc.video import Writer, read
 
 
@@ -49,20 +51,19 @@ def make_video(folder: Path, frames: int) -> Path:
 
 def streaming(name: str) -> None:
     """Table 1: one new frame at a time."""
-    model = load_for_detection(name)
-    window, size = model.config.window, model.config.key_size
-    frames = torch.randint(0, 256, (3 * window, 3, size, size), dtype=torch.uint8)
-    stream = model.stream()
+    detector = Detector.load(name, "cpu")
+    window, size = detector.config.window, detector.config.key_size
+    frames = np.random.default_rng(0).integers(0, 256, (3 * window, size, size, 3), np.uint8)
+    stream = detector.stream()
     stream(frames[:window])
 
     def stream_singly() -> None:
         for frame in frames[:window]:
             stream(frame)
 
-    @torch.inference_mode()
     def recompute() -> None:
         for index in range(window):
-            model(frames[index : index + window].transpose(0, 1)[None])
+            detector.window(frames[index : index + window])
 
     by_clip = seconds(recompute, 3) / window
     singly = seconds(stream_singly) / window

@@ -14,19 +14,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is import
 
 if TYPE_CHECKING:
     from .config import ABLATIONS, ModelConfig, TrainConfig
-    from .detection.pipeline import available_models, detect_video
+    from .detection.detector import Detector
+    from .detection.pipeline import detect_video
     from .detection.result import VideoResult
     from .linking import LinkConfig, OnlineLinker
     from .model.checkpoint import load_model, save_model
-    from .model.mssc import MSSC, Stream
+    from .model.mssc import MSSC
+    from .model.shipped import available_models
     from .structures import Detections, Features, InputError, Predictions, Tube
 
 _HOME = {
     "config": ("ABLATIONS", "ModelConfig", "TrainConfig"),
-    "detection.pipeline": ("available_models", "detect_video"),
+    "detection.detector": ("Detector",),
+    "detection.pipeline": ("detect_video",),
     "linking": ("LinkConfig", "OnlineLinker"),
     "model.checkpoint": ("load_model", "save_model"),
-    "model.mssc": ("MSSC", "Stream"),
+    "model.mssc": ("MSSC",),
+    "model.shipped": ("available_models",),
     "detection.result": ("VideoResult",),
     "structures": ("Detections", "Features", "InputError", "Predictions", "Tube"),
 }
@@ -36,13 +40,13 @@ __all__ = [
     "ABLATIONS",
     "MSSC",
     "Detections",
+    "Detector",
     "Features",
     "InputError",
     "LinkConfig",
     "ModelConfig",
     "OnlineLinker",
     "Predictions",
-    "Stream",
     "TrainConfig",
     "Tube",
     "VideoResult",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mssc import page
-from mssc.detection import pipeline
+from mssc.model import shipped
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
 from mssc.page import offer
@@ -33,7 +33,7 @@ def save_models(folder: Path, config) -> dict[str, Path]:
 def serve(folder: Path, models: dict[str, Path]) -> Iterator[str]:
     """The page's address; uploads and results lie in `folder`, and no program (such as ffmpeg) is to be found."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "available_models", lambda: dict(models))
+        patch.setattr(shipped, "available_models", lambda: dict(models))
         patch.setattr(offer, "OWN", {})
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.delenv("GRADIO_TEMP_DIR", raising=False)

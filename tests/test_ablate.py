@@ -13,12 +13,13 @@ from mssc import evaluate
 from mssc.__main__ import main
 from mssc.ablate import CONDITIONS, METRICS, Plan, ablate, finish, load_results, score_model, score_noise, score_paths
 from mssc.ablate.runs import read_record
-from mssc.ablate.scores import frame_hits, look, looked_at, read, resamples, tube_hits
+from mssc.ablate.scores import frame_hits, look, resamples, tube_hits
 from mssc.ablate.studies import conditions_of, partners, replaced
 from mssc.analysis import robustness
 from mssc.analysis.corruption import CORRUPTIONS
 from mssc.config import ABLATIONS, REFERENCES, ModelConfig, TrainConfig
 from mssc.data.dataset import Dataset
+from mssc.detection.detector import Detector
 from mssc.evaluate import Truth
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
@@ -185,25 +186,25 @@ def test_resamples_draw_as_many_videos_as_there_are():
 
 
 def test_a_video_is_looked_at_as_evaluate_does(toy_videos, toy_cache, tiny_config):
-    model = sharp(MSSC(tiny_config))
+    detector = Detector(sharp(MSSC(tiny_config)))
     for video in toy_videos.videos[:3]:
-        found, right, count = look(model, video, toy_cache)
-        for one, other in zip(found, detect_frames(model, video), strict=True):
+        found, right, count = look(detector, video, toy_cache)
+        for one, other in zip(found, detect_frames(detector, video), strict=True):
             assert np.array_equal(one.labels, other.labels) and np.allclose(one.boxes, other.boxes, atol=0.05)
             assert np.allclose(one.scores, other.scores, atol=1e-4)
-        images = read(video.name, range(video.frames), toy_cache, 64)
+        images = detector.prepare(toy_cache.frames(video.name, range(video.frames)))
         wanted = hits = 0
         for frame in range(video.frames):  # one frame, one box at a time, from the whole video as one clip
             for box, label in zip(*video.boxes_at(frame), strict=True):
                 box = torch.tensor(box * np.array([64 / video.width, 64 / video.height] * 2, np.float32)).reshape(1, 1, 4)
                 with torch.inference_mode():
-                    logits = model(images.transpose(0, 1)[None], torch.tensor([[frame]]), box).logits
+                    logits = detector.model(images.transpose(0, 1)[None], torch.tensor([[frame]]), box).logits
                 hits, wanted = hits + int(logits[0, 0].argmax() == label), wanted + 1
         assert (right, count) == (hits, wanted) and wanted > 0
 
 
 def test_every_metric_is_there_and_box_accuracy_is_a_share(toy_videos, toy_cache, tiny_config):
-    scored = score_model(sharp(MSSC(tiny_config)), toy_videos, toy_cache, rounds=10)
+    scored = score_model(Detector(sharp(MSSC(tiny_config))), toy_videos, toy_cache, rounds=10)
     assert tuple(scored.scores) == METRICS == tuple(scored.draws)
     assert scored.scores["box accuracy"] == pytest.approx(sum(scored.right) / sum(scored.boxes))
     times = resamples(len(toy_videos), 10)
@@ -213,13 +214,13 @@ def test_every_metric_is_there_and_box_accuracy_is_a_share(toy_videos, toy_cache
 
 
 def test_what_cannot_be_scored_is_refused(toy_videos, toy_cache, tiny_config):
-    model = MSSC(tiny_config).eval()
+    detector = Detector(MSSC(tiny_config).eval())
     empty = replace(toy_videos, videos=tuple(replace(video, tubes=()) for video in toy_videos.videos))
     with pytest.raises(InputError, match="none of the 6 videos"):
-        score_model(model, empty, toy_cache)
+        score_model(detector, empty, toy_cache)
     some = replace(toy_videos, videos=(replace(toy_videos.videos[0], labelled=(0,)), *toy_videos.videos[1:]))
     with pytest.raises(InputError, match="annotated in some frames only"):
-        score_model(model, some, toy_cache)
+        score_model(detector, some, toy_cache)
 
 
 # -------------------------------------------------------------------- studies
@@ -227,8 +228,7 @@ def test_what_cannot_be_scored_is_refused(toy_videos, toy_cache, tiny_config):
 
 def test_a_path_says_something_else_within_the_block_only(toy_videos, toy_cache, tiny_config):
     model, video = sharp(MSSC(tiny_config)), toy_videos.videos[0]
-    frames = next(looked_at(video, toy_cache))
-    images = read(video.name, frames, toy_cache, 64)
+    images = Detector(model).prepare(toy_cache.frames(video.name, range(video.frames)))
     strange = images.flip(0)
 
     def features(condition=None, other=strange):
@@ -272,14 +272,14 @@ def test_the_partner_is_a_video_of_other_actions(toy_videos):
 def test_a_model_of_one_path_has_no_path_to_replace(toy_videos, toy_cache, tiny_config):
     for paths in ("key", "clip"):
         model = MSSC(replace(tiny_config, paths=paths)).eval()
-        assert conditions_of(model) == () and score_paths(model, toy_videos, toy_cache) == {}
+        assert conditions_of(model) == () and score_paths(Detector(model), toy_videos, toy_cache) == {}
     assert "flow zero" not in conditions_of(MSSC(replace(tiny_config, backbone3d="causal_cspdarknet_nano_rgb")))
 
 
 def test_noise_is_that_of_the_analysis(toy_videos, tiny_config, monkeypatch):
     monkeypatch.setattr("mssc.analysis.corruption.CORRUPTIONS", FEW)
-    model = sharp(MSSC(tiny_config))
-    found, wanted = score_noise(model, toy_videos, 6, rounds=5), robustness(model, toy_videos, step=6)
+    detector = Detector(sharp(MSSC(tiny_config)))
+    found, wanted = score_noise(detector, toy_videos, 6, rounds=5), robustness(detector, toy_videos, step=6)
     pairs = {(kind, float(amount)): one["score"] for kind, amounts in found.items() for amount, one in amounts.items()}
     assert pairs.keys() == wanted.hits.keys()
     for (kind, amount), score in pairs.items():
@@ -300,7 +300,7 @@ def test_results_hold_every_run_with_its_provenance(finished, toy_videos, tiny_c
         assert results.parameters(row) == sum(p.numel() for p in model.parameters())
         run = results.run(row, 1)
         assert run.facts["steps"] == 3 and len(run.facts["weights"]) == 12 and len(run.right) == len(toy_videos)
-        again = score_model(model, toy_videos, plan.cache, rounds=20)
+        again = score_model(Detector(model), toy_videos, plan.cache, rounds=20)
         assert run.scores == pytest.approx(again.scores, abs=1e-4)
     assert results.run("2D only", 0).paths == {} and set(results.run("MS-SC", 0).paths) == set(CONDITIONS)
     assert set(results.run("2D only", 0).noise) == {("none", 0.0), ("blur", 0.04), ("frozen", 1.0)}

@@ -25,6 +25,7 @@ from page_server import save_models, serve
 import app
 from mssc import page, video
 from mssc.detection import pipeline
+from mssc.model import shipped
 from mssc.page import detection, guard, layout, limits, offer, visits
 from mssc.structures import InputError, Tube
 
@@ -369,7 +370,7 @@ def test_first_tubes_come_before_the_end(clip, tmp_path, models, monkeypatch):
     monkeypatch.setattr(offer, "OWN", models)
     monkeypatch.setattr(detection, "TELL_SECONDS", 0.0)
     monkeypatch.setattr(detection, "SHOW_SECONDS", 0.0)
-    monkeypatch.setattr(pipeline, "FRAMES_AT_ONCE", 4)
+    monkeypatch.setattr("mssc.detection.detector.FRAMES_AT_ONCE", 4)
     messages = list(detection.work(str(clip), "big", 0.05, str(tmp_path)))
     early = [m.player for m in messages if m.player and not m.player["final"]]
     assert any(player["tubes"] for player in early) and len(early[0]["times"]) < len(messages[-1].player["times"])
@@ -424,7 +425,7 @@ def test_each_model_brings_its_threshold_and_says_what_it_knows(models, monkeypa
 
 
 def test_the_queue_is_bounded_and_one_video_is_worked_on_at_a_time():
-    blocks = layout.build(pipeline.default_model())
+    blocks = layout.build(shipped.default_model())
     assert blocks._queue.max_size == limits.MAX_WAITING
     assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "model"} <= {1, "default"}
 

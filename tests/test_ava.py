@@ -211,7 +211,7 @@ def test_training_finds_all_it_asks_for_in_the_cut_cache(tmp_path, tiny_config):
         _, keys, ((boxes, _),) = clips[(seed % len(clips), seed, seed)]
         assert len(keys) == len(boxes) == 1
     torch.manual_seed(0)
-    score = validate(MSSC(tiny_config).eval(), data, cache, 1, torch.device("cpu"))
+    score = validate(MSSC(tiny_config).eval(), data, cache, 1)
     assert 0 <= score["frame_map"] <= 1
 
 

@@ -186,9 +186,9 @@ def test_a_broken_config_is_named(folder, data, words):
 
 def test_a_folder_without_a_model_says_so(tmp_path):
     _refuses(tmp_path, "holds no model: config.json is missing there")
-    _refuses(tmp_path / "nowhere", "holds no model")
+    _refuses(tmp_path / "nowhere", "there is no model")
     (tmp_path / "file").touch()
-    _refuses(tmp_path / "file", "holds no model")
+    _refuses(tmp_path / "file", "there is no model")
     (tmp_path / "config.json").mkdir()
     with pytest.raises(InputError, match=r"config.json cannot be read"):
         load_config(tmp_path)

@@ -12,7 +12,6 @@ from mssc.config import TrainConfig
 from mssc.data.augment import VISIBLE, Augment
 from mssc.data.clips import BatchOrder, ClipDataset, _one_row_per_box, collate
 from mssc.data.dataset import Video
-from mssc.data.resize import resize
 from mssc.structures import Tube
 from mssc.training.loop import mix
 
@@ -133,14 +132,6 @@ def test_a_crop_keeps_most_of_every_box():
         high = torch.minimum(boxes[:, 2:], torch.tensor([float(left + width), top + height]))
         share = (high - low).clamp(min=0).prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
         assert (share >= VISIBLE - 0.05).all()  # crops end on whole pixels
-
-
-def test_resize_agrees_with_pillow():
-    from PIL import Image
-
-    image = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
-    theirs = np.asarray(Image.fromarray(image[0].permute(1, 2, 0).numpy()).resize((32, 32), Image.Resampling.BILINEAR))
-    assert np.abs(resize(image, 32)[0].permute(1, 2, 0).numpy().astype(int) - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("seed", range(4))

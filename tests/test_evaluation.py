@@ -10,8 +10,7 @@ import torch
 
 from mssc.__main__ import main
 from mssc.data.decoding import decode
-from mssc.data.resize import resize
-from mssc.detection.pipeline import load_for_detection, to_detections
+from mssc.detection.detector import Detector
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
 from mssc.scoring import run as scoring
@@ -111,7 +110,7 @@ def test_a_model_of_other_classes_is_refused(tiny_config, tmp_path, capsys):
 
 
 def test_saved_detections_score_the_same_without_the_model(streamed, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "load_for_detection", lambda *_: pytest.fail("no model is needed"))
+    monkeypatch.setattr(Detector, "load", lambda *_: pytest.fail("no model is needed"))
     assert run("--detections", streamed, "--dataset", "toy", "-o", tmp_path / "again.json", "--threshold", 0.2) == 0
     first, again = (json.loads(path.read_text()) for path in (streamed / "result.json", tmp_path / "again.json"))
     assert (tmp_path / "again" / "report.html").exists()
@@ -137,15 +136,12 @@ def test_another_systems_array_is_scored_by_its_own_scores(tmp_path, toy_videos)
 def test_clip_mode_sees_each_window_alone(model_folder, toy_videos, tmp_path):
     assert run(model_folder, "--dataset", "toy", "-o", tmp_path / "out", "--clip") == 0
     assert json.loads((tmp_path / "out" / "result.json").read_text())["mode"] == "clip"
-    model, video = load_for_detection(model_folder), toy_videos.videos[0]
+    detector, video = Detector.load(model_folder), toy_videos.videos[0]
     images = list(decode(video.path))
-    found = scoring.detect_frames(model, video, "clip")
+    found = scoring.detect_frames(detector, video, "clip")
     assert len(found) == video.frames
     for last in (0, 2, 7, len(images) - 1):
-        small = [resize(torch.from_numpy(i).permute(2, 0, 1)[None], model.config.key_size) for i in images[: last + 1]]
-        clip = torch.cat(small[-model.config.window :]).transpose(0, 1)[None]
-        with torch.inference_mode():
-            (alone,) = to_detections(model(clip), model.config, video.width, video.height)
+        (alone,) = detector.window(images[max(0, last + 1 - detector.config.window) : last + 1])
         np.testing.assert_allclose(found[last].scores, alone.scores, atol=1e-5)
         np.testing.assert_allclose(found[last].boxes, alone.boxes, atol=1e-2)
 

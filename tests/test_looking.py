@@ -15,7 +15,7 @@ from mssc.analysis.study import examine
 from mssc.boxes import BoxTable
 from mssc.config import ModelConfig
 from mssc.data.decoding import decode
-from mssc.data.resize import resize
+from mssc.detection.detector import Detector, prepare
 from mssc.model.fusion import build_fusion
 from mssc.model.motion import MotionSense
 from mssc.model.mssc import MSSC
@@ -42,8 +42,7 @@ def model(few):
 
 
 def whole(video, size):
-    images = torch.cat([resize(torch.from_numpy(i.copy()).permute(2, 0, 1)[None], size) for i in decode(video.path)])
-    return images.transpose(0, 1)[None]
+    return prepare(decode(video.path), size).transpose(0, 1)[None]
 
 
 # -------------------------------------------------------------------- capture
@@ -102,18 +101,20 @@ def test_key_frames_are_labelled_ones_with_truth(few):
 
 def test_fast_videos_are_looked_at_as_in_detection(model, few):
     video = replace(few.videos[0], rate=few.videos[0].rate * 2)
-    shown, every = keyframes.looks(video, 3)
-    assert every == 2 and all(frame // 2 == look for look, frame in shown.items())
-    found = list(keyframes.collect(model, video, 3))
+    shown: dict[int, int] = {}
+    for frame in keyframes.key_frames(video, 1):
+        shown.setdefault(frame // 2, frame)
+    found = list(keyframes.collect(Detector(model), video, 1))
     assert [key.frame for key in found] == list(shown.values())
+    assert [key.frame for key in keyframes.collect(Detector(model), video, 1, "clip")] == list(shown.values())
     np.testing.assert_array_equal(found[0].image, whole(video, 96)[0, :, 2 * (found[0].frame // 2)].permute(1, 2, 0).numpy())
 
 
 def test_a_stream_sees_what_the_whole_video_shows(few, monkeypatch):
     model = network(few.classes).double()  # random weights amplify rounding
-    monkeypatch.setattr(keyframes, "AT_ONCE", 5)
+    monkeypatch.setattr(keyframes, "FRAMES_AT_ONCE", 5)
     video = few.videos[0]
-    found = list(keyframes.collect(model, video, 3))
+    found = list(keyframes.collect(Detector(model), video, 3))
     keys = torch.tensor([[key.frame for key in found]])
     with torch.no_grad():
         features = model.forward_features(whole(video, 96), keys)
@@ -133,29 +134,23 @@ def test_clip_mode_sees_the_window_alone(few, backbone):
     model = network(few.classes, backbone3d=backbone, clip_size=96 if backbone.startswith("causal") else 48).double()
     video, mode = few.videos[1], "clip"
     images = whole(video, 96)
-    for key in list(keyframes.collect(model, video, 6, mode))[:2]:
+    for key in list(keyframes.collect(Detector(model), video, 6, mode))[:2]:
         window = images[:, :, max(0, key.frame - 3) : key.frame + 1]
         with torch.no_grad():
             fused = model.forward_features(window).fused
         torch.testing.assert_close(key.levels[0].fused, fused[0][0], rtol=1e-5, atol=1e-5)
         if not model.causal and key.frame >= 3:  # it sees no more in a stream
-            other = next(k for k in keyframes.collect(model, video, 6) if k.frame == key.frame)
+            other = next(k for k in keyframes.collect(Detector(model), video, 6) if k.frame == key.frame)
             torch.testing.assert_close(other.levels[0].fused, fused[0][0], rtol=1e-5, atol=1e-5)
 
 
-def test_collecting_refuses_a_model_that_still_learns(model, few):
-    model.train()
-    try:
-        with pytest.raises(InputError, match="training mode"):
-            next(keyframes.collect(model, few.videos[0]))
-    finally:
-        model.eval()
+def test_an_unknown_mode_is_refused(model, few):
     with pytest.raises(InputError, match="'live'"):
-        next(keyframes.collect(model, few.videos[0], 4, "live"))  # type: ignore[arg-type]
+        next(keyframes.collect(Detector(model), few.videos[0], 4, "live"))  # type: ignore[arg-type]
 
 
 def test_what_paths_take_is_queries_times_context(model, few):
-    key = next(keyframes.collect(model, few.videos[0]))
+    key = next(keyframes.collect(Detector(model), few.videos[0]))
     for level, fusion in zip(key.levels, model.fusion, strict=True):
         assert level.context is not None and level.attention is None
         torch.testing.assert_close(level.context.sum(-2), torch.ones_like(level.context.sum(-2)))
@@ -207,7 +202,7 @@ def test_stage_one_carries_no_place():
 
 
 def test_class_activation_asks_for_the_boxes_own_action(model, few):
-    key = next(keyframes.collect(model, few.videos[0]))
+    key = next(keyframes.collect(Detector(model), few.videos[0]))
     boxes = np.concatenate([key.boxes[:1], key.boxes[:1], [[0, 0, 20, 20]]])
     found = maps.class_activation(model.head, key.head, boxes, np.array([0, 1, 0]))
     for one in found:
@@ -279,11 +274,11 @@ def test_robustness_scores_as_evaluation_does():
 
 
 def test_robustness_of_a_network(model, few):
-    found = analysis.robustness(model, few, "m", step=9, corruptions=["noise", "frozen"])
+    found = analysis.robustness(Detector(model), few, "m", step=9, corruptions=["noise", "frozen"])
     assert set(found.hits) == {("none", 0.0), *(("noise", a) for a in (0.1, 0.2, 0.4)), ("frozen", 0.5), ("frozen", 1.0)}
     assert found.positives.sum() >= 3 and 0 <= found.frame_map().value <= 1
     with pytest.raises(InputError, match="'fog'"):
-        analysis.robustness(model, few, "m", corruptions=["fog"])
+        analysis.robustness(Detector(model), few, "m", corruptions=["fog"])
 
 
 # -------------------------------------------------------------------- studies
@@ -304,7 +299,7 @@ BOTH = {"MSM in", "MSM out", "SFM in", "SFM out 8"}
 )
 def test_a_study_of_every_kind_of_network(few, changes, taps, gain, exchanged, kinds):
     ticks = []
-    study = examine(network(few.classes, **changes), few, "net", step=8, examples=2, tick=ticks.append)
+    study = examine(Detector(network(few.classes, **changes)), few, "net", step=8, examples=2, tick=ticks.append)
     assert ticks == [video.name for video in few.videos] == study.videos
     assert taps <= set(study.cells) and kinds <= set(study.maps)
     assert bool(len(study.gain)) == gain and bool(study.strength) == exchanged
@@ -323,7 +318,7 @@ def test_a_study_of_every_kind_of_network(few, changes, taps, gain, exchanged, k
 
 def test_a_study_repeats_and_leaves_the_model_alone(model, few):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = (examine(model, few, step=10, examples=0) for _ in range(2))
+    first, second = (examine(Detector(model), few, step=10, examples=0) for _ in range(2))
     assert first.distance("SFM in", "d_euc") == second.distance("SFM in", "d_euc")
     assert np.array_equal(first.cells["MSM out"].features, second.cells["MSM out"].features)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -332,9 +327,9 @@ def test_a_study_repeats_and_leaves_the_model_alone(model, few):
 
 def test_what_cannot_be_studied(model, few):
     with pytest.raises(InputError, match="knows circle"):
-        examine(model, replace(few, classes=(*few.classes, "other")))
+        examine(Detector(model), replace(few, classes=(*few.classes, "other")))
     nothing = replace(few, videos=tuple(replace(video, tubes=()) for video in few.videos))
     with pytest.raises(InputError, match="no.* ground truth"):
-        examine(model, nothing)
+        examine(Detector(model), nothing)
     with pytest.raises(InputError, match="no.* ground truth"):
-        analysis.robustness(model, nothing)
+        analysis.robustness(Detector(model), nothing)

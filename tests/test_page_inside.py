@@ -11,7 +11,7 @@ from page_server import save_models, serve
 
 from mssc.analysis import separability
 from mssc.data import toy
-from mssc.detection import pipeline
+from mssc.model import shipped
 from mssc.page import answers, inside, layout, offer, pictures
 from mssc.structures import InputError
 
@@ -23,7 +23,7 @@ def models(tiny_config, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offered(models, monkeypatch):
-    monkeypatch.setattr(pipeline, "available_models", lambda: {})
+    monkeypatch.setattr(shipped, "available_models", lambda: {})
     monkeypatch.setattr(offer, "OWN", models)
 
 
@@ -113,7 +113,7 @@ def test_a_small_actor_gives_pictures_without_an_embedding(seen):
 def test_nobody_elses_run_passes_the_hooks(seen):
     shared = offer.ready("big")
     for _ in inside.look(seen, ["big"], 0):
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in shared.modules())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in shared.model.modules())
 
 
 def test_the_second_model_knows_the_same_actions(seen):

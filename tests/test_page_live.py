@@ -10,7 +10,7 @@ from page_server import save_models
 from PIL import Image
 
 from mssc.data.decoding import decode
-from mssc.detection import pipeline
+from mssc.model import shipped
 from mssc.page import live, offer
 from mssc.structures import Detections
 
@@ -22,7 +22,7 @@ def models(tiny_config, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offered(models, monkeypatch):
-    monkeypatch.setattr(pipeline, "available_models", lambda: {})
+    monkeypatch.setattr(shipped, "available_models", lambda: {})
     monkeypatch.setattr(offer, "OWN", models)
     monkeypatch.setattr(live, "_cameras", {})
 
@@ -44,7 +44,7 @@ GREY = np.full((48, 64, 3), 90, np.uint8)
 def test_boxes_are_those_of_the_pipeline(toy_videos, models):
     images = list(decode(toy_videos.videos[0].path))[:8]
     as_sent = [np.array(Image.open(io.BytesIO(base64.b64decode(jpeg(image)))).convert("RGB")) for image in images]
-    wanted = list(pipeline.stream_detections(offer.ready("big"), as_sent))[-1]
+    wanted = offer.ready("big").stream()(as_sent)[-1]
     for first in (0, 3, 4):  # three requests of 3, 1 and 4 frames
         last = {0: 3, 3: 4, 4: 8}[first]
         answer = live.live_step(request(images[first:last], [0.04 * n for n in range(first, last)]))

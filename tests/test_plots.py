@@ -27,6 +27,7 @@ from mssc.analysis import (
     without_motion_sense,
 )
 from mssc.config import ModelConfig
+from mssc.detection.detector import Detector
 from mssc.detection.result import VideoResult
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.mssc import MSSC
@@ -51,7 +52,7 @@ def models(toy_videos, tmp_path_factory):
 @pytest.fixture(scope="module")
 def studies(models, toy_videos):
     few = toy_videos.subset([video.name for video in toy_videos.videos[:3]])
-    return [examine(load_model(models / name), few, name, step=8, examples=2) for name in ("full", "plain")]
+    return [examine(Detector(load_model(models / name)), few, name, step=8, examples=2) for name in ("full", "plain")]
 
 
 def numbers(plot, **wanted):
@@ -266,7 +267,7 @@ def test_figures_refuses_other_classes(models, toy_videos, monkeypatch, tmp_path
 def looked(models, toy_videos):
     """The full network, and a key frame of each of two videos."""
     model = load_model(models / "full").eval()
-    return model, [list(collect(model, video, 4))[-1] for video in toy_videos.videos[:2]]
+    return model, [list(collect(Detector(model), video, 4))[-1] for video in toy_videos.videos[:2]]
 
 
 def test_another_clip_changes_what_the_clip_can_change(looked):

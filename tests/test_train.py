@@ -176,15 +176,16 @@ def test_a_tube_between_the_kept_frames_is_left_out():
 
 def test_validation_scores_lie_between_0_and_1(toy_videos, toy_cache, tiny_config):
     torch.manual_seed(0)
-    score = validate(MSSC(tiny_config).eval(), toy_videos, toy_cache, 4, torch.device("cpu"))
+    score = validate(MSSC(tiny_config).eval(), toy_videos, toy_cache, 4)
     assert set(score) == {"frame_map", "actor_ap", "box_accuracy"} and all(0 <= v <= 1 for v in score.values())
 
 
-class Oracle:
+class Oracle(torch.nn.Module):
     """Stands for a network whose motion stream knows the actions, and notes what it was shown."""
 
     def __init__(self, config, label):
-        self.config, self.label, self.shown = config, label, []
+        super().__init__()
+        self.config, self.label, self.shown, self.weight = config, label, [], torch.nn.Parameter(torch.zeros(1))
 
     def movement_logits(self, clip, keys, boxes):
         self.shown.append((clip.shape[2], keys[0].tolist()))
@@ -198,17 +199,18 @@ def test_only_labelled_frames_are_validated(toy_videos, toy_cache, tiny_config):
     video = replace(whole, tubes=tuple(Tube(1, 1.0, frame, box) for frame in (2, 5, 9)), labelled=(2, 5, 9))
     sparse = replace(toy_videos, videos=(video,))
     oracle = Oracle(tiny_config, 1)
-    assert validate_motion(oracle, sparse, toy_cache, 1, torch.device("cpu")) == {"box_accuracy": 1.0}
+    assert validate_motion(oracle, sparse, toy_cache, 1) == {"box_accuracy": 1.0}
     assert oracle.shown == [(3, [2]), (4, [3]), (4, [3])]  # a window of 4 frames that ends at the key frame
     oracle = Oracle(tiny_config, 1)
-    validate_motion(oracle, sparse, toy_cache, 2, torch.device("cpu"))  # every second labelled frame: 2 and 9
+    validate_motion(oracle, sparse, toy_cache, 2)  # every second labelled frame: 2 and 9
     assert len(oracle.shown) == 2
 
     torch.manual_seed(0)
     model = MSSC(tiny_config).eval()
     shown = []
-    model.register_forward_pre_hook(lambda _, args: shown.append((args[0].shape[2], args[1].tolist())))
-    score = validate(model, sparse, toy_cache, 1, torch.device("cpu"))
+    step = model.step
+    model.step = lambda clip, state, keys: shown.append((clip.shape[2], keys.tolist())) or step(clip, state, keys)
+    score = validate(model, sparse, toy_cache, 1)
     assert shown == [(3, [[2]]), (4, [[3]]), (4, [[3]])] and 0 <= score["frame_map"] <= 1
 
 

@@ -25,10 +25,9 @@ from tqdm import tqdm
 from ..config import ABLATIONS, ModelConfig, TrainConfig
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset
-from ..detection.pipeline import keep_freed_memory
+from ..detection.detector import Detector
+from ..detection.resources import tune_malloc
 from ..files import write_whole
-from ..model.checkpoint import load_model
-from ..model.mssc import MSSC, fold_batch_norms
 from ..scoring.run import model_hash, versions
 from ..structures import InputError
 from ..training.loop import Trainer
@@ -56,6 +55,7 @@ class Plan:
         studies: of `STUDIES`, beside the scores.
         noise_step: every n-th frame with ground truth is scored in spoilt videos.
         rounds: of the bootstrap.
+        device: where runs are trained and scored; "auto" takes a GPU where there is one.
     """
 
     folder: Path
@@ -68,11 +68,16 @@ class Plan:
     studies: tuple[str, ...] = ()
     noise_step: int = 8
     rounds: int = ROUNDS
+    device: str = "auto"
 
     def place(self, changes: Mapping, seed: int) -> Path:
         """The folder of a run with these changes."""
         name = ",".join(f"{key}={changes[key]}" for key in sorted(changes)) or "unchanged"
         return self.folder / "runs" / quote(name, safe="=,") / f"seed-{seed}"
+
+    def detector(self, run: Path) -> Detector:
+        """That of a run's folder."""
+        return Detector.load(run / "model", self.device)
 
     def settings(self) -> dict[str, object]:
         """What must be the same for runs that are compared, as plain values."""
@@ -121,7 +126,9 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
     if record is None:
         config = dataclasses.replace(plan.base, **changes)
         train = dataclasses.replace(plan.train, seed=seed)
-        trainer = Trainer(config, train, folder, plan.training, plan.cache, coco=plan.coco, progress=False)
+        trainer = Trainer(
+            config, train, folder, plan.training, plan.cache, coco=plan.coco, progress=False, cpu=plan.device == "cpu"
+        )
         trainer.run(stop)
         if trainer.step < trainer.steps:
             return None
@@ -131,14 +138,14 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
         facts = {"settings": plan.digest(), "seed": seed, "weights": model_hash(folder / "model")}
         facts |= {"parameters": sum(p.numel() for p in trainer.network.parameters()), "steps": trainer.steps}
         facts |= {"seconds": round(spent, 1), "loss": losses}
-        scored = score_model(_ready(folder), plan.validation, plan.cache, plan.rounds)
+        scored = score_model(plan.detector(folder), plan.validation, plan.cache, plan.rounds)
         record = facts | scored.record() | {"right": scored.right}
         _write(folder / RECORD, record)
         (folder / "last.pt").unlink(missing_ok=True)
     for study in plan.studies:
         done = study in record and (study != "noise" or record["noise_step"] == plan.noise_step)
         if not done and not stop():
-            record[study] = _study(study, plan, _ready(folder))
+            record[study] = _study(study, plan, plan.detector(folder))
             record |= {"noise_step": plan.noise_step} if study == "noise" else {}
             _write(folder / RECORD, record)
     return record
@@ -162,15 +169,10 @@ def read_record(plan: Plan, changes: Mapping, seed: int) -> dict | None:
     return record
 
 
-def _ready(folder: Path) -> MSSC:
-    model = fold_batch_norms(load_model(folder / "model")).requires_grad_(False)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _study(name: str, plan: Plan, model: MSSC) -> dict:
+def _study(name: str, plan: Plan, detector: Detector) -> dict:
     if name == "noise":
-        return score_noise(model, plan.validation, plan.noise_step, plan.rounds)
-    found = score_paths(model, plan.validation, plan.cache, plan.rounds)
+        return score_noise(detector, plan.validation, plan.noise_step, plan.rounds)
+    found = score_paths(detector, plan.validation, plan.cache, plan.rounds)
     return {condition: scored.record() for condition, scored in found.items()}
 
 
@@ -207,7 +209,7 @@ def ablate(
         InputError: for a folder of another ablation, settings that do not fit, a name that is no row, or a run that failed.
     """
     _check(plan, rows, seeds)
-    devices = torch.cuda.device_count()
+    devices = 0 if plan.device == "cpu" else torch.cuda.device_count()
     parallel = max(1, devices) if parallel is None else parallel
     if parallel < 1:
         raise InputError(f"{parallel} runs at a time; at least 1.")
@@ -327,7 +329,7 @@ def _settle(leave: EventType, parent: int, places: "multiprocessing.Queue[int]",
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if os.environ.get("CUDA_VISIBLE_DEVICES") else None
         os.environ["CUDA_VISIBLE_DEVICES"] = str(seen[place % len(seen)] if seen else place % devices)
     torch.set_num_threads(min(threads, torch.get_num_threads()))
-    keep_freed_memory()
+    tune_malloc()
 
     def gone() -> bool:
         return leave.is_set() or os.getppid() != parent

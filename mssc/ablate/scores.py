@@ -13,15 +13,13 @@ import torch
 from ..boxes import BoxTable
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
-from ..data.resize import resize
-from ..detection.pipeline import FRAMES_AT_ONCE, to_detections
+from ..detection.detector import Detector
 from ..evaluate import PROTOCOLS
 from ..evaluate.matching import claim, collect, find_hits, score_hits, select, without_labels
 from ..evaluate.videos import tube_pairs
 from ..model.mssc import MSSC
 from ..scoring.run import known_of, link_all
 from ..structures import Detections, InputError, Tube
-from ..video import frames_per_look
 from .results import METRICS
 
 ROUNDS = 200  # resamples of the videos
@@ -119,43 +117,32 @@ def _head_inputs(model: MSSC) -> Iterator[list[tuple]]:
         handle.remove()
 
 
-def looked_at(video: Video, cache: FrameCache) -> Iterator[list[int]]:
-    """The frames that a stream looks at, a few at a time."""
-    every = frames_per_look(float(video.rate))
-    frames = list(range(0, min(cache.length(video.name), video.frames), every))
-    for start in range(0, len(frames), FRAMES_AT_ONCE):
-        yield frames[start : start + FRAMES_AT_ONCE]
-
-
-def read(name: str, frames: Sequence[int], cache: FrameCache, size: int) -> torch.Tensor:
-    """Frames (T, 3, size, size) uint8 of a video."""
-    return resize(torch.from_numpy(cache.frames(name, frames)).permute(0, 3, 1, 2), size)
-
-
-def look(model: MSSC, video: Video, cache: FrameCache, change: Change | None = None) -> tuple[list[Detections], int, int]:
+def look(detector: Detector, video: Video, cache: FrameCache, change: Change | None = None) -> tuple[list[Detections], int, int]:
     """Stream one video.
 
     Args:
-        model: in eval mode.
+        detector: of the video's actions.
         video: to look at, as far as its frames are cached.
         cache: holds them.
         change: what is changed in the model meanwhile.
 
     Returns:
-        Each frame's own detections; how many true boxes of the frames that were looked at got the right class, and how many there are.
+        Each frame's own detections; how many true boxes of the frames that the network was shown got the right class, and how many there
+        are.
     """
-    stream, size = model.stream(), model.config.key_size
+    stream = detector.stream(float(video.rate), (video.height, video.width))
+    frames = range(min(cache.length(video.name), video.frames))
     found: list[Detections] = []
     right = count = 0
-    with _head_inputs(model) as inputs:
-        for frames in looked_at(video, cache):
-            images = read(video.name, frames, cache, size)
-            with change(video, frames) if change is not None else nullcontext():
-                found += to_detections(stream(images), model.config, video.width, video.height)
-            hits, boxes = _classified(model, inputs[0], video, frames)
+    with _head_inputs(detector.model) as inputs:
+        for start in frames[:: stream.at_once]:
+            some = frames[start : start + stream.at_once]
+            shown = some[:: stream.every]
+            with change(video, shown) if change is not None else nullcontext():
+                found += stream(cache.frames(video.name, some))
+            hits, boxes = _classified(detector.model, inputs[0], video, shown)
             right, count = right + hits, count + boxes
-    every = frames_per_look(float(video.rate))
-    return [rows for rows in found for _ in range(every)][: video.frames], right, count
+    return found, right, count
 
 
 def _classified(model: MSSC, inputs: tuple, video: Video, frames: Sequence[int]) -> tuple[int, int]:
@@ -207,11 +194,13 @@ def _none(value: float, digits: int) -> float | None:
     return round(value, digits) if np.isfinite(value) else None
 
 
-def score_model(model: MSSC, dataset: Dataset, cache: FrameCache, rounds: int = ROUNDS, change: Change | None = None) -> Scored:
+def score_model(
+    detector: Detector, dataset: Dataset, cache: FrameCache, rounds: int = ROUNDS, change: Change | None = None
+) -> Scored:
     """Stream every video of a data set and score it.
 
     Args:
-        model: in eval mode.
+        detector: of the videos' actions.
         dataset: its videos; what happens must be known of every frame.
         cache: their frames.
         rounds: of the bootstrap.
@@ -223,7 +212,7 @@ def score_model(model: MSSC, dataset: Dataset, cache: FrameCache, rounds: int = 
     check_annotated(dataset)
     own, right, boxes = {}, [], []
     for video in dataset.videos:
-        own[video.name], hits, count = look(model, video, cache, change)
+        own[video.name], hits, count = look(detector, video, cache, change)
         right.append(hits)
         boxes.append(count)
     linked, tubes = link_all(own, known_of(dataset))

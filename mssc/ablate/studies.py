@@ -15,9 +15,10 @@ import torch
 from ..analysis.corruption import robustness
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
+from ..detection.detector import Detector
 from ..model.mssc import MSSC
 from ..structures import InputError
-from .scores import ROUNDS, Change, Hits, Scored, plain, read, resamples, score_model
+from .scores import ROUNDS, Change, Hits, Scored, plain, resamples, score_model
 
 CONDITIONS = ("2D zero", "2D of another video", "3D zero", "3D of another video", "flow zero")
 """What is replaced: the levels of the 2D path, the map of the 3D path, or of the latter only those channels that know motion alone."""
@@ -84,26 +85,26 @@ def partners(dataset: Dataset) -> dict[str, Video]:
     return found
 
 
-def score_paths(model: MSSC, dataset: Dataset, cache: FrameCache, rounds: int = ROUNDS) -> dict[str, Scored]:
+def score_paths(detector: Detector, dataset: Dataset, cache: FrameCache, rounds: int = ROUNDS) -> dict[str, Scored]:
     """Score a model under every condition that applies to it; arguments as of `score_model`."""
-    conditions = conditions_of(model)
+    conditions = conditions_of(detector.model)
     other = partners(dataset) if conditions else {}
 
     def change_to(condition: str) -> Change:
         def change(video: Video, frames: Sequence[int]):
-            shown = read(other[video.name].name, frames, cache, model.config.key_size)  # its last frame again where it is shorter
-            return replaced(model, condition, shown)
+            shown = detector.prepare(cache.frames(other[video.name].name, frames))  # its last frame again where it is shorter
+            return replaced(detector.model, condition, shown)
 
         return change
 
-    return {condition: score_model(model, dataset, cache, rounds, change_to(condition)) for condition in conditions}
+    return {condition: score_model(detector, dataset, cache, rounds, change_to(condition)) for condition in conditions}
 
 
-def score_noise(model: MSSC, dataset: Dataset, step: int, rounds: int = ROUNDS) -> dict[str, dict[str, dict[str, object]]]:
+def score_noise(detector: Detector, dataset: Dataset, step: int, rounds: int = ROUNDS) -> dict[str, dict[str, dict[str, object]]]:
     """Frame-mAP (unlinked) where an input is spoilt.
 
     Args:
-        model: in eval mode.
+        detector: of the videos' actions.
         dataset: its videos.
         step: every n-th frame with ground truth is scored.
         rounds: of the bootstrap.
@@ -111,7 +112,7 @@ def score_noise(model: MSSC, dataset: Dataset, step: int, rounds: int = ROUNDS) 
     Returns:
         By corruption and amount, as text: ``score`` and ``draws``; "none" and "0" among them.
     """
-    found = robustness(model, dataset, step=step)
+    found = robustness(detector, dataset, step=step)
     times = resamples(len(found.positives), rounds)
     out: dict[str, dict[str, dict[str, object]]] = {}
     for (kind, amount), videos in found.hits.items():

@@ -5,11 +5,9 @@ the network itself stays as it is, and both paths still come from one video.
 """
 
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 import torch
@@ -18,16 +16,14 @@ from torch import Tensor
 from ..boxes import BoxTable
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
-from ..data.resize import resize
-from ..detection.pipeline import to_detections
+from ..detection.detector import Detector
 from ..evaluate import PROTOCOLS
 from ..evaluate.matching import find_hits, score_hits
-from ..model.mssc import MSSC, half_of_the_cores
+from ..model.mssc import MSSC
 from ..structures import InputError
 from .bootstrap import Interval, interval
-from .keyframes import check_classes, looks
+from .keyframes import key_frames
 
-AT_ONCE = 8  # windows per call of the network
 ROUNDS = 200  # of the bootstrap: each scores all videos anew
 IOU = 0.5
 GREY = 114.0  # of what covers a frame
@@ -179,7 +175,7 @@ class Robustness:
 
 
 def robustness(
-    model: MSSC,
+    detector: Detector,
     dataset: Dataset,
     name: str = "model",
     step: int = 8,
@@ -189,7 +185,7 @@ def robustness(
     """Detect in spoilt videos. What is random is the same for every model.
 
     Args:
-        model: in eval mode.
+        detector: of the model.
         dataset: of the model's classes; videos without ground truth are left out.
         name: of the model, for tables and pictures.
         step: every n-th frame with ground truth is judged.
@@ -199,18 +195,17 @@ def robustness(
     Raises:
         InputError: for another data set than the model's, no ground truth at all, or an unknown corruption.
     """
-    check_classes(model, dataset, name)
+    detector.check_classes(dataset)
     found = Robustness(name)
     plan = [("none", 0.0), *((kind, amount) for kind in corruptions or CORRUPTIONS for amount in _known(kind).amounts)]
     positives = []
     for video in dataset.videos:
-        shown, every = looks(video, step)
-        if shown:
-            windows = list(_windows(model, video, set(shown), every))
-            wanted = _wanted(video, list(shown.values()))
+        windows = list(detector.windows(decode(video.path), float(video.rate), key_frames(video, step)))
+        if windows:
+            wanted = _wanted(video, [number for _, numbers in windows for number in numbers])
             positives.append(np.bincount(wanted.labels, minlength=len(dataset.classes)))
             for kind, amount in plan:
-                rows = _rows(model, video, windows, kind, amount)
+                rows = _rows(detector, video, [clip for clip, _ in windows], kind, amount)
                 found.hits.setdefault((kind, amount), []).append(_hits(rows, wanted, len(dataset.classes)))
         tick(video.name)
     if not positives:
@@ -225,41 +220,19 @@ def _known(name: str) -> Corruption:
     return CORRUPTIONS[name]
 
 
-def _windows(model: MSSC, video: Video, keys: set[int], every: int) -> Iterator[Tensor]:
-    """Batches of windows (B, 3, T, S, S) of equal length, in the order of the key frames."""
-    window: deque[Tensor] = deque(maxlen=model.config.window)
-    waiting: list[Tensor] = []
-    for frame, image in enumerate(islice(decode(video.path), 0, max(keys) * every + 1, every)):
-        window.append(resize(torch.from_numpy(image.copy()).permute(2, 0, 1)[None], model.config.key_size)[0])
-        if frame not in keys:
-            continue
-        clip = torch.stack(list(window), 1)
-        if waiting and (waiting[0].shape != clip.shape or len(waiting) == AT_ONCE):
-            yield torch.stack(waiting)
-            waiting = []
-        waiting.append(clip)
-    if waiting:
-        yield torch.stack(waiting)
-
-
 def _wanted(video: Video, keys: list[int]) -> BoxTable:
     found = [video.boxes_at(key) for key in keys]
     parts = ((np.full(len(boxes), row), labels, boxes, np.ones(len(boxes))) for row, (boxes, labels) in enumerate(found))
     return BoxTable.joined(parts)
 
 
-def _rows(model: MSSC, video: Video, windows: list[Tensor], kind: str, amount: float) -> BoxTable:
+def _rows(detector: Detector, video: Video, windows: list[Tensor], kind: str, amount: float) -> BoxTable:
     """Detections of a video's key frames."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{video.name} {kind} {amount}".encode()))
     detections = []
     for clip in windows:
-        with torch.inference_mode(), half_of_the_cores():
-            if kind == "none":
-                predictions = model(clip)
-            else:
-                with corrupted(model, kind, amount, generator):
-                    predictions = model(clip)
-        detections += to_detections(predictions, model.config, video.width, video.height)
+        with corrupted(detector.model, kind, amount, generator) if kind != "none" else nullcontext():
+            detections += detector.detect(clip, (video.height, video.width))
     return BoxTable.of(enumerate(detections))
 
 

@@ -9,18 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.dataset import Dataset, Video
+from ..data.dataset import Video
 from ..data.decoding import decode
-from ..data.resize import resize
+from ..detection.detector import FRAMES_AT_ONCE, Detector
 from ..model.motion import MotionSense
-from ..model.mssc import MSSC, half_of_the_cores
+from ..model.mssc import MSSC
 from ..structures import InputError
 from ..video import frames_per_look
 from .exchange import exchange_of
 from .hooks import Captured, capture
 from .motion import channel_gain, has_channel_gain
 
-AT_ONCE = 16  # frames per call of the network
 LEVELS = 3
 TAPS = ("MSM in", "MSM out", "SFM in", "SFM out 8", "SFM out 16", "SFM out 32")
 """Where features are taken: MSM's input X and output, the map without time that enters SFM, and SFM's output by stride. Models
@@ -82,17 +81,6 @@ class KeyFrame:
     head: tuple
 
 
-def check_classes(model: MSSC, dataset: Dataset, name: str = "the model") -> None:
-    """Refuse a data set of other classes than the model's.
-
-    Raises:
-        InputError: naming some of both.
-    """
-    if tuple(model.config.classes) != tuple(dataset.classes):
-        ours, theirs = (", ".join(classes[:3]) + ", …" for classes in (model.config.classes, dataset.classes))
-        raise InputError(f"{name} knows {ours}, but {dataset.name} has {theirs}; use the data set that it was trained for.")
-
-
 def key_frames(video: Video, step: int) -> list[int]:
     """Every `step`-th of the frames that have ground truth (of which it is known, where only some are labelled).
 
@@ -111,75 +99,53 @@ def key_frames(video: Video, step: int) -> list[int]:
     return np.flatnonzero(acting)[::step].tolist()
 
 
-def looks(video: Video, step: int) -> tuple[dict[int, int], int]:
-    """Which of a network's looks at a video show key frames: by number of the look the frame, and how many frames a look stands for.
-
-    Of fast videos a network is shown every n-th frame only, as in training and in detection.
-    """
-    every = frames_per_look(float(video.rate))
-    shown: dict[int, int] = {}
-    for frame in key_frames(video, step):
-        shown.setdefault(frame // every, frame)
-    return shown, every
-
-
-def collect(model: MSSC, video: Video, step: int = 4, mode: Mode = "stream") -> Iterator[KeyFrame]:
+def collect(detector: Detector, video: Video, step: int = 4, mode: Mode = "stream") -> Iterator[KeyFrame]:
     """Run a model over a video and look at its key frames.
 
     Args:
-        model: in eval mode; not changed.
+        detector: of the model, which is not changed.
         video: to decode.
-        step: every n-th frame with ground truth is a key frame.
+        step: every n-th frame with ground truth is a key frame. Of those that a network is shown as one, the first counts.
         mode: "stream" sees the video from its first frame on, as users do; "clip" sees of each key frame its window alone.
 
     Raises:
-        InputError: for a model in training mode, an unknown mode, and a video that cannot be read.
+        InputError: for an unknown mode, and a video that cannot be read.
     """
-    if model.training:
-        raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
     if mode not in ("stream", "clip"):
         raise InputError(f"the mode is {mode!r}; use stream or clip.")
-    wanted, every = looks(video, step)
-    if not wanted:
-        return
-    decoded = islice(decode(video.path), 0, max(wanted) * every + 1, every)
-    frames = (torch.from_numpy(image.copy()) for image in decoded)
-    images = (resize(frame.permute(2, 0, 1)[None], model.config.key_size) for frame in frames)
-    for clip, keys, first, state in (
-        _stream(model, images, set(wanted)) if mode == "stream" else _clips(model, images, set(wanted))
-    ):
-        with torch.no_grad(), half_of_the_cores(), _taps(model) as seen:
-            state.append(model.advance(clip, state.pop(), keys)[2])
-        for row, key in enumerate(keys[0].tolist()):
-            if first + key in wanted:
-                yield _key_frame(model, video, wanted[first + key], clip[0, :, key], seen, row, key)
+    model, state = detector.model, detector.model.initial_state(1)
+    for clip, places, frames in (_stream if mode == "stream" else _clips)(detector, video, key_frames(video, step)):
+        with _taps(model) as seen:
+            _, after = detector.step(
+                clip, state, torch.tensor([places or [clip.shape[2] - 1]])
+            )  # the state must go on in any case
+        state = after if mode == "stream" else state
+        for row, (place, frame) in enumerate(zip(places, frames, strict=True)):
+            yield _key_frame(model, video, frame, clip[0, :, place], seen, row, place)
 
 
-def _stream(model: MSSC, images: Iterator[Tensor], wanted: set[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
-    """Clips (1, 3, T, S, S) one after the other, their key frames (1, K), the number of their first frame, and a one-element list of the
-    state, which the caller replaces. A network that is not causal is given the frames before again."""
-    start, before, state = 0, None, [model.initial_state(1)]
-    while chunk := list(islice(images, AT_ONCE)):
-        clip, skip = torch.cat(chunk), 0
-        if not model.causal:
-            if before is not None:
-                clip, skip = torch.cat([before, clip]), len(before)
-            before = clip[max(len(clip) - model.config.window + 1, 0) :]
-        here = [i for i in range(len(chunk)) if start + i in wanted] or [len(chunk) - 1]  # the state must go on in any case
-        keys = torch.tensor([[skip + i for i in here]])
-        yield clip.transpose(0, 1)[None], keys, start - skip, state
-        start += len(chunk)
+Shown = Iterator[tuple[Tensor, list[int], list[int]]]
+"""Clips (1, 3, T, S, S), which of their frames are key frames, and the numbers of these in the video."""
 
 
-def _clips(model: MSSC, images: Iterator[Tensor], wanted: set[int]) -> Iterator[tuple[Tensor, Tensor, int, list]]:
-    """The window of each key frame, as short as what there is; otherwise as `_stream`."""
-    window: list[Tensor] = []
-    for frame, image in enumerate(images):
-        window = [*window, image][-model.config.window :]
-        if frame in wanted:
-            clip = torch.cat(window).transpose(0, 1)[None]
-            last = len(window) - 1
-            yield clip, torch.tensor([[last]]), frame - last, [model.initial_state(1)]
+def _stream(detector: Detector, video: Video, keys: list[int]) -> Shown:
+    """The video as far as its last key frame, a few frames after the other."""
+    every = frames_per_look(float(video.rate))
+    shown = {key // every: key for key in reversed(keys)}
+    frames = islice(decode(video.path), 0, keys[-1] + 1 if keys else 0, every)
+    start = 0
+    while some := list(islice(frames, FRAMES_AT_ONCE)):
+        clip = detector.prepare(some).transpose(0, 1)[None]
+        places = [place for place in range(len(some)) if start + place in shown]
+        yield clip, places, [shown[start + place] for place in places]
+        start += len(some)
+
+
+def _clips(detector: Detector, video: Video, keys: list[int]) -> Shown:
+    """The window of each key frame, as short as what there is."""
+    for clips, numbers in detector.windows(decode(video.path), float(video.rate), keys):
+        for clip, number in zip(clips, numbers, strict=True):
+            yield clip[None], [clip.shape[1] - 1], [number]
 
 
 def _taps(model: MSSC):

@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.dataset import Dataset
+from ..detection.detector import Detector
 from ..model.mssc import MSSC
 from ..structures import InputError
 from .bootstrap import Interval, interval, mean_interval, paired_interval
 from .cells import ACTION, BACKGROUND, cell_kinds, centre_cells, coverage, enough
 from .distances import MEASURES, channel_fisher, separability
 from .exchange import Moments, Strength, add_moments, cka_of, context_entropy, exchange_of, exchange_strength
-from .keyframes import KeyFrame, Level, Mode, check_classes, collect
+from .keyframes import KeyFrame, Level, Mode, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, mean_measures, norm_map
 from .motion import rank_correlation
 from .probes import class_probe, probe_auroc
@@ -196,7 +197,7 @@ def nanmean(rows: np.ndarray) -> np.ndarray:
 
 
 def examine(
-    model: MSSC,
+    detector: Detector,
     dataset: Dataset,
     name: str = "model",
     step: int = 4,
@@ -207,7 +208,7 @@ def examine(
     """Look into a model while it watches videos.
 
     Args:
-        model: in eval mode.
+        detector: of the model.
         dataset: of the model's classes.
         name: of the model, for tables and pictures.
         step: every n-th frame with ground truth is a key frame.
@@ -218,13 +219,14 @@ def examine(
     Raises:
         InputError: for another data set than the model's, and videos without any ground truth.
     """
-    check_classes(model, dataset, name)
+    detector.check_classes(dataset)
+    model = detector.model
     study, gather = Study(name, dataset.name, tuple(dataset.classes)), _Gather()
     first: tuple[str, list[tuple[Tensor, Tensor]]] | None = None
     last = first
     for number, video in enumerate(dataset.videos):
         study.videos.append(video.name)
-        seen = list(collect(model, video, step, mode))
+        seen = list(collect(detector, video, step, mode))
         for key in seen:
             _distances(study, gather, key, number)
             _fusion(study, gather, key, model)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detection.pipeline import action_probabilities
+from ..detection.postprocess import action_probabilities
 from ..model.mssc import MSSC
 from .exchange import corrected, exchange_of
 from .keyframes import KeyFrame

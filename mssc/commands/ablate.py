@@ -56,6 +56,8 @@ class Ablate(Settings):
     """Beside scores: the trained models with one path's features replaced (1 + 1 > 2), or with one input spoilt (filter noise)."""
     parallel: Annotated[int | None, default("one per GPU, or one by one without")] = None
     """Runs at a time, each in a process of its own."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where runs are trained and scored; auto takes a GPU where there is one."""
     split: int = 1
     """Of J-HMDB: 1, 2 or 3."""
     part: Literal["val", "test"] = "val"
@@ -115,6 +117,5 @@ class Ablate(Settings):
             cache = FrameCache.build(dataset, self.rare.cache or self.output / "frames")
         actions = "multilabel" if several_at_once(training) else network.actions
         base = dataclasses.replace(network, classes=training.classes, actions=actions)
-        return Plan(
-            self.output, base, self.config, training, validation, cache, self.coco, tuple(self.studies), self.rare.noise_step
-        )
+        study = (tuple(self.studies), self.rare.noise_step)
+        return Plan(self.output, base, self.config, training, validation, cache, self.coco, *study, device=self.device)

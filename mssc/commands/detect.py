@@ -3,13 +3,16 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tqdm import tqdm
 
 from ..structures import InputError, counted
 from .options import FLAG, MODEL, OUTPUT, default
+
+if TYPE_CHECKING:
+    from ..detection.detector import Detector
 
 log = logging.getLogger("mssc")
 
@@ -30,22 +33,24 @@ class Detect:
     """Name of a model that ships, or a model's folder."""
     threshold: Annotated[float | None, default("the model's own")] = None
     """Report tubes of at least this score, 0 to 1."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."""
     draw: Annotated[bool, FLAG, tyro.conf.arg(help="Write no annotated video.")] = True
 
     def run(self) -> None:
         """Each video by itself: a bad one is named at the end and does not stop the others."""
+        from ..detection.detector import Detector
         from ..detection.naming import find_sources, free_place
-        from ..detection.pipeline import load_for_detection
         from ..video import VIDEO_SUFFIXES
 
         sources, drawn = find_sources(self.videos, VIDEO_SUFFIXES)
         if drawn:
             log.info("left out: %s of earlier runs, such as %s", counted(len(drawn), "annotated video"), drawn[0])
-        load_for_detection(self.model)
+        detector = Detector.load(self.model, self.device)
         failed: list[str] = []
         for source in sources:
             try:
-                self._detect(source.file, free_place(self.output, source))
+                self._detect(detector, source.file, free_place(self.output, source))
             except InputError as error:
                 failed.append(str(error))
             except Exception as error:  # whatever it is, it must not cost the videos that are still to come
@@ -55,14 +60,14 @@ class Detect:
             count = f"{len(failed)} of {len(sources)} videos failed:"
             raise InputError("\n".join([count, *failed] if len(sources) > 1 else failed))
 
-    def _detect(self, file: Path, target: Path) -> None:
+    def _detect(self, detector: "Detector", file: Path, target: Path) -> None:
         """One video. What was found is written before the video is drawn."""
         from ..detection.pipeline import detect_steps
 
         annotated = target.with_name(target.name + ".mp4") if self.draw else None
         result = None
         with tqdm(desc=file.name, unit="frame", dynamic_ncols=True) as bar:
-            for step in detect_steps(file, self.model, self.threshold, annotated):
+            for step in detect_steps(file, detector, self.threshold, annotated):
                 _show(bar, step.done, step.total, step.stage)
                 if step.complete and result is None:
                     result = step.result

@@ -55,6 +55,8 @@ class Evaluate:
     Tubes in it (.npz with idx and boxes, ACT's *_tubes.pkl) are scored as they are, and are the detections where there are no others."""
     threshold: Annotated[float | None, default("the model's own, 0.3 with --detections")] = None
     """For counts of errors and false alarms, 0 to 1."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."""
     rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
@@ -96,7 +98,8 @@ class Evaluate:
     def _run(self, model: str, folder: Path) -> tuple:
         """A model, over what its folder does not hold yet."""
         from ..data.catalogue import load_dataset
-        from ..detection.pipeline import default_threshold, model_folder
+        from ..detection.detector import Detector
+        from ..model.shipped import model_folder
         from ..scoring.run import identity, known_of, run_model, score
         from ..scoring.saved import Folder
 
@@ -107,11 +110,12 @@ class Evaluate:
         there = sum(video.name in kept for video in data.videos)
         if there:
             log.info("%d of %d videos are done already, in %s", there, len(data), folder)
+        detector = Detector.load(model, self.device)
         with tqdm(total=len(data), unit="video", dynamic_ncols=True) as bar:
             own = run_model(
-                model, data, kept, str(about["mode"]), lambda name: (bar.set_postfix_str(name, refresh=False), bar.update())
+                detector, data, kept, str(about["mode"]), lambda name: (bar.set_postfix_str(name, refresh=False), bar.update())
             )
-        threshold = default_threshold(model) if self.threshold is None else self.threshold
+        threshold = detector.threshold if self.threshold is None else self.threshold
         labelled = {v.name: frames for v in data.videos if (frames := getattr(v, "labelled", None)) is not None}
         results = score(own, known_of(data), threshold, True, YOWO.get(self.dataset, "yowo"), labelled)
         return results, about | {"frames": sum(video.frames for video in data.videos)}

@@ -57,11 +57,14 @@ class Figures:
     videos: int = 200
     """Look at this many at most, spread evenly over the part."""
     noise: Annotated[bool, FLAG, tyro.conf.arg(help="Score no detections in spoilt videos, which takes most of the time.")] = True
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."""
     rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
         """Examine each model, then draw."""
         from ..analysis import examine, robustness
+        from ..detection.detector import Detector
         from ..plots import corruption_plot
 
         folders = self._folders()
@@ -70,16 +73,16 @@ class Figures:
         studies, spoilt = [], []
         with _bar(passes * len(dataset)) as bar:
             for name, folder in folders.items():
-                model = _load(folder)
+                detector = Detector.load(folder, self.device)
 
                 def tick(video: str, name: str = name) -> None:
                     bar.set_postfix_str(f"{name}: {video}", refresh=False)
                     bar.update()
 
                 mode = "clip" if self.rare.clip else "stream"
-                studies.append(examine(model, dataset, name, self.rare.step, mode, tick=tick))
+                studies.append(examine(detector, dataset, name, self.rare.step, mode, tick=tick))
                 if self.noise:
-                    spoilt.append(robustness(model, dataset, name, self.rare.noise_step, tick=tick))
+                    spoilt.append(robustness(detector, dataset, name, self.rare.noise_step, tick=tick))
         seen = counted(studies[0].frames, "key frame")
         log.info("%s of %s seen; drawing", seen, counted(len(dataset), "video"))
         drawn = self._draw(studies)
@@ -90,7 +93,7 @@ class Figures:
 
     def _folders(self) -> dict[str, Path]:
         """The models' folders by a short name each."""
-        from ..detection.pipeline import model_folder
+        from ..model.shipped import model_folder
 
         if not self.models:
             raise InputError("no model was named; give names of models that ship, or models' folders.")
@@ -171,16 +174,6 @@ class Figures:
         for name, text in texts.items():
             write_whole(self.output / name, text)
         return [self.output / name for name in texts]
-
-
-def _load(folder: Path):
-    """A model for looking into, made fast. Not the one that detection shares: hooks come and go here."""
-    from ..detection.pipeline import keep_freed_memory
-    from ..model.checkpoint import load_model
-    from ..model.mssc import fold_batch_norms
-
-    keep_freed_memory()
-    return fold_batch_norms(load_model(folder)).requires_grad_(False)
 
 
 @contextmanager

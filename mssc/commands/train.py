@@ -55,7 +55,6 @@ class Train(Settings):
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
-        from ..detection.pipeline import model_folder
         from ..model.checkpoint import load_model
         from ..model.transfer import motion_weights
         from ..training.loop import Trainer
@@ -68,7 +67,7 @@ class Train(Settings):
         for dataset in found:
             frames = FrameCache.build(dataset, cache, reach=reach(model, config))
         validation = found[1] if select else None
-        motion = None if self.rare.motion is None else motion_weights(load_model(model_folder(self.rare.motion)), model)
+        motion = None if self.rare.motion is None else motion_weights(load_model(self.rare.motion), model)
         trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights, motion)
         videos, steps = counted(len(found[0]), "video"), counted(trainer.steps, "step")
         log.info("%s to learn from, %s, into %s", videos, steps, self.output)
@@ -77,11 +76,10 @@ class Train(Settings):
 
     def _start(self, base: ModelConfig, classes: tuple[str, ...], several: bool) -> tuple:
         """The network, and the weights of the model to start from, if there is one; `several` actions may be done at once."""
-        from ..detection.pipeline import model_folder
         from ..model.checkpoint import load_model
         from ..model.transfer import carry_over
 
-        start = load_model(model_folder(self.start)) if self.start is not None else None
+        start = load_model(self.start) if self.start is not None else None
         if start is not None:
             usual = ModelConfig()
             asked = {f.name: getattr(base, f.name) for f in dataclasses.fields(usual)}

@@ -54,9 +54,10 @@ def fingerprint(video: Video) -> tuple[int, ...]:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W, 3) to (height, width, 3), uint8; averages where it makes the image smaller. May return the image itself."""
+    """(H, W, 3) to (height, width, 3), uint8, bilinear with antialiasing: the one way to another size, for what is stored and for what
+    networks are shown. May return the image itself."""
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.require(image, None, ["C", "W"])).permute(2, 0, 1)[None]
     small = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
     return small[0].permute(1, 2, 0).contiguous().numpy()

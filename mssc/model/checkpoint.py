@@ -14,8 +14,7 @@ from ..files import explained, part_file
 from ..structures import InputError
 from .layers import ConvBlock
 from .mssc import MSSC
-
-WEIGHTS, CONFIG, ABOUT = "model.safetensors", "config.json", "about.json"
+from .shipped import ABOUT, CONFIG, WEIGHTS, model_folder
 
 
 def save_model(model: MSSC, folder: Path, about: dict | None = None) -> None:
@@ -64,12 +63,17 @@ def load_config(folder: Path) -> ModelConfig:
     return ModelConfig.from_mapping(values)
 
 
-def load_model(folder: Path) -> MSSC:
+def load_model(name: str | Path) -> MSSC:
     """A model in eval mode, on the CPU. Strict: every tensor must be there, with its shape, and finite. Uses no network.
 
+    Args:
+        name: a folder, or of a model that ships, see `mssc.model.shipped.model_folder`.
+
     Raises:
-        InputError: naming the tensors that are missing, unknown, of another shape or not finite, or the file that cannot be read.
+        InputError: naming the tensors that are missing, unknown, of another shape or not finite, the file that cannot be read, or the
+            models that there are.
     """
+    folder = model_folder(name)
     model = MSSC(load_config(folder))
     path = folder / WEIGHTS
     try:

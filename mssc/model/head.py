@@ -116,7 +116,7 @@ class PooledBranch(nn.Module):
 
     def forward(self, maps: list[Tensor], context: list[Tensor], rois: Tensor, size: int) -> Tensor:
         """Maps (B, C, H, W), context (B, C), rois (B * K, 5) of torchvision in pixels of a square input of `size`: (B, K, A)."""
-        from torchvision.ops import roi_align  # here: see `mssc.detection.pipeline.to_detections`
+        from torchvision.ops import roi_align  # here: see `mssc.detection.postprocess.to_detections`
 
         pooled = []
         for x, norm in zip(maps, self.roi_norm, strict=True):

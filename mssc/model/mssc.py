@@ -15,6 +15,7 @@ from .backbone3d import CausalDarknet, build_backbone3d
 from .convert import CocoDetector
 from .fusion import build_fusion
 from .head import Head, TemporalStatistics, rois_of, take
+from .hub import HubMixin
 from .layers import ConvBlock, DecoupledTower
 from .motion import Memory, build_motion, causal_window_mean
 from .neck import PAFPN
@@ -28,7 +29,7 @@ def _channels_last(frames: Tensor) -> Tensor:
     return frames.permute(0, 2, 3, 4, 1)
 
 
-class MSSC(nn.Module):
+class MSSC(nn.Module, HubMixin):
     """The network.
 
     ::
@@ -270,6 +271,19 @@ class MSSC(nn.Module):
         if self.causal:
             after = (seen_frames, video_memory, motion_memory, collapse_memory, context_memory, movement_memory)
         return predictions, Features(key, clip_map, motion, fused), after
+
+    def step(
+        self, clip: Tensor, state: State, keys: Tensor | None = None, boxes: Tensor | None = None
+    ) -> tuple[Predictions, State]:
+        """Go on through a video; see `advance`. The state of a network that is not causal holds the frames before."""
+        keys = self._keys(clip, keys)
+        if self.causal:
+            predictions, _, after = self.advance(clip, state, keys, boxes)
+            return predictions, after
+        whole = torch.cat([*state[1], clip], 2)
+        predictions = self.advance(whole, self.initial_state(len(clip)), keys + whole.shape[2] - clip.shape[2], boxes)[0]
+        before = whole[:, :, max(whole.shape[2] - self.config.window + 1, 0) :]
+        return predictions, (state[0] + clip.shape[2], (before,), (), (), (), ())
 
     def _windows(self, clip: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The `window` frames that end at each key frame, the first one repeated where there are fewer: (B * K, 3, window, S, S)."""

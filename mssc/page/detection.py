@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..detection.pipeline import FRAMES_AT_ONCE, detect_steps
+from ..detection.detector import FRAMES_AT_ONCE
+from ..detection.pipeline import detect_steps
 from ..detection.result import VideoResult
 from ..structures import InputError, Tube
 from ..video import drawing
 from .limits import check_length, check_upload, clock
-from .offer import folder_of, names, on_gpu, ready
+from .offer import names, on_gpu, ready
 from .pictures import jpeg_address
 
 TELL_SECONDS = 0.4  # between two messages of progress, and so the longest wait after a cancel
@@ -90,13 +91,13 @@ def work(path: str, model: str, threshold: float, folder: str, name: str | None 
         InputError: see `mssc.detection.pipeline.detect_video`; also for a video beyond the limits.
     """
     yield Message(progress_bar("Waking the model", 0, None, 0))
-    ready(model)
+    detector = ready(model, lent=True)
     target = Path(folder, f"{Path(name or path).stem[:80]}-actions.mp4")
     began, told, shown = time.monotonic(), 0.0, 0.0
     pictures: dict[int, str] = {}
     best: dict[int, list[int]] | None = None
     step = None
-    for step in detect_steps(path, folder_of(model), threshold, target):
+    for step in detect_steps(path, detector, threshold, target):
         result, now = step.result, time.monotonic()
         check_length(path, result.times[-1], len(result.times))
         if step.complete and best is None:  # the tubes are there, the video to download is not

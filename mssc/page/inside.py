@@ -30,13 +30,13 @@ from ..analysis import (
     separability,
 )
 from ..analysis.cells import enough
+from ..config import ModelConfig
 from ..data.dataset import Video
 from ..detection.pipeline import detect_steps
-from ..model.mssc import MSSC
 from ..structures import InputError
 from .detection import Seen, progress_bar
 from .limits import check_length
-from .offer import folder_of, ready
+from .offer import ready
 from .pictures import card, frame_picture, gain_bars, heat_picture
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def find(path: str, model: str, threshold: float) -> Iterator[str | Seen]:
         InputError: see `mssc.detection.pipeline.detect_video`.
     """
     step = None
-    for step in detect_steps(path, folder_of(model), threshold):
+    for step in detect_steps(path, ready(model), threshold):
         check_length(path, step.result.times[-1], len(step.result.times))
         yield progress_bar("Finding the actors first", step.done, step.total, 0)
     assert step is not None
@@ -103,15 +103,15 @@ def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[str | lis
     found = []
     for name in dict.fromkeys(models):
         yield progress_bar(f"Looking into {name}", 0, None, 0)
-        network = copy.deepcopy(ready(name)).cpu()  # hooks come and go: nobody else's run shall pass them
+        detector = copy.deepcopy(ready(name))  # hooks come and go: nobody else's run shall pass them
         keys = []
-        for key in collect(network, video, 1, "clip"):
+        for key in collect(detector, video, 1, "clip"):
             keys.append(key)
             total = len(video.labelled or ())
             said = f"Looking into {html.escape(name)}: key frame {len(keys)} of {total}"
             yield f"<p>{said}</p><progress value={len(keys)} max={total}></progress>"
         yield progress_bar("Arranging the features", 0, None, 0)
-        found.append(_inside(name, network, keys, frame))
+        found.append(_inside(name, detector.config, keys, frame))
     yield found
 
 
@@ -139,7 +139,7 @@ def annotated(seen: Seen, moment: float) -> tuple[Video, int]:
     return Video("video", Path(seen.path), count, width, height, seen.rate, tuple(seen.tubes), chosen), frame
 
 
-def _inside(name: str, network: MSSC, keys: list[KeyFrame], frame: int) -> Inside:
+def _inside(name: str, config: ModelConfig, keys: list[KeyFrame], frame: int) -> Inside:
     nearest = min(keys, key=lambda key: abs(key.frame - frame))
     projections, distances, frames = [], {}, 0
     for tap in TAPS:
@@ -156,7 +156,7 @@ def _inside(name: str, network: MSSC, keys: list[KeyFrame], frame: int) -> Insid
             distances[tap]["AUROC"] = float(auroc)
             points = embed(cells.features)
             projections.append(Projection(name, tap, "tsne", points, cells, _alone(auroc), _alone(distances[tap]["silhouette"])))
-    return Inside(name, kind_of(network), nearest, projections, distances, frames)
+    return Inside(name, kind_of(config), nearest, projections, distances, frames)
 
 
 def _alone(value: float) -> Interval:
@@ -182,9 +182,8 @@ def _gather(key: KeyFrame, tap: str, part: int, parts: list[tuple], values: list
     parts.append((x[chosen], action[chosen], labels, name, np.repeat(key.frame, len(chosen)), places))
 
 
-def kind_of(network: MSSC) -> str:
+def kind_of(config: ModelConfig) -> str:
     """What a model has of the paper's two modules, in words."""
-    config = network.config
     if config.paths != "both":
         return f"the {config.paths} path alone"
     motion = {"msm": "with MSM", "none": "without MSM"}.get(config.motion, f"without MSM ({config.motion})")

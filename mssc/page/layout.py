@@ -5,11 +5,12 @@ from typing import Any
 
 import gradio as gr
 
+from ..detection.resources import tune_malloc
 from . import answers, texts, visits
 from .detection import Seen, failed
 from .limits import KEEP_SECONDS, LIMITS, MAX_SECONDS, MAX_WAITING
 from .live import MAX_FRAMES, REMEMBER_SECONDS, live_step
-from .offer import about, classes_of, few_arenas, names
+from .offer import about, classes_of, names
 from .player import HERE, component
 
 ROOT = HERE.parents[1]
@@ -44,7 +45,7 @@ def build(model: str) -> gr.Blocks:
     Args:
         model: the name of the one to begin with.
     """
-    few_arenas()
+    tune_malloc(arenas=2)
     with gr.Blocks(title="MS-SC: action tubes", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as page:
         gr.Markdown(texts.INTRO)
         seen = gr.State(None)

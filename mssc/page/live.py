@@ -13,13 +13,10 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..data.resize import resize
-from ..detection.pipeline import to_detections
+from ..detection.detector import Detector
 from ..linking import OnlineLinker
-from ..model.mssc import MSSC
 from ..structures import Detections, InputError
 from ..video.drawing import class_colours, hex_colour, ink
 from .offer import names, ready
@@ -45,13 +42,13 @@ class Camera:
     """One visitor's stream.
 
     Args:
-        model: in eval mode; shared with others.
+        detector: shared with others.
         threshold: boxes and tubes that score less are not shown, in [0, 1].
     """
 
-    def __init__(self, model: MSSC, threshold: float) -> None:
-        self.model, self.threshold = model, threshold
-        self.stream = model.stream()
+    def __init__(self, detector: Detector, threshold: float) -> None:
+        self.classes, self.threshold = detector.classes, threshold
+        self.stream = detector.stream()
         self.recent: deque[float] = deque(maxlen=32)
         self.memories = [_Memory(USUAL_RATE)]
         self.seen = time.monotonic()
@@ -66,11 +63,9 @@ class Camera:
         Returns:
             Plain values; boxes as shares of the frame's sides, times in seconds before the last frame.
         """
-        config = self.model.config
-        small = [resize(torch.from_numpy(image).permute(2, 0, 1)[None], config.key_size) for image in images]
         found = Detections.empty()
         height, width = images[-1].shape[:2]
-        for detections, now in zip(to_detections(self.stream(torch.cat(small)), config, width, height), times, strict=True):
+        for detections, now in zip(self.stream(images), times, strict=True):
             found = self._link(detections, now)
         self.seen = time.monotonic()
         return {"boxes": self._boxes(found, width, height), "tubes": self._tubes()}
@@ -117,10 +112,9 @@ class Camera:
         ]
 
     def _named(self, label: int, score: float) -> dict[str, Any]:
-        classes = self.model.config.classes
-        colour = class_colours(classes)[label]
+        colour = class_colours(self.classes)[label]
         return {
-            "action": classes[label],
+            "action": self.classes[label],
             "score": round(score, 2),
             "colour": hex_colour(colour),
             "ink": hex_colour(ink(colour)),

@@ -1,8 +1,6 @@
 """The models that the page offers, and how they run: one copy of each in memory, for all visitors."""
 
-import ctypes
 import html
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +10,9 @@ try:
 except ImportError:
     spaces = None
 
-import torch
-
-from ..detection import pipeline
+from ..detection.detector import Detector, shared_detector
+from ..model import shipped
 from ..model.checkpoint import load_config
-from ..model.mssc import MSSC
 
 GPU_SECONDS = 120  # for which a visitor's call may hold a lent GPU
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -28,17 +24,6 @@ OWN: dict[str, Path] = {}
 def on_gpu(function: Function) -> Function:
     """Let a function or generator of plain values run on a lent GPU; elsewhere the function itself."""
     return spaces.GPU(duration=GPU_SECONDS)(function) if spaces is not None else function
-
-
-def few_arenas() -> None:
-    """Let glibc's threads share their memory. Every step of a visitor's work may run in another thread of the server, and each thread would
-    keep a network's worth of freed blocks for itself. Nothing happens on other systems."""
-    if platform.system() == "Linux":
-        try:
-            arena_max, arenas = -8, 2
-            ctypes.CDLL("libc.so.6").mallopt(arena_max, arenas)
-        except (OSError, AttributeError):
-            return
 
 
 def add_model(folder: Path) -> str:
@@ -62,31 +47,35 @@ def add_model(folder: Path) -> str:
 
 def names() -> list[str]:
     """The models on offer, those of the command line first."""
-    return [*OWN, *(name for name in sorted(pipeline.available_models()) if name not in OWN)]
+    return [*OWN, *(name for name in sorted(shipped.available_models()) if name not in OWN)]
 
 
 def folder_of(name: str) -> str | Path:
-    """What `mssc.detection.pipeline` knows a model on offer by."""
+    """What `mssc.model.shipped.model_folder` knows a model on offer by."""
     return OWN.get(name, name)
 
 
-def ready(name: str) -> MSSC:
+def ready(name: str, lent: bool = False) -> Detector:
     """The model, on the GPU if there is one.
 
+    Args:
+        name: of the model, on the page.
+        lent: whether this is called inside of `on_gpu`; elsewhere, where GPUs are lent, there is none.
+
     Raises:
-        InputError: see `mssc.detection.pipeline.load_for_detection`.
+        InputError: see `Detector.load`.
     """
-    return pipeline.load_for_detection(folder_of(name)).to("cuda" if torch.cuda.is_available() else "cpu")
+    return shared_detector(folder_of(name), "cpu" if spaces is not None and not lent else "auto")
 
 
 def classes_of(name: str) -> tuple[str, ...]:
     """The actions that a model knows."""
-    return load_config((pipeline.available_models() | OWN)[name]).classes
+    return load_config((shipped.available_models() | OWN)[name]).classes
 
 
 def threshold_of(name: str) -> float:
     """A model's usual threshold."""
-    return round(pipeline.default_threshold(folder_of(name)), 2)
+    return round(shipped.default_threshold(folder_of(name)), 2)
 
 
 def about(model: str) -> tuple[float, str]:

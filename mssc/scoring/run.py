@@ -3,8 +3,7 @@
 import hashlib
 import math
 import platform
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
@@ -17,16 +16,14 @@ from .. import evaluate
 from ..boxes import BoxTable
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
-from ..data.resize import resize
-from ..detection.pipeline import load_for_detection, model_folder, stream_detections, to_detections
+from ..detection.detector import Detector
 from ..evaluate import Annotated, FalseAlarms, FrameDetections, Score, Truth
 from ..linking import LinkConfig, OnlineLinker, tube_nms
-from ..model.mssc import MSSC, half_of_the_cores
-from ..structures import Detections, InputError, Tube
+from ..model.shipped import model_folder
+from ..structures import Detections, Tube
 from ..video import frames_per_look
 from .saved import Folder, Known
 
-AT_ONCE = 8  # windows per call of the network
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """At which false alarms are counted for the picture."""
 
@@ -49,57 +46,31 @@ def versions() -> dict[str, str]:
 # -------------------------------------------------------------------- a model on videos
 
 
-def clip_detections(model: MSSC, images: Iterable[np.ndarray]) -> Iterator[Detections]:
-    """Detections of each frame from its window alone, which is computed anew for every frame: as most other systems do.
-
-    Args:
-        model: in eval mode.
-        images: (H, W, 3) uint8 RGB frames of one video, in order. The first windows are as short as what there is.
-    """
-    window: deque[torch.Tensor] = deque(maxlen=model.config.window)
-    waiting: list[torch.Tensor] = []
-    height = width = 0
-
-    def flush() -> Iterator[Detections]:
-        if waiting:
-            with torch.inference_mode(), half_of_the_cores():
-                predictions = model(torch.cat(waiting))
-            yield from to_detections(predictions, model.config, width, height)
-            waiting.clear()
-
-    for image in images:
-        height, width = image.shape[:2]
-        window.append(resize(torch.from_numpy(image).permute(2, 0, 1)[None], model.config.key_size)[0])
-        clip = torch.stack(list(window), dim=1)[None]
-        if waiting and waiting[0].shape != clip.shape:
-            yield from flush()
-        waiting.append(clip)
-        if len(waiting) == AT_ONCE:
-            yield from flush()
-    yield from flush()
-
-
-def detect_frames(model: MSSC, video: Video, mode: str = "stream") -> list[Detections]:
+def detect_frames(detector: Detector, video: Video, mode: str = "stream") -> list[Detections]:
     """A video's own detections, one entry per frame, not linked.
 
     Args:
-        model: in eval mode.
+        detector: of the video's actions.
         video: to decode.
-        mode: "stream", or "clip" for `clip_detections`.
+        mode: "stream", or "clip", where each frame is judged by its window alone, see `Detector.windows`.
     """
-    detect = {"stream": stream_detections, "clip": clip_detections}[mode]
-    every = frames_per_look(float(video.rate))
-    found = detect(model, islice(decode(video.path), 0, None, every))
-    return [rows for rows in found for _ in range(every)][: video.frames]
+    rate, frames = float(video.rate), decode(video.path)
+    if mode == "stream":
+        return list(islice(detector.stream(rate).iterate(frames), video.frames))
+    found: list[Detections] = []
+    for clip, _ in detector.windows(frames, rate):
+        for rows in detector.detect(clip, (video.height, video.width)):
+            found += [rows] * frames_per_look(rate)
+    return found[: video.frames]
 
 
 def detect_dataset(
-    model: MSSC, dataset: Dataset, link: LinkConfig | None = None, tick: Callable[[], object] = lambda: None
+    detector: Detector, dataset: Dataset, link: LinkConfig | None = None, tick: Callable[[], object] = lambda: None
 ) -> tuple[dict[str, list[Detections]], dict[str, list[Detections]], dict[str, list[Tube]]]:
     """Stream every video.
 
     Args:
-        model: in eval mode.
+        detector: of the videos' actions.
         dataset: its videos.
         link: how detections become tubes.
         tick: is called after each video.
@@ -109,33 +80,34 @@ def detect_dataset(
     """
     own: dict[str, list[Detections]] = {}
     for video in dataset.videos:
-        own[video.name] = detect_frames(model, video)
+        own[video.name] = detect_frames(detector, video)
         tick()
     return own, *link_all(own, known_of(dataset), link)
 
 
 def run_model(
-    name: str, dataset: Dataset, folder: Folder, mode: str = "stream", tick: Callable[[str], object] = lambda video: None
+    detector: Detector,
+    dataset: Dataset,
+    folder: Folder,
+    mode: str = "stream",
+    tick: Callable[[str], object] = lambda video: None,
 ) -> dict[str, list[Detections]]:
     """Run a model over every video that the folder does not have yet.
 
     Args:
-        name: of the model, or its folder.
+        detector: of the model.
         dataset: its videos.
         folder: keeps each video's detections as soon as they are there.
         mode: see `detect_frames`.
         tick: is called with each video's name when its detections are there.
 
     Raises:
-        InputError: for a model, a video or a folder that cannot be used, and a model of other classes.
+        InputError: for a video or a folder that cannot be used, and a model of other classes.
     """
-    model = load_for_detection(name)
-    if tuple(model.config.classes) != tuple(dataset.classes):
-        ours, theirs = (", ".join(classes[:3]) + ", …" for classes in (model.config.classes, dataset.classes))
-        raise InputError(f"the model {name} knows {ours}, but {dataset.name} has {theirs}; score it on what it was trained for.")
+    detector.check_classes(dataset)
     for video in dataset.videos:
         if video.name not in folder:
-            folder.write(video.name, detect_frames(model, video, mode))
+            folder.write(video.name, detect_frames(detector, video, mode))
         tick(video.name)
     return {video.name: folder.read(video.name) for video in dataset.videos}
 

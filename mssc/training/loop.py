@@ -25,8 +25,7 @@ from ..config import ModelConfig, TrainConfig
 from ..data.cache import FrameCache
 from ..data.clips import Batch, BatchOrder, ClipDataset, collate
 from ..data.dataset import Dataset, Video
-from ..data.resize import resize
-from ..detection.pipeline import to_detections
+from ..detection.detector import Detector, prepare
 from ..evaluate import Truth, actor_ap, frame_map
 from ..files import explained, whole_file, write_whole
 from ..model.checkpoint import save_model
@@ -45,7 +44,7 @@ MOST_BAD_STEPS = 20  # in a row, with a loss that is not a number
 CALIBRATION_IMAGES = 64
 
 
-def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device: torch.device) -> dict[str, float]:
+def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dict[str, float]:
     """Score a model in eval mode on every `step`-th frame, each video seen from its start as a stream sees it.
 
     Of a video that is labelled in some frames only, every `step`-th of these counts, seen with the window before it.
@@ -54,16 +53,15 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device
         ``frame_map`` (voc, IoU 0.5, raw frame scores), ``actor_ap`` (boxes alone) and ``box_accuracy``: the share of true boxes whose best
         overlapping detection has the right action. All in [0, 1].
     """
+    detector = Detector(model)
     found: dict[str, list[Detections]] = {}
     truth: dict[str, Truth] = {}
     right = boxes_in_all = 0
     for video in dataset.videos:
         keys: list[int] = []
         found[video.name] = []
-        for clip, places, chosen in _stretches(model, video, cache, step, device):
-            with torch.inference_mode():
-                predictions = model(clip, places[None])
-            found[video.name] += to_detections(predictions, model.config, video.width, video.height)
+        for clip, places, chosen in _stretches(model.config, video, cache, step):
+            found[video.name] += detector.detect(clip, (video.height, video.width), places[None])
             keys += chosen
         tubes = (_at(tube, np.array(keys)) for tube in video.tubes)
         truth[video.name] = Truth(tuple(tube for tube in tubes if tube is not None), len(keys), video.rate)
@@ -75,41 +73,39 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device
     return {"frame_map": score.map, "actor_ap": actor_ap(found, truth), "box_accuracy": right / max(boxes_in_all, 1)}
 
 
-def validate_motion(model: MSSC, dataset: Dataset, cache: FrameCache, step: int, device: torch.device) -> dict[str, float]:
+def validate_motion(model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dict[str, float]:
     """Like `validate`, of the motion stream by itself.
 
     Returns:
         ``box_accuracy``: the share of true boxes whose action motion alone tells.
     """
+    device = next(model.parameters()).device
     right = count = 0
     for video in dataset.videos:
         scale = torch.tensor([model.config.key_size / video.width, model.config.key_size / video.height]).repeat(2)
-        for clip, places, chosen in _stretches(model, video, cache, step, device):
+        for clip, places, chosen in _stretches(model.config, video, cache, step):
             truth = zip(places.tolist(), map(video.boxes_at, chosen), strict=True)
             rows = [(place, *row) for place, boxes in truth for row in zip(*boxes, strict=True)]
             if rows:
                 keys, boxes, labels = zip(*rows, strict=True)
-                wanted = (torch.from_numpy(np.stack(boxes)) * scale)[:, None].to(device)
+                wanted = (torch.from_numpy(np.stack(boxes)) * scale)[:, None]
                 with torch.inference_mode():
-                    logits = model.movement_logits(clip, torch.tensor([keys], device=device), wanted)
+                    logits = model.movement_logits(*(x.to(device) for x in (clip, torch.tensor([keys]), wanted)))
                 right += int((logits[:, 0].argmax(1).cpu() == torch.tensor(np.stack(labels))).sum())
                 count += len(labels)
     return {"box_accuracy": right / max(count, 1)}
 
 
-def _stretches(
-    model: MSSC, video: Video, cache: FrameCache, step: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+def _stretches(config: ModelConfig, video: Video, cache: FrameCache, step: int) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
     """What the network is shown of a video: clips (1, 3, T, S, S), where in each its key frames are (K,), and which frames these are."""
     frames, every = min(cache.length(video.name), video.frames), frames_per_look(float(video.rate))
     stretches = [(range(0, frames, every), list(range(0, frames, step)))]
     if video.labelled is not None:
-        before, known = every * (model.config.window - 1), [frame for frame in video.labelled if frame < frames]
+        before, known = every * (config.window - 1), [frame for frame in video.labelled if frame < frames]
         stretches = [(range(max(key - before, key % every), key + 1, every), [key]) for key in known[::step]]
     for looks, keys in stretches:
-        images = torch.from_numpy(cache.frames(video.name, looks)).permute(0, 3, 1, 2)
-        clip = resize(images, model.config.key_size).to(device).transpose(0, 1)[None]
-        yield clip, (torch.tensor(keys, device=device) - looks.start) // every, keys
+        clip = prepare(cache.frames(video.name, looks), config.key_size).transpose(0, 1)[None]
+        yield clip, (torch.tensor(keys) - looks.start) // every, keys
 
 
 def _at(tube: Tube, keys: np.ndarray) -> Tube | None:
@@ -238,6 +234,7 @@ class Trainer:
         start: weights of an earlier run (a model's folder) to start from instead.
         motion: weights of a motion stream that was trained by itself, see `mssc.model.transfer.motion_weights`.
         progress: show a bar.
+        cpu: leave GPUs alone.
 
     Raises:
         InputError: if the folder holds another run, or the data set's classes are not the model's.
@@ -255,6 +252,7 @@ class Trainer:
         start: dict[str, Tensor] | None = None,
         motion: dict[str, Tensor] | None = None,
         progress: bool = True,
+        cpu: bool = False,
     ) -> None:
         if tuple(training.classes) != model_config.classes:
             raise InputError(
@@ -263,7 +261,7 @@ class Trainer:
         if coco is None and start is None:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
-        self.accelerator = Accelerator(mixed_precision=config.precision)
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         self.progress = progress and self.accelerator.is_main_process
         torch.manual_seed(config.seed)
         model = MSSC(model_config)
@@ -301,10 +299,8 @@ class Trainer:
         """COCO's detector with BatchNorm statistics of this data: its convolutions came folded."""
         chosen = training.videos[:: max(len(training) // CALIBRATION_IMAGES, 1)][:CALIBRATION_IMAGES]
         first = [0 if video.labelled is None else video.labelled[0] for video in chosen]  # others may not be cached
-        frames = [
-            torch.from_numpy(self.cache.frames(v.name, [f])).permute(0, 3, 1, 2) for v, f in zip(chosen, first, strict=True)
-        ]
-        return coco_weights(path, torch.cat([resize(f, self.model_config.key_size) for f in frames]).float())
+        frames = [self.cache.frames(video.name, [frame])[0] for video, frame in zip(chosen, first, strict=True)]
+        return coco_weights(path, prepare(frames, self.model_config.key_size).float())
 
     def _average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         """Exponential average that trusts the first steps less: min(decay, (1 + n) / (10 + n))."""
@@ -442,7 +438,7 @@ class Trainer:
         last = self.step >= self.steps
         if self.validation is not None and (last or epoch % self.config.validate_every == 0):
             judge = validate_motion if self.config.learn == "motion" else validate
-            score = judge(self._averaged(), self.validation, self.cache, self.config.validation_step, self.accelerator.device)
+            score = judge(self._averaged(), self.validation, self.cache, self.config.validation_step)
             entry |= {k: round(float(v), 5) for k, v in score.items()}
             if (value := next(iter(score.values()))) > self.best:  # the first is what a model is selected by
                 self.best = value

@@ -1,0 +1,302 @@
+"""Frames in, detections out. The network speaks tensors, the detector speaks users: nothing else turns the one into the other.
+
+::
+
+    frames --> prepare: resize --> step: the network --> to_detections: NMS, source pixels --> Detections
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..data.dataset import Dataset
+from ..data.decoding import resize
+from ..model.checkpoint import load_model
+from ..model.mssc import MSSC, State, fold_batch_norms
+from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
+from ..structures import Detections, InputError, Predictions
+from ..video import frames_per_look
+from .postprocess import to_detections
+from .resources import choose_device, inference_threads, tune_malloc
+from .stopwatch import Stopwatch
+
+FRAMES_AT_ONCE = 16  # of a stream, per call of the network: fewer calls are faster, more need more memory
+WINDOWS_AT_ONCE = 8  # likewise
+RUNTIMES = ("torch",)
+
+Size = tuple[int, int]
+"""Height and width of a source frame, in whose pixels boxes are given."""
+
+
+def prepare(frames: Iterable[np.ndarray], side: int) -> Tensor:
+    """Frames as a network takes them.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB each; taken one by one. Not modified.
+        side: `config.key_size` of the network.
+
+    Returns:
+        (T, 3, side, side) uint8.
+
+    Raises:
+        InputError: for what is no such frame, or for none at all.
+    """
+    small = []
+    for frame in frames:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
+            raise InputError(f"a frame is {frame.dtype} of shape {frame.shape}; it must be uint8 of (H, W, 3), RGB.")
+        small.append(resize(frame, side, side))
+    if not small:
+        raise InputError("there is no frame; give at least one.")
+    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
+
+
+class Detector:
+    """A network, ready for frames::
+
+        detector = Detector.load("jhmdb")
+        stream = detector.stream(rate=30)
+        for frame in frames:            # (H, W, 3) uint8 RGB
+            (detections,) = stream(frame)
+
+    Args:
+        model: in eval mode; used as it is, where it is.
+        name: of the model, for people.
+        threshold: the score from which its tubes are reported.
+
+    Raises:
+        InputError: for a model in training mode, whose answers depend on the batch.
+    """
+
+    def __init__(self, model: MSSC, name: str = "model", threshold: float = DEFAULT_THRESHOLD) -> None:
+        if model.training:
+            raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
+        self.model, self.name, self.threshold = model, name, threshold
+
+    @classmethod
+    def load(cls, name: str | Path = "default", device: str = "auto", runtime: str = "auto") -> "Detector":
+        """A model of its own, made fast: on its device, BatchNorms folded, called once so that the first frame need not wait.
+
+        Args:
+            name: of a model that ships, "default", or a model's folder.
+            device: "auto" takes the GPU where there is one; else as PyTorch names it.
+            runtime: what computes the network: "torch"; "auto" chooses.
+
+        Raises:
+            InputError: for a model, a device or a runtime that cannot be used.
+        """
+        if runtime not in ("auto", *RUNTIMES):
+            raise InputError(f"the runtime is {runtime!r}; use auto or {', '.join(RUNTIMES)}.")
+        where, folder = choose_device(device), model_folder(name)
+        tune_malloc()
+        model = fold_batch_norms(load_model(folder)).requires_grad_(False).to(where)
+        detector = cls(model, folder.name, default_threshold(folder))
+        side = detector.config.key_size
+        detector.stream()(np.zeros((side, side, 3), np.uint8))
+        return detector
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the network."""
+        return self.model.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the actions."""
+        return self.config.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.parameters()).device
+
+    def check_classes(self, dataset: Dataset) -> None:
+        """Refuse a data set of other actions.
+
+        Raises:
+            InputError: naming some of both.
+        """
+        if self.classes != tuple(dataset.classes):
+            ours, theirs = (", ".join(classes[:3]) + ", …" for classes in (self.classes, dataset.classes))
+            raise InputError(
+                f"the model {self.name} knows {ours}, but {dataset.name} has {theirs}; use the data that it was trained for."
+            )
+
+    def prepare(self, frames: Iterable[np.ndarray]) -> Tensor:
+        """`prepare` for this network."""
+        return prepare(frames, self.config.key_size)
+
+    @torch.no_grad()  # not inference mode, whose tensors an analysis could not take gradients from; it is no faster here
+    def step(self, clip: Tensor, state: State, keys: Tensor) -> tuple[Predictions, State]:
+        """The network's step, see `MSSC.step`: the one place that calls it. Where the tensors are does not matter.
+
+        Args:
+            clip: (B, 3, T, S, S), see `prepare`.
+            state: of `self.model.initial_state` or an earlier step.
+            keys: (B, K) which of the T frames to detect in.
+        """
+        with inference_threads():
+            return self.model.step(clip.to(self.device), state, keys.to(self.device))
+
+    def detect(self, clip: Tensor, size: Size, keys: Tensor | None = None) -> list[Detections]:
+        """Detections in clips from their true start.
+
+        Args:
+            clip: (B, 3, T, S, S), see `prepare`.
+            size: of the source.
+            keys: (B, K) key frames; the last frame if None.
+
+        Returns:
+            B * K.
+        """
+        if keys is None:
+            keys = torch.full((len(clip), 1), clip.shape[2] - 1)
+        predictions, _ = self.step(clip, self.model.initial_state(len(clip)), keys)
+        return to_detections(predictions, self.config, [size] * keys.numel())
+
+    def window(
+        self, frames: Sequence[np.ndarray], keys: Sequence[int] | None = None, size: Size | None = None
+    ) -> list[Detections]:
+        """Detections in some frames of a clip, seen from its first frame on.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB each, oldest first, at the pace that the network learnt, see `frames_per_look`.
+            keys: in which of them to detect; the last one if None.
+            size: of the source where frames are stored smaller; that of the first frame if None.
+
+        Raises:
+            InputError: see `prepare`; also for a key frame that is none of these frames.
+        """
+        clip = self.prepare(frames).transpose(0, 1)[None]
+        wanted = torch.tensor([[len(frames) - 1] if keys is None else list(keys)])
+        if not wanted.numel() or wanted.min() < 0 or wanted.max() >= len(frames):
+            raise InputError(f"the key frames are {wanted[0].tolist()}; name at least one, from 0 to {len(frames) - 1}.")
+        height, width = size or frames[0].shape[:2]
+        return self.detect(clip, (height, width), wanted)
+
+    def windows(
+        self, frames: Iterable[np.ndarray], rate: float | None = None, keys: Collection[int] | None = None
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """What the network is shown of key frames if each is judged by its window alone, as most other systems do.
+
+        Args:
+            frames: of one video, from its first on.
+            rate: frames a second of the video, for `frames_per_look`; None shows the network every frame.
+            keys: numbers of the key frames; None for every frame that the network is shown. Of several that it would be shown as one, the
+                first counts.
+
+        Yields:
+            Clips (B, 3, T, S, S) for `detect`, of the first key frames shorter than `config.window`, and the number of each key frame.
+        """
+        every = 1 if rate is None else frames_per_look(rate)
+        shown: dict[int, int] = {}
+        for key in sorted(keys or ()):
+            shown.setdefault(key // every, key)
+        stop = None if keys is None else max(keys, default=-1) + 1
+        past: deque[Tensor] = deque(maxlen=self.config.window)
+        clips: list[Tensor] = []
+        numbers: list[int] = []
+        for place, frame in enumerate(islice(frames, 0, stop, every)):
+            past.append(self.prepare([frame])[0])
+            if keys is not None and place not in shown:
+                continue
+            clip = torch.stack(list(past), 1)
+            if clips and (clips[0].shape != clip.shape or len(clips) == WINDOWS_AT_ONCE):
+                yield torch.stack(clips), numbers
+                clips, numbers = [], []
+            clips.append(clip)
+            numbers.append(shown.get(place, place * every))
+        if clips:
+            yield torch.stack(clips), numbers
+
+    def stream(
+        self, rate: float | None = None, size: Size | None = None, stopwatch: Stopwatch | None = None
+    ) -> "DetectionStream":
+        """A new video, to be fed a few frames at a time; arguments as of `DetectionStream`."""
+        return DetectionStream(self, rate, size, stopwatch)
+
+
+class DetectionStream:
+    """A video, fed to a detector as it comes. Its memory does not grow, and what it finds is what the whole video as one clip gives.
+
+    Args:
+        detector: may have several streams.
+        rate: frames a second of the video, for `frames_per_look`; None shows the network every frame.
+        size: of the source where frames are stored smaller; each frame's own if None.
+        stopwatch: adds up the time by stage.
+
+    Attributes:
+        every: the network is shown every n-th frame.
+        at_once: frames that go through one call of the network.
+    """
+
+    def __init__(
+        self, detector: Detector, rate: float | None = None, size: Size | None = None, stopwatch: Stopwatch | None = None
+    ) -> None:
+        self.detector, self.size, self.stopwatch = detector, size, stopwatch or Stopwatch()
+        self.every = 1 if rate is None else frames_per_look(rate)
+        self.at_once = max(FRAMES_AT_ONCE // self.every, 1) * self.every
+        self.state = detector.model.initial_state(1)
+        self.frames, self.last = 0, Detections.empty()
+
+    def __call__(self, frames: np.ndarray | Iterable[np.ndarray]) -> list[Detections]:
+        """The detections of each of the next frames, see `iterate`.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB, or several of them. Not modified.
+        """
+        return list(self.iterate([frames] if isinstance(frames, np.ndarray) and frames.ndim == 3 else frames))
+
+    def iterate(self, frames: Iterable[np.ndarray]) -> Iterator[Detections]:
+        """Detections of frame after frame. Few frames are held at a time, however many there are. Where the network is shown every n-th
+        frame only, those in between are said to show the same.
+
+        Raises:
+            InputError: for what is no frame; the stream is then as before the call of the network that it belonged to.
+        """
+        source = iter(frames)
+        while found := self._next(islice(source, self.at_once)):
+            yield from found
+
+    def _next(self, frames: Iterable[np.ndarray]) -> list[Detections]:
+        prepared: list[Tensor] = []
+        sizes: list[Size] = []
+        shows: list[int] = []  # for each frame, how many were prepared by then
+        for frame in frames:  # one large frame at a time
+            if (self.frames + len(shows)) % self.every == 0:
+                with self.stopwatch("resize"):
+                    prepared.append(self.detector.prepare([frame]))
+                sizes.append(self.size or (frame.shape[0], frame.shape[1]))
+            shows.append(len(prepared))
+        found = [self.last]
+        if prepared:
+            with self.stopwatch("network"):
+                clip, keys = torch.cat(prepared).transpose(0, 1)[None], torch.arange(len(prepared))[None]
+                predictions, self.state = self.detector.step(clip, self.state, keys)
+            with self.stopwatch("boxes"):
+                found += to_detections(predictions, self.detector.config, sizes)
+        self.frames, self.last = self.frames + len(shows), found[-1]
+        return [found[place] for place in shows]
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: Path, changed: float, device: str) -> Detector:
+    return Detector.load(folder, device)
+
+
+def shared_detector(name: str | Path = "default", device: str = "auto") -> Detector:
+    """`Detector.load`, but the same object when asked again: for who only detects. Anew when the weights have changed.
+
+    Raises:
+        InputError: see `Detector.load`.
+    """
+    folder = model_folder(name)
+    weights = folder / WEIGHTS
+    return _loaded(folder, weights.stat().st_mtime if weights.exists() else 0.0, device)

@@ -1,0 +1,52 @@
+"""The models that ship with the package: their names, their folders, the score from which each reports."""
+
+import json
+from pathlib import Path
+
+from ..structures import InputError
+
+WEIGHTS, CONFIG, ABOUT = "model.safetensors", "config.json", "about.json"
+MODELS = Path(__file__).resolve().parents[2] / "assets" / "models"
+DEFAULT_THRESHOLD = 0.3
+
+
+def available_models() -> dict[str, Path]:
+    """Names and folders of the models that ship with the package."""
+    return {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{CONFIG}"))}
+
+
+def default_model() -> str:
+    """The model for a video of which nothing is known.
+
+    Raises:
+        InputError: if none ships.
+    """
+    models = available_models()
+    if not models:
+        raise InputError(f"{MODELS} holds no model; train one with 'mssc train', or copy one there.")
+    return "jhmdb" if "jhmdb" in models else next(iter(models))
+
+
+def model_folder(name: str | Path) -> Path:
+    """Where a model is: "default", a name of `available_models`, or a folder.
+
+    Raises:
+        InputError: naming the models there are.
+    """
+    models = available_models()
+    if str(name) == "default":
+        return models[default_model()]
+    if str(name) in models:
+        return models[str(name)]
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    raise InputError(f"there is no model {str(name)!r}; give a folder with {CONFIG}, or one of: {', '.join(models) or '(none)'}.")
+
+
+def default_threshold(name: str | Path) -> float:
+    """The score from which this model's tubes are shown, chosen on its validation videos."""
+    try:
+        return float(json.loads((model_folder(name) / ABOUT).read_text(encoding="utf-8"))["threshold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_THRESHOLD
