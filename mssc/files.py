@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from .structures import InputError
@@ -97,3 +98,20 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     """
     with whole_file(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a file that is in the way: ``boxes.csv`` becomes ``boxes.csv.1``, or the next number that is free.
+
+    Returns:
+        Its new name; None if there is none.
+
+    Raises:
+        InputError: if it cannot be renamed.
+    """
+    if not path.is_file():
+        return None
+    free = next(name for number in count(1) if not (name := path.with_name(f"{path.name}.{number}")).exists())
+    with explained(free):
+        path.rename(free)
+    return free

@@ -7,7 +7,8 @@ import pytest
 from own_videos import HEADER, write_folder, write_video
 from PIL import Image
 
-from mssc.data import custom, table
+from mssc.data import custom
+from mssc.data.annotations import table
 from mssc.data.catalogue import load_dataset, several_at_once
 from mssc.structures import InputError
 
@@ -118,10 +119,9 @@ GOOD = "run_1.mp4,0,1,2,11,12,run,a"
         ([GOOD, "run_1.mp4,1,one,2,11,12,run,a"], "line 3: x1 is 'one', which is no number"),
         ([GOOD, "run_1.mp4,0.5,1,2,11,12,run,a"], "line 3: the frame is '0.5'"),
         ([GOOD, "run_1.mp4,-1,1,2,11,12,run,a"], "line 3 has a negative frame"),
-        ([GOOD, "run_1.mp4,1,11,2,1,12,run,a"], "line 3 has a box with x2 <= x1"),
+        ([GOOD, "run_1.mp4,1,11,2,1,12,run,a"], "line 3 has a box with x2 < x1"),
         ([GOOD, "run_1.mp4,1,1,2,11,12,,a"], "line 3 names no action"),
         ([GOOD, ",1,1,2,11,12,run,a"], "line 3 names no video"),
-        ([GOOD, GOOD], "line 3 repeats line 2"),
         ([GOOD, "run_1.mp4,0,1,2,11,13,run,a"], "line 3 gives the track 'a' a second box"),
         ([GOOD, "gone.mp4,0,1,2,11,12,run,a"], "1 rows of 1 videos that are not there: gone.mp4"),
         ([GOOD, "run_1.mp4,13,1,2,11,12,run,a"], "line 3 is of frame 13, but run_1.mp4 has 12 frames, 0 to 11; correct"),
@@ -134,6 +134,23 @@ GOOD = "run_1.mp4,0,1,2,11,12,run,a"
 def test_bad_rows_are_refused_with_their_line_and_the_way_out(tmp_path, rows, says):
     with pytest.raises(InputError, match=f"boxes.csv.*{says}"):
         load(write_folder(tmp_path, rows))
+
+
+def test_equal_boxes_and_empty_ones_cost_themselves_alone(tmp_path, caplog):
+    rows = [
+        GOOD,
+        GOOD,
+        GOOD.replace(",a", ","),
+        GOOD.replace(",a", ","),
+        "run_1.mp4,1,5,5,5,40,run,a",
+        "run_1.mp4,2,1,2,11,12,run,a",
+    ]
+    kept = table.read_csv(write_folder(tmp_path, rows) / "boxes.csv")
+    assert kept.line.tolist() == [2, 4, 7]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and "line 6: 1 boxes without area" in said[0] and "line 3 (and 1 more): 2 boxes that repeat" in said[1]
+    with pytest.raises(InputError, match="holds no box with an area"):
+        table.read_csv(write_folder(tmp_path, rows[4:5]) / "boxes.csv")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import pytest
 from own_videos import write_folder
 
 from mssc.__main__ import main
-from mssc.data import coco, cvat
+from mssc.data import annotations
+from mssc.data.annotations import cvat
 from mssc.data.catalogue import load_dataset
+from mssc.data.media import Videos
 from mssc.structures import InputError
 
 META = """<meta><task><id>7</id><name>kitchen</name><size>12</size><mode>interpolation</mode><start_frame>{start}</start_frame>
@@ -257,7 +259,7 @@ def test_entities_are_refused_and_nothing_is_read(tmp_path, encoding, kind):
         ("<a>" * 100, "more than 32 deep"),
         ("<annotations>&undefined;</annotations>", "no whole XML file"),
         (f"<annotations>{track(box(0))}</annotations>", "does not say which video.*--video"),
-        (f"<annotations>{META.format(start=0, filter='')}{track(box(0), box(0))}</annotations>", "two boxes in frame 0"),
+        (f"<annotations>{META.format(start=0, filter='')}{track(box(0), box(0, 11))}</annotations>", "two boxes in frame 0"),
         (
             f"<annotations>{META.format(start=0, filter='')}{track(box(0).replace('frame=', 'f='))}</annotations>",
             "lacks a number",
@@ -290,7 +292,7 @@ def content(**change):
 
 def test_coco_style_json(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(content()))
-    rows = coco.read(tmp_path / "a.json")
+    rows = annotations.read(tmp_path / "a.json", Videos(None))
     assert rows.video.tolist() == ["run_1"] * 3 and frames(rows) == [0, 1, 2] and rows.track.tolist() == ["4"] * 3
     np.testing.assert_array_equal(rows.boxes[0], [10, 5, 30, 40])
 
@@ -300,7 +302,7 @@ def test_coco_with_videos_and_attributes(tmp_path):
     boxes = [{"image_id": 1, "bbox": [0, 0, 5, 5], "attributes": {"action": "run,wave", "track_id": 9}}]
     made = {"images": images, "annotations": boxes, "videos": [{"id": 2, "name": "run_1.mp4"}]}
     (tmp_path / "a.json").write_text(json.dumps(made))
-    rows = coco.read(tmp_path / "a.json", first_frame=1)
+    rows = annotations.read(tmp_path / "a.json", Videos(None), first_frame=1)
     assert rows.video.tolist() == ["run_1.mp4"] * 2 and frames(rows) == [0, 0]
     assert rows.action.tolist() == ["run", "wave"] and rows.track.tolist() == ["9", "9"]
 
@@ -308,14 +310,14 @@ def test_coco_with_videos_and_attributes(tmp_path):
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        ([], "no list 'images'"),
-        ({"images": []}, "no list 'annotations'"),
-        (content(images=[3]), "must be an object"),
+        ([], "of an unknown kind; give the plain csv"),
+        ({"images": []}, "of an unknown kind"),
+        (content(images=[3]), "must be a list of objects"),
         (content(annotations=[]), "no action"),
         (content(categories=[]), "category 3 has no name"),
         (content(annotations=[{"image_id": 99, "bbox": [0, 0, 1, 1]}]), "image 99, which is not there"),
         (content(annotations=[{"image_id": 10, "category_id": 3, "bbox": [0, 0, 1]}]), "must be x, y, width, height"),
-        (content(annotations=[{"image_id": 10, "category_id": 3, "bbox": [0, 0, 1, -4]}]), "x2 <= x1"),
+        (content(annotations=[{"image_id": 10, "category_id": 3, "bbox": [0, 0, 1, -4]}]), "x2 < x1"),
         (content(images=[{"id": 10, "file_name": "a.jpg"}]), "which video it is of"),
         (content(images=[{"id": 10, "file_name": "v/a.jpg"}]), "which frame it is"),
         (content(images=[{"id": 10, "file_name": "v/1.jpg"}] * 2), "there twice"),
@@ -324,10 +326,10 @@ def test_coco_with_videos_and_attributes(tmp_path):
 def test_bad_json_is_refused(tmp_path, made, says):
     (tmp_path / "a.json").write_text(json.dumps(made))
     with pytest.raises(InputError, match=f"a.json.*{says}"):
-        coco.read(tmp_path / "a.json")
+        annotations.read(tmp_path / "a.json", Videos(None))
     (tmp_path / "a.json").write_text(json.dumps(made)[:-1])
     with pytest.raises(InputError, match="no whole JSON"):
-        coco.read(tmp_path / "a.json")
+        annotations.read(tmp_path / "a.json", Videos(None))
 
 
 def run(*arguments):

@@ -10,6 +10,7 @@ import tyro
 from tqdm import tqdm
 
 from ..data.catalogue import Name
+from ..files import set_aside
 from ..structures import InputError, counted
 from .options import DIR, OUTPUT, default
 
@@ -102,7 +103,9 @@ def _bar(items: Sequence, what: str) -> Iterable:
 
 @dataclass(frozen=True)
 class ImportAnnotations:
-    """Turn CVAT's XML or zip, a COCO-style JSON or another csv into the plain csv of one's own videos.
+    """Turn what an annotation tool exports into the plain csv of one's own videos.
+
+    CVAT's XML or zip, JSON of Label Studio, VIA 3 or COCO, VIA's csv, tracking text and other plain csv are read.
 
     For example:
         mssc import-annotations export.zip -o my-videos/boxes.csv
@@ -114,49 +117,37 @@ class ImportAnnotations:
     """The csv to write: boxes.csv in the folder that has your videos."""
     video: Annotated[str | None, default("as the file says")] = None
     """Name of the video, if the file does not say it or says another."""
-    first_frame: Literal[0, 1] = 0
-    """What the file calls the first frame (csv and JSON; CVAT always says 0)."""
+    first_frame: Annotated[Literal[0, 1] | None, default("as such files do, or as its numbers tell")] = None
+    """What the file calls the first frame."""
     boxes: Literal["pixels", "normalised"] = "pixels"
     """Whether boxes are pixels, or shares of the frame from 0 to 1; these need --videos."""
-    videos: Annotated[Path | None, DIR, default("none is needed")] = None
-    """Folder of the videos, for their sizes."""
+    videos: Annotated[Path | None, DIR, default("that of the output")] = None
+    """Folder of the videos, for their sizes and times."""
     occluded: Literal["keep", "drop"] = "keep"
     """What to do with boxes that CVAT marks as occluded."""
 
     def run(self) -> None:
         """Read, convert, write."""
-        from ..data import custom, table
+        from ..data import annotations
+        from ..data.media import Videos
 
-        rows = custom.read_annotations(self.file, self.first_frame, self.video, self.occluded)
+        around = self.output.parent / "videos" if (self.output.parent / "videos").is_dir() else self.output.parent
+        place = self.videos or (around if around.is_dir() else None)
+        if place is not None and not place.is_dir():
+            raise InputError(f"--videos is {place}, which is no folder; name the one that holds your videos.")
+        videos = Videos(place)
+        rows = annotations.read(self.file, videos, self.first_frame, self.video, self.occluded)
         if self.boxes == "normalised":
-            rows = self._to_pixels(rows)
+            rows = annotations.to_pixels(rows, videos)
         elif rows.normalised:
             raise InputError(
                 f"{self.file} has boxes from {rows.boxes.min():g} to {rows.boxes.max():g}: they look normalised; "
                 "add --boxes normalised --videos FOLDER, and they become pixels."
             )
-        table.write_csv(rows, self.output)
+        if kept := set_aside(self.output):
+            log.info("what was in %s is now %s", self.output, kept)
+        annotations.write_csv(rows, self.output)
         tracks = len({(video, track) for video, track in zip(rows.video, rows.track, strict=True) if track})
         actions = ", ".join(sorted(set(rows.action)))
         held = ((len(rows), "box"), (tracks, "track"), (len(set(rows.video)), "video"))
         log.info("%s, actions %s: %s", ", ".join(counted(*some) for some in held), actions, self.output)
-
-    def _to_pixels(self, rows):
-        import dataclasses
-
-        import numpy as np
-
-        from ..data import media
-
-        if not rows.normalised:
-            raise InputError(f"{self.file} has boxes up to {rows.boxes.max():g}, so they are no shares of the frame.")
-        if self.videos is None or not self.videos.is_dir():
-            raise InputError(f"shares of the frame need the videos' sizes: --videos is {self.videos}; name their folder.")
-        paths = media.find(self.videos)
-        meant = media.resolve(dict.fromkeys(rows.video), paths)
-        absent = [name for name, there in meant.items() if there is None]
-        if absent:
-            raise InputError(media.say_missing(absent, len(meant), str(self.videos)) + "; add them or remove their rows.")
-        looks = {name: media.look(paths[there]) for name, there in meant.items() if there is not None}
-        scale = np.array([[looks[name].width, looks[name].height] * 2 for name in rows.video])
-        return dataclasses.replace(rows, boxes=rows.boxes * scale)

@@ -27,9 +27,9 @@ import numpy as np
 
 from mssc import video as video_files
 from mssc.data import media
+from mssc.data.annotations.table import read_text
 from mssc.data.dataset import Dataset, Video
 from mssc.data.media import Media, first_few, say_missing
-from mssc.data.table import read_text
 from mssc.structures import InputError, Tube
 
 log = logging.getLogger(__name__)

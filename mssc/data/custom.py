@@ -2,7 +2,7 @@
 
 ::
 
-    boxes.csv         the plain table (see `table`); or one XML or zip of CVAT (`cvat`), or one COCO-style JSON (`coco`)
+    boxes.csv         the plain table, or one file of another kind (see `annotations`)
     videos/…          video files or folders of frames, at any depth; or beside the annotations
     classes.txt       optional: the names of the actions, one a line; others are then refused
     splits.csv        optional: "video,split" a line; or train.txt, val.txt and test.txt with a video a line
@@ -19,24 +19,25 @@ videos of one source (one name up to the number at its end) stay together, and t
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mssc.data import coco, cvat, media, table
+from mssc.data import annotations
+from mssc.data.annotations import table
 from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
 from mssc.data.joining import tubes
-from mssc.data.media import Media, first_few
+from mssc.data.media import Media, Videos, first_few
 from mssc.structures import InputError, class_name, counted
 from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "trainval", "test")
-LISTS = ("splits.csv", "train.txt", "val.txt", "test.txt")
 INSIDE = 0.5
 """A box of which less lies inside the frame is an error; others are cut at the frame."""
 
@@ -63,24 +64,6 @@ class Folder(NamedTuple):
     parts: dict[str, str]
 
 
-def read_annotations(path: Path, first_frame: int = 0, video: str | None = None, occluded: str = "keep") -> table.Rows:
-    """Reads a file of any kind that is known: the plain csv, CVAT's XML or zip, COCO-style JSON.
-
-    Raises:
-        InputError: for another kind, and for what the readers refuse.
-    """
-    kind = path.suffix.lower()
-    if not path.is_file():
-        raise InputError(f"{path} is not there or is no file; name a csv, CVAT's XML or zip, or a COCO-style JSON.")
-    if kind in table.CSV:
-        return table.read_csv(path, first_frame)
-    if kind in (".xml", ".zip"):
-        return cvat.read(path, occluded, video)
-    if kind == ".json":
-        return coco.read(path, first_frame, video)
-    raise InputError(f"{path} is of an unknown kind; give a csv, CVAT's XML or zip, or a COCO-style JSON.")
-
-
 def survey(root: str | Path, progress=lambda names: names) -> Folder:
     """Reads the annotations and opens every video, without refusing what does not fit.
 
@@ -94,26 +77,26 @@ def survey(root: str | Path, progress=lambda names: names) -> Folder:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; name the one that holds your annotations and videos.")
-    rows = read_annotations(_annotation_file(root))
     place = root / "videos" if (root / "videos").is_dir() else root
-    paths = media.find(place)
-    if not paths:
+    videos = Videos(place)
+    if not videos.paths:
         raise InputError(f"{place} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}) and no folder of images.")
-    looks, unreadable = {}, {}
-    for name in progress(list(paths)):
-        try:
-            looks[name] = media.look(paths[name])
-        except InputError as error:
-            unreadable[name] = str(error)
-    given = list(dict.fromkeys(rows.video))
-    meant = media.resolve(given, paths)
+    looks = {name: look for name in progress(list(videos.paths)) if (look := videos.look(name)) is not None}
+    rows = annotations.read(annotations.find(root), videos)
+    meant = {name: videos.name(name) for name in dict.fromkeys(rows.video)}
     unknown = Counter(name for name in rows.video if meant[name] is None)
-    parts = _parts(root, rows, meant, paths)
+    parts = _parts(root, rows, videos)
     sizes = {meant[name] or name: size for name, size in rows.sizes.items() if name in meant}
-    kept = rows.take(np.array([meant[name] is not None for name in rows.video])) if len(unknown) < len(given) else rows
+    kept = rows if len(unknown) == len(meant) else rows.take(np.array([meant[name] is not None for name in rows.video]))
     named = np.array([meant[name] or name for name in kept.video], object)
-    kept = table.Rows(rows.source, named, kept.frame, kept.boxes, kept.action, kept.track, kept.line, {}, sizes)
-    return Folder(kept, paths, looks, unreadable, unknown, _classes(root, rows), parts)
+    kept = replace(kept, video=named, parts={}, sizes=sizes)
+    begins = {name: int(kept.frame[kept.video == name].min()) for name in set(named)}
+    if len(begins) > 1 and set(begins.values()) == {1} and rows.source.suffix.lower() in table.CSV:
+        log.warning(
+            "%s: the first box of each of %d videos is in frame 1; if your tool counts frames from 1, not 0, convert it: %s",
+            *(rows.source, len(begins), _again(rows.source) + " --first-frame 1"),
+        )
+    return Folder(kept, videos.paths, looks, videos.unreadable, unknown, _classes(root, rows), parts)
 
 
 def load(root: str | Path, part: str = "train", seed: int = 0) -> Dataset:
@@ -164,20 +147,6 @@ def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dat
     return Dataset(f"{name} {part}", folder.classes, tuple(result))
 
 
-def _annotation_file(root: Path) -> Path:
-    if (root / "boxes.csv").is_file():
-        return root / "boxes.csv"
-    kinds = (*table.CSV[:2], ".xml", ".zip", ".json")
-    found = [file for file in sorted(root.iterdir()) if file.suffix.lower() in kinds and not file.name.startswith(".")]
-    found = [file for file in found if file.is_file() and file.name not in LISTS]
-    if len(found) != 1:
-        names = first_few([file.name for file in found]) or "nothing"
-        raise InputError(
-            f"{root} must hold one file of annotations, boxes.csv (or one XML or zip of CVAT, or one JSON); it holds {names}."
-        )
-    return found[0]
-
-
 def _classes(root: Path, rows: table.Rows) -> tuple[str, ...]:
     seen = sorted(set(rows.action))
     if not (root / "classes.txt").is_file():
@@ -190,7 +159,7 @@ def _classes(root: Path, rows: table.Rows) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _parts(root: Path, rows: table.Rows, meant: Mapping[str, str | None], paths: Mapping[str, Path]) -> dict[str, str]:
+def _parts(root: Path, rows: table.Rows, videos: Videos) -> dict[str, str]:
     """Which part a video belongs to, from the table's column or from lists."""
     listed: list[tuple[str, str, str]] = [(video, part, str(rows.source)) for video, part in rows.parts.items()]
     if (root / "splits.csv").is_file():
@@ -207,12 +176,12 @@ def _parts(root: Path, rows: table.Rows, meant: Mapping[str, str | None], paths:
         if (root / f"{part}.txt").is_file():
             lines = table.read_text(root / f"{part}.txt").splitlines()
             listed += [(line.strip(), part, f"{part}.txt") for line in lines if line.strip()]
-    names = media.resolve([video for video, _, _ in listed if video not in meant], paths) | dict(meant)
+    annotated = set(rows.video)
     parts: dict[str, str] = {}
     for video, part, where in listed:
-        name = names[video]
+        name = videos.name(video)
         if name is None:
-            if video in meant:
+            if video in annotated:
                 continue  # annotated and not there: said elsewhere
             raise InputError(f"{where} lists {video!r}, which is no video of this folder; correct the name or remove it.")
         if parts.setdefault(name, part) != part:
@@ -297,7 +266,7 @@ def problems(folder: Folder) -> list[str]:
                 f"{rows.source} was annotated at {size[0]}x{size[1]}, but {name} is {look.width}x{look.height}; "
                 "put the video there that was annotated, or scale the boxes."
             )
-    again = f"mssc import-annotations {rows.source} -o {rows.source.with_name('boxes.csv')}"
+    again = _again(rows.source)
     if rows.normalised:
         found.append(
             f"{rows.source} has boxes from {rows.boxes.min():g} to {rows.boxes.max():g}: they look normalised, pixels are wanted; "
@@ -306,6 +275,10 @@ def problems(folder: Folder) -> list[str]:
     else:
         found += _outside(rows, sizes)
     return found + _late(rows, np.array([look.frames for look in looks]), again)
+
+
+def _again(source: Path) -> str:
+    return f"mssc import-annotations {source} -o {source.with_name('boxes.csv')}"
 
 
 def _place(folder: Folder) -> Path:

@@ -1,12 +1,14 @@
 """The frames of a video wherever they are: in a file or as a folder of images."""
 
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mssc import video as video_files
 from mssc.data.dataset import Video
@@ -16,7 +18,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 def decode(path: Path) -> Iterator[np.ndarray]:
-    """The frames of a video file or of a folder of images, (H, W, 3) uint8 RGB, in order.
+    """The frames of a video file or of a folder of images, (H, W, 3) uint8 RGB, upright, in order.
 
     Raises:
         InputError: if there is none or one cannot be read.
@@ -24,19 +26,35 @@ def decode(path: Path) -> Iterator[np.ndarray]:
     if not path.is_dir():
         yield from (frame.image for frame in video_files.read(path))
         return
-    files = _images(path)
+    for file in image_files(path):
+        yield np.asarray(open_image(file).convert("RGB"))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder as the frames that they are: frame_2 comes before frame_10.
+
+    Raises:
+        InputError: if there is none.
+    """
+    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
     if not files:
-        raise InputError(f"the folder {path} holds no image ({', '.join(IMAGES)}).")
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                yield np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{file} cannot be read as an image: {error}.") from None
+        raise InputError(f"the folder {folder} holds no image ({', '.join(IMAGES)}).")
+    return sorted(
+        files, key=lambda file: ([int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)], file.name)
+    )
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+def open_image(file: Path) -> Image.Image:
+    """An image as it is shown: cameras note in the file how they were held.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        with Image.open(file) as image:
+            return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file} cannot be read as an image: {error}.") from None
 
 
 def fingerprint(video: Video) -> tuple[int, ...]:
@@ -46,11 +64,13 @@ def fingerprint(video: Video) -> tuple[int, ...]:
         InputError: if it cannot be read.
     """
     try:
-        stats = [file.stat() for file in _images(video.path)] if video.path.is_dir() else [video.path.stat()]
+        files = image_files(video.path) if video.path.is_dir() else [video.path]
+        stats = [file.stat() for file in files]
     except OSError as error:
         raise InputError(f"{video.path} of the video {video.name!r} cannot be read: {error.strerror or error}.") from None
-    newest = max((stat.st_mtime_ns for stat in stats), default=0)
-    return sum(stat.st_size for stat in stats), newest, video.frames, video.height, video.width
+    newest = max(stat.st_mtime_ns for stat in stats)
+    order = [zlib.crc32("\n".join(file.name for file in files).encode())] if video.path.is_dir() else []
+    return sum(stat.st_size for stat in stats), newest, video.frames, video.height, video.width, *order
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

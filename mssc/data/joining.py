@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mssc.boxes import CONTINUOUS, box_iou
+from mssc.data.annotations.table import Rows
 from mssc.data.media import Media
-from mssc.data.table import Rows
 from mssc.structures import Tube
 
 DENSE_GAP = 3

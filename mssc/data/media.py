@@ -1,5 +1,6 @@
 """Video files and folders of frames below a folder: which there are, what annotations call them, how long and large they are."""
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from mssc import video as video_files
-from mssc.data.decoding import IMAGES
+from mssc.data.decoding import IMAGES, image_files, open_image
 from mssc.structures import InputError
+
+log = logging.getLogger(__name__)
 
 FRAMES_RATE = Fraction(25)
 """Frames per second of a folder of images, which does not say."""
@@ -32,47 +34,111 @@ class Media(NamedTuple):
 def find(folder: Path) -> dict[str, Path]:
     """Videos below a folder, at any depth: files by their suffix, and folders that hold images and no video.
 
+    Left out are hidden files and, with a word, videos into which we drew boxes.
+
     Returns:
         Paths by name, in order; the name is the path relative to `folder`, with "/" between its parts, with the suffix.
     """
     found: dict[str, Path] = {}
+    drawn: list[Path] = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = Path(place)
-        shown = [name for name in sorted(files) if not name.startswith(".")]
-        videos = [here / name for name in shown if Path(name).suffix.lower() in video_files.VIDEO_SUFFIXES]
-        images = any(Path(name).suffix.lower() in IMAGES for name in shown)
-        if images and not videos and here != folder:
+        shown = [here / name for name in sorted(files) if not name.startswith(".")]
+        videos = [path for path in shown if path.suffix.lower() in video_files.VIDEO_SUFFIXES]
+        if here != folder and not videos and any(path.suffix.lower() in IMAGES for path in shown):
             videos = [here]
-        found |= {path.relative_to(folder).as_posix(): path for path in videos}
+        drawn += [path for path in videos if path != here and video_files.is_drawn(path)]
+        found |= {path.relative_to(folder).as_posix(): path for path in videos if path not in drawn}
+    if drawn:
+        log.info("left out: %d videos that show our own boxes, such as %s", len(drawn), drawn[0])
     return dict(sorted(found.items()))
 
 
-def resolve(given: Iterable[str], names: Iterable[str]) -> dict[str, str | None]:
-    """What annotations call videos, to names of `find`: with or without the suffix, with or without the folder.
+class Videos:
+    """The videos below a folder, each opened when it is first asked for, under whatever name annotations call it.
 
-    Returns:
-        For each given name the one that it means; None if there is none.
+    Args:
+        folder: None for none at all: then annotations must do without.
 
-    Raises:
-        InputError: for a name that fits several videos.
+    Attributes:
+        paths: by name, see `find`.
+        unreadable: by name, why a video that was asked for cannot be used.
     """
-    meant: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
-    for name in names:
-        path = Path(name)
-        stem = path.name if path.suffix.lower() not in video_files.VIDEO_SUFFIXES else path.stem
-        for table, key in zip(meant, (name, path.with_name(stem).as_posix(), path.name, stem), strict=True):
-            table[key].append(name)
-    result: dict[str, str | None] = {}
-    for name in given:
-        plain = name.replace("\\", "/").removeprefix("./")
-        fits = next((table[plain] for table in meant if plain in table), [])
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.paths = find(folder) if folder is not None else {}
+        self.unreadable: dict[str, str] = {}
+        self._looks: dict[str, Media | None] = {}
+        self._images: dict[str, dict[str, int]] = {}
+        self._meant: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
+        for name in self.paths:
+            path = Path(name)
+            stem = path.name if path.suffix.lower() not in video_files.VIDEO_SUFFIXES else path.stem
+            for table, key in zip(self._meant, (name, path.with_name(stem).as_posix(), path.name, stem), strict=True):
+                table[key].append(name)
+            if path.name == "img1":  # MOTChallenge's folders: <video>/img1 beside <video>/gt
+                self._meant[3][path.parent.name].append(name)
+
+    def name(self, given: str) -> str | None:
+        """The video that annotations mean, with or without its suffix, with or without its folder; None if there is none.
+
+        Raises:
+            InputError: for a name that fits several videos.
+        """
+        plain = given.replace("\\", "/").removeprefix("./")
+        fits = next((table[plain] for table in self._meant if plain in table), [])
         if len(fits) > 1:
             raise InputError(
-                f"the video {name!r} may be {fits[0]} or {fits[1]}; write the path from the videos' folder, with the suffix."
+                f"the video {given!r} may be {fits[0]} or {fits[1]}; write the path from the videos' folder, with the suffix."
             )
-        result[name] = fits[0] if fits else None
-    return result
+        return fits[0] if fits else None
+
+    def look(self, given: str) -> Media | None:
+        """What is known of a video; None if it is not there or cannot be read."""
+        name = self.name(given)
+        if name is None:
+            return None
+        if name not in self._looks:
+            try:
+                self._looks[name] = look(self.paths[name])
+            except InputError as error:
+                self.unreadable[name], self._looks[name] = str(error), None
+        return self._looks[name]
+
+    def size(self, given: str, path: Path) -> tuple[int, int]:
+        """Width and height, for annotations in `path` that need them; (1, 1) for a video that is not there, which is said elsewhere.
+
+        Raises:
+            InputError: if there is no folder of videos to look into.
+        """
+        if self.folder is None:
+            raise InputError(
+                f"{path} does not say everything by itself: the videos are needed too; name their folder with --videos."
+            )
+        seen = self.look(given)
+        return (seen.width, seen.height) if seen is not None else (1, 1)
+
+    def frame_at(self, given: str, seconds: float) -> int:
+        """The frame that a player shows at a time, which tools round to milliseconds; 0 for a video that is not there."""
+        seen = self.look(given)
+        return max(int(np.searchsorted(seen.times, seconds + 0.001, "right")) - 1, 0) if seen is not None else 0
+
+    def image(self, file: str) -> tuple[str, int] | None:
+        """The video, a folder of images, and the frame that an image is, by its path or, if there is one such folder, its name alone."""
+        path = Path(file.replace("\\", "/"))
+        inside = self.name(path.parent.as_posix()) if path.parent.name else None
+        folders = [inside] if inside else [name for name, place in self.paths.items() if place.is_dir()]
+        found = [(name, self._frames(name)[path.stem]) for name in folders if path.stem in self._frames(name)]
+        return found[0] if len(found) == 1 else None
+
+    def _frames(self, name: str) -> dict[str, int]:
+        """The frames of a folder of images by the images' names without suffix."""
+        if name not in self._images:
+            files = image_files(self.paths[name]) if self.paths[name].is_dir() else []
+            self._images[name] = {file.stem: frame for frame, file in enumerate(files)}
+        return self._images[name]
 
 
 def look(path: Path, rate: Fraction = FRAMES_RATE) -> Media:
@@ -86,14 +152,9 @@ def look(path: Path, rate: Fraction = FRAMES_RATE) -> Media:
         InputError: if it cannot be read.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
-        if not files:
-            raise InputError(f"the folder {path} holds no image ({', '.join(IMAGES)}).")
-        try:
-            with Image.open(files[0]) as image:
-                return Media(len(files), image.width, image.height, rate, np.arange(len(files)) / float(rate))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{files[0]} cannot be read as an image: {error}.") from None
+        files = image_files(path)
+        width, height = open_image(files[0]).size
+        return Media(len(files), width, height, rate, np.arange(len(files)) / float(rate))
     status = path.stat()
     return _look(path, status.st_mtime_ns, status.st_size)
 

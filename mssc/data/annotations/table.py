@@ -1,4 +1,4 @@
-"""The plain annotation of one's own videos: a table with a row per box, and its csv file.
+"""The one table that all annotations become, a row per box and action, and the plain csv that one writes oneself.
 
 ::
 
@@ -11,15 +11,19 @@ test) may be left out, and the first line as well if the columns stand in this o
 
 import csv
 import io
+import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mssc.files import write_whole
 from mssc.structures import InputError, class_name
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("video", "frame", "x1", "y1", "x2", "y2", "action", "track", "split")
 NEEDED = COLUMNS[:7]
@@ -36,24 +40,35 @@ PARTS = {
 CSV = (".csv", ".tsv", ".txt")
 NORMALISED = 1.01  # boxes whose largest number is not above it are shares of the frame, not pixels
 
+Box = tuple[float, float, float, float]
+
+
+class Row(NamedTuple):
+    """A box and what is done in it: the video as it is called there, the frame from 0, x1, y1, x2, y2, the action, the track or "", and
+    the line or entry of the file."""
+
+    video: str
+    frame: int
+    box: Box
+    action: str
+    track: str
+    line: int
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Boxes of videos, one row per box and action.
 
-    Args:
+    Attributes:
         source: the file they come from, for messages.
         video: (N,) str, as written there.
         frame: (N,) int64 from 0.
         boxes: (N, 4) float64, x1, y1, x2, y2.
-        action: (N,) str; kept as `class_name` writes them.
+        action: (N,) str, as `class_name` writes them.
         track: (N,) str, "" where the actor is not known.
         line: (N,) int64, where each row stands in the file, from 1.
         parts: "train", "val" or "test" by video, as far as the file says.
         sizes: width and height that a video was annotated at, as far as the file says.
-
-    Raises:
-        InputError: for no row, a box that is no box, a number that is none, and rows that repeat or contradict each other.
     """
 
     source: Path
@@ -63,41 +78,11 @@ class Rows:
     action: np.ndarray
     track: np.ndarray
     line: np.ndarray
-    parts: dict[str, str]
-    sizes: dict[str, tuple[int, int]]
-
-    def __post_init__(self) -> None:
-        if not len(self.video):
-            raise InputError(f"{self.source} holds no box; annotate at least one.")
-        object.__setattr__(self, "action", np.array([class_name(action) for action in self.action], object))
-        for says, bad in (
-            ("has NaN or infinity in its box", ~np.isfinite(self.boxes).all(1)),
-            ("has a box with x2 <= x1 or y2 <= y1 (boxes are x1, y1, x2, y2)", (self.boxes[:, 2:] <= self.boxes[:, :2]).any(1)),
-            ("has a negative frame", self.frame < 0),
-            ("names no video", self.video == ""),
-            ("names no action", self.action == ""),
-        ):
-            bad = np.asarray(bad, bool)
-            if bad.any():
-                raise InputError(f"{self.at(bad)} {says}: {self.text(bad)}; correct or remove it.")
-        self._check_repeats()
+    parts: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.video)
-
-    def _check_repeats(self) -> None:
-        seen: dict[tuple, int] = {}
-        keys = zip(self.video, self.frame.tolist(), self.action, self.track, map(tuple, self.boxes.tolist()), strict=True)
-        for index, (video, frame, action, track, box) in enumerate(keys):
-            key = (video, frame, action, track) if track else (video, frame, action, track, box)
-            first = seen.setdefault(key, index)
-            if first != index:
-                one, other = self.boxes[first], self.boxes[index]
-                what = "repeats" if (one == other).all() else f"gives the track {track!r} a second box for the same action beside"
-                raise InputError(
-                    f"{self.source}, {self.place(index)} {what} {self.place(first)}: {video}, frame {frame}, {action}; "
-                    "remove one of them."
-                )
 
     def at(self, bad: np.ndarray) -> str:
         """Where the first bad row stands, and how many there are: "boxes.csv, line 7 (and 3 more)"."""
@@ -106,7 +91,7 @@ class Rows:
         return f"{self.source}, {self.place(int(np.flatnonzero(bad)[0]))}{more}"
 
     def place(self, index: int) -> str:
-        """Where a row stands: "line 7" of a csv, "entry 7" (a track, an annotation) of other files."""
+        """Where a row stands: "line 7" of a text, "entry 7" (a track, an annotation) of other files."""
         return f"{'line' if self.source.suffix.lower() in CSV else 'entry'} {self.line[index]}"
 
     def text(self, bad: np.ndarray) -> str:
@@ -127,21 +112,60 @@ class Rows:
 
 
 def make(
-    source: Path, rows: Sequence[tuple[str, int, tuple[float, float, float, float], str, str, int]], sizes: dict | None = None
+    source: Path, rows: Sequence[Row], parts: dict[str, str] | None = None, sizes: dict[str, tuple[int, int]] | None = None
 ) -> Rows:
-    """Rows of (video, frame, box, action, track, line)."""
+    """The table of these rows. A box without area, or one that is there twice, is left out with a warning.
+
+    Raises:
+        InputError: for no row, a box that is no box, a number that is none, and a track with two boxes at once.
+    """
     video, frame, boxes, action, track, line = zip(*rows, strict=True) if rows else ((),) * 6
-    return Rows(
-        source,
-        np.array(video, object),
-        np.array(frame, np.int64),
-        np.array(boxes, np.float64).reshape(-1, 4),
-        np.array(action, object),
-        np.array(track, object),
-        np.array(line, np.int64),
-        {},
-        sizes or {},
-    )
+    names, tracks = np.array(video, object), np.array(track, object)
+    actions = np.array(list(map(class_name, action)), object)
+    boxes = np.array(boxes, np.float64).reshape(-1, 4)
+    numbers = np.array(frame, np.int64), boxes, actions, tracks, np.array(line, np.int64)
+    table = Rows(source, names, *numbers, parts or {}, sizes or {})
+    if not len(table):
+        raise InputError(f"{source} holds no box; annotate at least one.")
+    sides = boxes[:, 2:] - boxes[:, :2]
+    for says, bad in (
+        ("has NaN or infinity in its box", ~np.isfinite(boxes).all(1)),
+        ("has a box with x2 < x1 or y2 < y1 (boxes are x1, y1, x2, y2)", (sides < 0).any(1)),
+        ("has a negative frame", table.frame < 0),
+        ("names no video", names == ""),
+        ("names no action", actions == ""),
+    ):
+        if np.any(bad):
+            bad = np.asarray(bad, bool)
+            raise InputError(f"{table.at(bad)} {says}: {table.text(bad)}; correct or remove it.")
+    return _without(_without(table, "without area", (sides == 0).any(1)), "that repeat others")
+
+
+def _without(table: Rows, which: str, bad: np.ndarray | None = None) -> Rows:
+    """All rows but the bad ones, or those that repeat others, which is said."""
+    bad = _repeats(table) if bad is None else bad
+    if not bad.any():
+        return table
+    log.warning("%s: %d boxes %s are left out, the first: %s.", table.at(bad), bad.sum(), which, table.text(bad))
+    if bad.all():
+        raise InputError(f"{table.source} holds no box with an area; annotate at least one.")
+    return table.take(~bad)
+
+
+def _repeats(table: Rows) -> np.ndarray:
+    seen: dict[tuple, int] = {}
+    again = np.zeros(len(table), bool)
+    keys = zip(table.video, table.frame.tolist(), table.action, table.track, map(tuple, table.boxes.tolist()), strict=True)
+    for index, (video, frame, action, track, box) in enumerate(keys):
+        key = (video, frame, action, track) if track else (video, frame, action, track, box)
+        first = seen.setdefault(key, index)
+        again[index] = first != index
+        if first != index and (table.boxes[first] != table.boxes[index]).any():
+            raise InputError(
+                f"{table.source}, {table.place(index)} gives the track {track!r} a second box for the same action beside "
+                f"{table.place(first)}: {video}, frame {frame}, {action}; remove one of them."
+            )
+    return again
 
 
 def read_csv(path: Path, first_frame: int = 0) -> Rows:
@@ -153,32 +177,27 @@ def read_csv(path: Path, first_frame: int = 0) -> Rows:
 
     Raises:
         InputError: naming the line, for a wrong number of columns, a missing or unknown column, something that is no number,
-            an unknown split, and for all that `Rows` refuses.
+            an unknown split, and for all that `make` refuses.
     """
     header, lines, cells = _cells(path)
     columns = {name: [row[index].strip() for row in cells] for index, name in enumerate(header)}
-    numbers = {name: _numbers(path, name, columns[name], lines) for name in NUMBERS}
-    frame = numbers["frame"]
-    whole = np.isfinite(frame) & (frame % 1 == 0)
-    if not whole.all():
-        bad = int(np.flatnonzero(~whole)[0])
-        raise InputError(f"{path}, line {lines[bad]}: the frame is {columns['frame'][bad]!r}; it must be a whole number.")
+    numbers = {name: numbers_of(path, name, columns[name], lines) for name in NUMBERS}
+    frame = whole_frames(path, numbers["frame"], lines, first_frame)
+    parts = _parts(path, columns["video"], columns.get("split", []), lines)
+    boxes = np.stack([numbers[name] for name in NUMBERS[1:]], 1).tolist()
+    tracks = columns.get("track", [""] * len(lines))
+    return make(path, list(map(Row, columns["video"], frame.tolist(), boxes, columns["action"], tracks, lines)), parts)
+
+
+def whole_frames(path: Path, frame: np.ndarray, lines: Sequence[int], first_frame: int) -> np.ndarray:
+    """Numbers of frames as integers from 0; an InputError, which names the line, if one is none."""
+    bad = np.flatnonzero(~np.isfinite(frame) | (frame % 1 != 0))
+    if len(bad):
+        raise InputError(f"{path}, line {lines[bad[0]]}: the frame is '{frame[bad[0]]:g}'; it must be a whole number.")
     if first_frame and frame.min() < first_frame:
         line = lines[int(frame.argmin())]
         raise InputError(f"{path}, line {line} has frame {frame.min():g}, so frames do not count from {first_frame}.")
-    video = np.array(columns["video"], object)
-    parts = _parts(path, columns["video"], columns.get("split", []), lines)
-    return Rows(
-        path,
-        video,
-        frame.astype(np.int64) - first_frame,
-        np.stack([numbers[name] for name in NUMBERS[1:]], 1),
-        np.array(columns["action"], object),
-        np.array(columns.get("track", [""] * len(video)), object),
-        np.array(lines, np.int64),
-        parts,
-        {},
-    )
+    return frame.astype(np.int64) - first_frame
 
 
 def read_text(path: Path) -> str:
@@ -236,7 +255,9 @@ def _check_header(path: Path, names: list[str]) -> None:
         )
 
 
-def _numbers(path: Path, name: str, cells: list[str], lines: list[int]) -> np.ndarray:
+def numbers_of(path: Path, name: str, cells: Iterable[str], lines: Iterable[int]) -> np.ndarray:
+    """A column as float64; an InputError that names the line if something in it is no number."""
+    cells = list(cells)
     try:
         return np.array(cells, np.float64)
     except ValueError:

@@ -5,15 +5,15 @@ A track's boxes are interpolated between those that are given; it is there from 
 turned counts as the upright one around it. Frames are those of the source video: CVAT writes them so whatever start frame and
 frame filter a task has, in exports of jobs and projects too.
 
-Actions are the values of a box's attribute `action` (several with commas between them), and attributes `action/…` or
-`action_…` that are true. A track without any such attribute does what its label says.
+Actions are the values of a box's attribute `action` (several with commas between them, unless the value is one of the attribute's own
+options), and attributes `action/…` or `action_…` that are true. A track without any such attribute does what its label says.
 """
 
 import logging
-import math
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -21,25 +21,16 @@ from xml.parsers import expat
 
 import numpy as np
 
-from mssc.data import table
+from mssc.data.annotations import table
+from mssc.data.annotations.shared import ACTION, NOTHING, Key, between, split_actions
 from mssc.structures import InputError
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 256 << 20
-MOST_FRAMES = 10_000_000  # that one track may last; a number beyond is a slip or an attack
 DEEPEST = 32  # levels of elements; CVAT's files have about eight
-NOTHING = {"", "none", "no", "false", "0", "n/a", "background", "__undefined__"}
 TRUE = {"true", "yes", "1"}
 SHAPES = ("polygon", "polyline", "points", "cuboid", "ellipse", "mask", "skeleton")
-
-
-class _Box(NamedTuple):
-    frame: int
-    corners: tuple[float, float, float, float]
-    outside: bool
-    occluded: bool
-    actions: tuple[str, ...]
 
 
 class _Task(NamedTuple):
@@ -69,22 +60,20 @@ def read(path: Path, occluded: str = "keep", video: str | None = None) -> table.
     other = Counter(shape.tag for track in tracks for shape in track if shape.tag in SHAPES)
     if other:
         log.warning("%s: only boxes are read; left out are %s.", path, ", ".join(f"{n} {tag}" for tag, n in other.items()))
-    rows: list[tuple] = []
+    options = _options(root)
+    rows: list[table.Row] = []
     sizes = {}
     for number, track in enumerate(tracks):
         task = _task_of(track, tasks, path, video)
         if task.size is not None:
             sizes[task.video] = task.size
-        boxes = _boxes(track, path)
-        if occluded == "drop":
-            boxes = [box._replace(outside=box.outside or box.occluded) for box in boxes]
-        name = track.get("id") or str(number)
-        if boxes and not 0 <= boxes[0].frame <= boxes[-1].frame <= MOST_FRAMES:
-            raise InputError(f"{path}: track {name} runs from frame {boxes[0].frame} to {boxes[-1].frame}; no video does.")
-        rows += [(task.video, *row, number + 1) for row in _rows(f"{track.get('task_id', '')}:{name}".lstrip(":"), boxes)]
+        where = f"{path}: track {track.get('id')} ({track.get('label')})"
+        name = f"{track.get('task_id', '')}:{track.get('id') or number}".lstrip(":")
+        keys = _keys(track, where, options, occluded)
+        rows += [table.Row(task.video, *row, number + 1) for row in between(where, name, keys)]
     if not rows:
         raise InputError(f"{path} holds no box inside the frame in its {len(tracks)} tracks; annotate tracks of boxes in CVAT.")
-    return table.make(path, rows, sizes)
+    return table.make(path, rows, sizes=sizes)
 
 
 def _bytes(path: Path) -> bytes:
@@ -178,53 +167,41 @@ def _task_of(track: Element, tasks: dict[str, _Task], path: Path, video: str | N
     return _Task(name, task.size if task else None)
 
 
-def _boxes(track: Element, path: Path) -> list[_Box]:
-    """A track's boxes by frame."""
-    where = f"{path}: track {track.get('id')} ({track.get('label')})"
-    shared = _actions(track.findall("attribute"))
-    found: dict[int, _Box] = {}
+def _keys(track: Element, where: str, options: Collection[str], occluded: str) -> Iterator[Key]:
+    """A track's boxes."""
+    shared = _actions(track.findall("attribute"), options)
+    label = (track.get("label") or "").strip()
     for box in track.findall("box"):
         try:
-            frame = int(box.attrib["frame"])
-            corners = tuple(float(box.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-            turned = float(box.get("rotation", 0))
+            frame, turned = int(box.attrib["frame"]), float(box.get("rotation", 0))
+            x1, y1, x2, y2 = (float(box.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
         except (KeyError, ValueError) as error:
             raise InputError(f"{where} has a box that lacks a number ({error}).") from None
-        if frame in found:
-            raise InputError(f"{where} has two boxes in frame {frame}; remove one of them.")
-        outside, hidden = box.get("outside") == "1", box.get("occluded") == "1"
-        if not np.isfinite(corners).all() or (not outside and (corners[2] <= corners[0] or corners[3] <= corners[1])):
-            raise InputError(f"{where}, frame {frame}: the box {list(corners)} is empty, inverted or no number.")
-        corners = _around(corners, turned) if turned and math.isfinite(turned) else corners
-        own = _actions(box.findall("attribute"))
+        outside = box.get("outside") == "1" or (occluded == "drop" and box.get("occluded") == "1")
+        if not np.isfinite([x1, y1, x2, y2]).all() or (not outside and (x2 < x1 or y2 < y1)):
+            raise InputError(f"{where}, frame {frame}: the box {[x1, y1, x2, y2]} is inverted or no number.")
+        own = _actions(box.findall("attribute"), options)
         named = own if own is not None else shared
-        if named is None:
-            label = (track.get("label") or "").strip()
-            if not label:
-                raise InputError(f"{where} has neither a label nor an attribute 'action'.")
-            named = (label,)
-        found[frame] = _Box(frame, corners, outside, hidden, named)  # type: ignore[arg-type]
-    return [found[frame] for frame in sorted(found)]
+        if named is None and not label:
+            raise InputError(f"{where} has neither a label nor an attribute 'action'.")
+        yield Key(frame, (x1, y1, x2, y2), turned, (label,) if named is None else named, not outside)
 
 
-def _around(corners: tuple[float, ...], degrees: float) -> tuple[float, ...]:
-    """The upright box around one that is turned about its centre."""
-    x1, y1, x2, y2 = corners
-    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
-    width, height = (x2 - x1) * cos + (y2 - y1) * sin, (x2 - x1) * sin + (y2 - y1) * cos
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+def _options(root: Element) -> set[str]:
+    """What can be chosen for an attribute `action`, as the file says."""
+    described = [item for item in root.iter("attribute") if ACTION.fullmatch((item.findtext("name") or "").strip())]
+    return {line.strip() for item in described for line in (item.findtext("values") or "").splitlines()}
 
 
-def _actions(attributes: list[Element]) -> tuple[str, ...] | None:
+def _actions(attributes: list[Element], options: Collection[str]) -> tuple[str, ...] | None:
     """The actions that attributes name, perhaps none; None if no attribute is about actions."""
     found, about = [], False
     for attribute in attributes:
         name, value = (attribute.get("name") or "").strip(), (attribute.text or "").strip()
         named = re.fullmatch(r"actions?[/_:. ](.+)", name, re.IGNORECASE)
-        if re.fullmatch(r"actions?", name, re.IGNORECASE):
+        if ACTION.fullmatch(name):
             about = True
-            found += [part.strip() for part in re.split(r"[,;]", value) if part.strip().lower() not in NOTHING]
+            found += split_actions(value, options)
         elif named:
             about = True
             if value.lower() in TRUE:
@@ -232,21 +209,3 @@ def _actions(attributes: list[Element]) -> tuple[str, ...] | None:
             elif value.lower() not in NOTHING:
                 found.append(value)
     return tuple(dict.fromkeys(found)) if about else None
-
-
-def _rows(name: str, boxes: list[_Box]) -> list[tuple]:
-    """(frame, corners, action, track) for every frame in which the track is seen; each stretch is a track of its own."""
-    rows: list[tuple] = []
-    stretch = 1
-    for index, box in enumerate(boxes):
-        if box.outside:
-            stretch += bool(rows)
-            continue
-        following = boxes[index + 1] if index + 1 < len(boxes) else None
-        last = following.frame if following is not None else box.frame + 1
-        start, goal = np.array(box.corners), np.array(following.corners if following is not None else box.corners)
-        track = name if stretch == 1 else f"{name}-{stretch}"
-        for frame in range(box.frame, last):
-            corners = start + (goal - start) * ((frame - box.frame) / (last - box.frame))
-            rows += [(frame, tuple(corners.tolist()), action, track) for action in box.actions]
-    return rows

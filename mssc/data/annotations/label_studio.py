@@ -1,0 +1,109 @@
+"""Import of Label Studio's video object tracking: its export as JSON or JSON-MIN.
+
+A region is a sequence of key frames: x, y, width and height in percent of the frame, turned by `rotation` about the first corner. Between
+key frames boxes move evenly, until one that is not `enabled`; an enabled last one holds to the end of the video. Its actions are its
+labels, or the choices of a control named `action`; its track is its id.
+
+Frames count from 1 as in the annotator's window, unless there is a frame 0. Where the video has another number of frames than
+`framesCount`, the frame rate that was set there was not the video's, and frames are found by their seconds.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from mssc.data.annotations import table
+from mssc.data.annotations.shared import ACTION, Key, between, counted_from
+from mssc.data.media import Videos
+from mssc.structures import InputError
+
+log = logging.getLogger(__name__)
+
+
+def is_export(content: object) -> bool:
+    """Whether a JSON is an export of videos."""
+    return isinstance(content, list) and bool(content) and all(isinstance(task, dict) for task in content)
+
+
+def read(content: list[dict], path: Path, videos: Videos, first_frame: int | None = None, video: str | None = None) -> table.Rows:
+    """Reads an export, one row per frame and action. Arguments and errors are those of `coco.read`."""
+    try:
+        found = [
+            (name, key, value, labels) for task in content for name, key, value, labels in _regions(task, path, videos, video)
+        ]
+        numbers: dict[str, list[int]] = {}
+        for name, _, value, _ in found:
+            numbers.setdefault(name, []).extend(int(item["frame"]) for item in value["sequence"])
+        first = counted_from(path, numbers, videos, 1) if first_frame is None else first_frame
+        rows: list[table.Row] = []
+        for number, (name, key, value, labels) in enumerate(found, 1):
+            keys = _keys(name, value, labels, first, path, videos)
+            rows += [table.Row(name, *row, number) for row in between(f"{path}: region {key}", key, keys, "corner")]
+        return table.make(path, rows)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is no whole export of Label Studio ({type(error).__name__}: {error}); export it again."
+        ) from None
+
+
+def _regions(task: dict, path: Path, videos: Videos, video: str | None) -> Iterator[tuple[str, str, dict, list[str]]]:
+    """Video, id, value and labels of each region of a task."""
+    data = task.get("data", task)
+    link = next((str(value) for value in data.values() if isinstance(value, str) and re.search(r"\.\w{2,5}$", value)), "")
+    name = video or _named(link, videos)
+    if not name:
+        raise InputError(f"{path}: task {task.get('id')} does not say which video it is of; name it with --video.")
+    if "data" not in task:  # JSON-MIN: a list of values for each control
+        for control, values in task.items():
+            for number, value in enumerate(values if isinstance(values, list) else []):
+                if isinstance(value, dict) and "sequence" in value:
+                    yield name, f"{task.get('id')}-{control}-{number}", value, list(value.get("labels", []))
+        return
+    done = [item for item in task.get("annotations", []) if not item.get("was_cancelled")]
+    if len(done) > 1:
+        done = [item for item in done if item.get("ground_truth")][:1] or done[:1]
+        log.warning("%s: task %s was annotated several times; annotation %s is read.", path, task.get("id"), done[0].get("id"))
+    results = done[0]["result"] if done else []
+    chosen = {
+        item["id"]: list(item["value"]["choices"])
+        for item in results
+        if item.get("type") == "choices" and ACTION.fullmatch(str(item.get("from_name"))) and item.get("id")
+    }
+    for item in results:
+        if item.get("type") == "videorectangle":
+            yield name, str(item["id"]), item["value"], chosen.get(item["id"]) or list(item["value"].get("labels", []))
+
+
+def _named(link: str, videos: Videos) -> str:
+    """The video that a link means; uploads have eight letters or digits before their own names."""
+    path = unquote(link).split("?d=")[-1]
+    own = re.sub(r"^[0-9a-f]{8}-", "", path.rsplit("/", 1)[-1])
+    return next((name for name in (path, path.rsplit("/", 1)[-1], own) if videos.name(name)), own)
+
+
+def _keys(name: str, value: dict, labels: list[str], first: int, path: Path, videos: Videos) -> Iterator[Key]:
+    """A region's key frames, in pixels."""
+    width, height = videos.size(name, path)
+    seen, count = videos.look(name), int(value.get("framesCount") or 0)
+    other_rate = seen is not None and count > 0 and abs(seen.frames - count) > 1 and float(value.get("duration") or 0) > 0
+    if other_rate:
+        log.warning("%s counts %d frames of %s, which has %d: they are found by their seconds.", path, count, name, seen.frames)
+
+    def at(number: float) -> int:
+        return videos.frame_at(name, (number - first) * float(value["duration"]) / count) if other_rate else int(number) - first
+
+    sequence = sorted(value["sequence"], key=lambda item: item["frame"])
+    for item, following in zip(sequence, [*sequence[1:], None], strict=True):
+        x, y = float(item["x"]) * width / 100, float(item["y"]) * height / 100
+        box = (x, y, x + float(item["width"]) * width / 100, y + float(item["height"]) * height / 100)
+        if following is not None and at(following["frame"]) == at(item["frame"]):
+            continue  # the annotator's frames were shorter than the video's
+        key = Key(at(item["frame"]), box, float(item.get("rotation") or 0), tuple(labels), True)
+        yield key
+        end = seen.frames if seen is not None and following is None and item.get("enabled", True) else key.frame + 1
+        if following is None or (not item.get("enabled", True) and at(following["frame"]) > end):
+            yield key._replace(frame=max(end, key.frame + 1), there=False)

@@ -1,0 +1,124 @@
+"""Import of VIA 3, the VGG annotator of videos and images: its project (JSON) or its csv.
+
+A region is a rectangle (shape 2 or 8: x, y, width, height in pixels) at a time `z` in seconds of a video, or of an image. Its action is
+the value of the attribute `action`, or of the only attribute that regions have; values of lists are numbers of the attribute's options,
+several with commas between them. Its track is an attribute such as `track`, `person` or `id`. Stretches of time without a region are
+left out.
+"""
+
+import csv
+import io
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mssc.data.annotations import table
+from mssc.data.annotations.shared import ACTION, NOTHING, TRACK, split_actions
+from mssc.data.media import Videos
+from mssc.structures import InputError
+
+log = logging.getLogger(__name__)
+
+RECTANGLES = (2, 8)
+TEXT = 1  # type of an attribute that is not chosen from a list
+
+
+class _Region(NamedTuple):
+    file: str
+    times: list
+    shape: list
+    values: dict[str, str]
+
+
+def is_csv(text: str) -> bool:
+    """Whether a text is the csv that VIA exports."""
+    return text.startswith("# Exported using VGG Image Annotator")
+
+
+def read_project(content: dict, path: Path, videos: Videos, video: str | None = None) -> table.Rows:
+    """Reads a project. Arguments and errors are those of `coco.read`."""
+    files, views = content["file"], content["view"]
+
+    def regions() -> Iterator[_Region]:
+        for item in content["metadata"].values():
+            file = files[str(views[str(item["vid"])]["fid_list"][0])]
+            names = [str(file[key]) for key in ("fname", "src") if file.get(key)]
+            known = (name for name in names if videos.image(name) or videos.name(name.rpartition("/")[2]))
+            yield _Region(next(known, names[0]), item["z"], item["xy"], item["av"])
+
+    return _explained(content["attribute"], regions, path, videos, video)
+
+
+def read_csv(text: str, path: Path, videos: Videos, video: str | None = None) -> table.Rows:
+    """Reads the csv. Arguments and errors are those of `coco.read`."""
+    attributes = re.search(r"^# ATTRIBUTE = (\{.*\})$", text, re.MULTILINE)
+
+    def regions() -> Iterator[_Region]:
+        for row in csv.reader(io.StringIO("".join(line for line in text.splitlines(True) if not line.startswith("#")))):
+            if row:
+                _, files, _, times, shape, values = row
+                yield _Region(str(json.loads(files)[0]), json.loads(times), json.loads(shape), json.loads(values))
+
+    return _explained(json.loads(attributes[1]) if attributes else {}, regions, path, videos, video)
+
+
+def _explained(attributes: Any, regions: Any, path: Path, videos: Videos, video: str | None) -> table.Rows:
+    try:
+        return _rows(attributes, regions(), path, videos, video)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is no whole project of VIA 3 ({type(error).__name__}: {error}); export it again.") from None
+
+
+def _rows(attributes: dict, regions: Iterable[_Region], path: Path, videos: Videos, video: str | None) -> table.Rows:
+    rows: list[table.Row] = []
+    left_out = 0
+    of_regions = [key for key, item in attributes.items() if not str(item.get("anchor_id", "XY1")).endswith("XY0")]
+    named = [key for key in of_regions if ACTION.fullmatch(str(attributes[key]["aname"]).strip())] or of_regions
+    named = named if len(named) == 1 else [key for key in named if not TRACK.fullmatch(str(attributes[key]["aname"]).strip())]
+    if len(named) != 1:
+        names = ", ".join(str(attributes[key]["aname"]) for key in of_regions) or "none"
+        raise InputError(f"{path}: which attribute of a region is its action? There are: {names}; call one 'action'.")
+    track = next((key for key in of_regions if TRACK.fullmatch(str(attributes[key]["aname"]).strip())), "")
+    for number, region in enumerate(regions, 1):
+        if not region.shape or region.shape[0] not in RECTANGLES:
+            left_out += 1
+            continue
+        x, y, width, height = (float(value) for value in region.shape[1:5])
+        name, frame = _place(region, path, videos, video)
+        for action in _actions(attributes[named[0]], str(region.values.get(named[0], "")), f"{path}, entry {number}"):
+            box = (x, y, x + width, y + height)
+            rows.append(table.Row(name, frame, box, action, str(region.values.get(track, "")).strip(), number))
+    if left_out:
+        log.warning("%s: only rectangles are read; %d entries of other kinds are left out.", path, left_out)
+    return table.make(path, rows)
+
+
+def _place(region: _Region, path: Path, videos: Videos, video: str | None) -> tuple[str, int]:
+    """Video and frame, from the time or, of an image, from its name."""
+    image = videos.image(region.file)
+    if image is not None:
+        return image
+    name = video or region.file
+    name = name if videos.name(name) else re.split(r"[/\\]", name)[-1]
+    if not region.times:
+        raise InputError(f"{path} has a region of {region.file} without a time, and no such image is in the videos' folders.")
+    videos.size(name, path)  # times need the video
+    return name, videos.frame_at(name, float(region.times[0]))
+
+
+def _actions(attribute: dict, value: str, where: str) -> list[str]:
+    options = {str(key): str(option).strip() for key, option in attribute.get("options", {}).items()}
+    named = options | {option.casefold(): option for option in options.values()}
+    if attribute.get("type") == TEXT:
+        return split_actions(value)
+    chosen = [value] if value.strip().casefold() in named else [key for key in value.split(",") if key.strip()]
+    unknown = [key for key in chosen if key.strip().casefold() not in named]
+    if unknown:
+        raise InputError(f"{where}: option {unknown[0]!r} of the attribute {attribute['aname']!r} is not in its list.")
+    found = [named[key.strip().casefold()] for key in chosen]
+    return [name for name in dict.fromkeys(found) if name.lower() not in NOTHING]
