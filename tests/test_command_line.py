@@ -144,6 +144,6 @@ def test_every_flag_that_is_spoken_of_exists(capsys):
         spoken = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]", " ".join(messages(path))))
         assert spoken <= known | page | {"--help", "--model"}, path
     commands = re.compile(rf"\bmssc (?:{'|'.join(COMMANDS)}) [^`\n#|]*")
-    for path in [*ROOT.glob("docs/*.md"), ROOT / "README.md", *ROOT.glob("assets/**/*.md")]:
+    for path in [*ROOT.glob("docs/*.md"), ROOT / "README.md"]:
         for words in commands.findall(path.read_text()):
             assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]", words)) <= known, (path, words)

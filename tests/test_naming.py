@@ -15,7 +15,7 @@ from mssc.video import VideoInfo, Writer, is_drawn
 
 
 def write_results(base: Path, source: Path, draw: bool = True) -> None:
-    """What `python -m mssc detect` leaves about a video."""
+    """What `mssc detect` leaves about a video."""
     info = VideoInfo(source, 64, 48, Fraction(10), 1, 0.1)
     result = VideoResult(info, ("sit",), [], [Detections.empty()], [0.0], {}, "toy", 0.3)
     result.write_json(base.with_name(base.name + ".json"))
