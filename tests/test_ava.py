@@ -166,18 +166,21 @@ class Pictures(FrameCache):
     def length(self, name):
         return self.count
 
-    def frames(self, name, indices):
-        return np.broadcast_to(np.asarray(indices, np.uint8)[:, None, None, None], (len(indices), 48, 64, 3)).copy()
+    def size(self, name):
+        return 48, 64
+
+    def clip(self, name, indices, crop):
+        return torch.tensor(indices.astype(np.uint8))[:, None, None, None].expand(-1, *crop[2:], 3).contiguous()
 
 
 @pytest.mark.parametrize("labelled", [(40,), (0,), (79,), (3, 30, 76)])
 def test_key_frames_of_clips_are_labelled_ones(tiny_config, labelled):
     data = Dataset("sparse", tiny_config.classes, make(labelled))
     clips = ClipDataset(data, Pictures(80), tiny_config, TrainConfig(clip_length=16, keys=3, batch=10, background=1.0))
-    clips.augment = lambda clip, boxes: (clip, boxes)
     seen: Counter[int] = Counter()
     for items in BatchOrder(len(clips), 10, 0):
-        batch = collate([clips[item] for item in items])
+        samples = [clips[item] for item in items]
+        batch = collate([replace(one, view=replace(one.view, colour=None)) for one in samples], clips.cache, 64)
         assert batch.keys.shape == (10, 1) and batch.actions.any(2).any(1).all()  # every key frame has its boxes
         values = batch.clip[:, 0, :, 0, 0]
         assert (values.diff(dim=1).int() >= 0).all()
@@ -188,10 +191,10 @@ def test_key_frames_of_clips_are_labelled_ones(tiny_config, labelled):
 def test_other_data_sets_give_the_clips_they_gave(toy_videos, toy_cache, tiny_config):
     # labelled in every frame is not the same as unlabelled: only the latter is dense, and unchanged by the other way
     clips = ClipDataset(toy_videos, toy_cache, tiny_config, TrainConfig(clip_length=8, keys=2))
-    assert clips[(0, 7, 3)][1].shape == (2,)
+    assert clips[(0, 7, 3)].keys.shape == (2,)
     marked = replace(toy_videos.videos[0], labelled=(1,))
     sparse = ClipDataset(Dataset("s", toy_videos.classes, (marked,)), toy_cache, tiny_config, TrainConfig(clip_length=8, keys=2))
-    assert sparse[(0, 7, 3)][1].shape == (1,) and torch.equal(sparse[(0, 7, 3)][0], sparse[(0, 7, 3)][0])
+    assert sparse[(0, 7, 3)].keys.shape == (1,) and (sparse[(0, 7, 3)].frames == sparse[(0, 7, 3)].frames).all()
 
 
 def test_training_finds_all_it_asks_for_in_the_cut_cache(tmp_path, tiny_config):
@@ -208,8 +211,9 @@ def test_training_finds_all_it_asks_for_in_the_cut_cache(tmp_path, tiny_config):
     assert file.stat().st_size == ((24 + 30 + 25) + 49) * 48 * 64 * 3  # of 1800 frames
     clips = ClipDataset(data, cache, tiny_config, train)
     for seed in range(60):
-        _, keys, ((boxes, _),) = clips[(seed % len(clips), seed, seed)]
-        assert len(keys) == len(boxes) == 1
+        sample = clips[(seed % len(clips), seed, seed)]
+        assert len(sample.keys) == 1 and [len(boxes) for boxes, _ in sample.targets] == [1]
+        cache.clip(sample.video, sample.frames, sample.view.crop)
     torch.manual_seed(0)
     score = validate(MSSC(tiny_config).eval(), data, cache, 1)
     assert 0 <= score["frame_map"] <= 1

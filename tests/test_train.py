@@ -13,18 +13,9 @@ from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
 from mssc.model.transfer import motion_weights
 from mssc.structures import InputError, Tube
-from mssc.training.loop import (
-    MOST_BAD_STEPS,
-    Trainer,
-    _at,
-    compute_losses,
-    jitter,
-    learning_rate,
-    parameter_groups,
-    validate,
-    validate_motion,
-)
+from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, _at, validate, validate_motion
 from mssc.training.losses import total
+from mssc.training.step import compute_losses, jitter, learning_rate, parameter_groups
 
 SHORT = TrainConfig(epochs=2, batch=2, clip_length=6, keys=2, workers=0, frozen="none", warmup=0.2)
 
@@ -106,14 +97,31 @@ def test_classes_must_agree(tmp_path, toy_videos, toy_cache, tiny_config):
         trainer(tmp_path, toy_videos, toy_cache, replace(tiny_config, classes=("jump",)))
 
 
-def test_a_loss_that_is_no_number_is_left_out_then_ends_the_run(tmp_path, toy_videos, toy_cache, tiny_config):
-    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, epochs=MOST_BAD_STEPS))
-    before = weights(run.ema.module).clone()
+def spoil(run):
     with torch.no_grad():
         run.network.head.boxes.obj_preds[0].bias.fill_(float("nan"))
-    with pytest.raises(InputError, match="learning_rate"):
+
+
+def test_losses_that_are_no_numbers_again_and_again_end_the_run(tmp_path, toy_videos, toy_cache, tiny_config):
+    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, epochs=CHECKED * MOST_BAD_CHECKS))
+    before = weights(run.ema.module).clone()
+    spoil(run)
+    run._keep_state()
+    with pytest.raises(InputError, match="learning-rate"):
         run.run()
     assert torch.equal(weights(run.ema.module), before)
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_a_step_whose_loss_is_no_number_is_undone(tmp_path, toy_videos, toy_cache, tiny_config, step):
+    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config)  # two epochs of three steps
+    if step == 0:
+        spoil(run)
+    kept = []
+    model = run.run(lambda: run.step == step and not kept and (kept.append(spoil(run)) or False))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert ["loss" in line for line in lines] == [step != 0, step == 0]  # the epoch with the bad step has no loss to tell
+    assert all(tensor.isfinite().all() for tensor in [*model.state_dict().values(), *run.network.state_dict().values()])
 
 
 def test_only_frozen_stages_keep_their_weights(tmp_path, toy_videos, toy_cache, tiny_config):
@@ -219,7 +227,7 @@ def test_a_tiny_network_learns_a_batch_by_heart(toy_videos, toy_cache, tiny_conf
     config = replace(tiny_config, dropout=0.0)
     train = replace(SHORT, clip_length=6, keys=2, smallest_crop=1.0, label_smoothing=0.0)
     clips = ClipDataset(toy_videos, toy_cache, config, train)
-    batch = collate([clips[item] for item in next(iter(BatchOrder(len(toy_videos), 6, 0)))])
+    batch = collate([clips[item] for item in next(iter(BatchOrder(len(toy_videos), 6, 0)))], toy_cache, config.key_size)
     torch.manual_seed(0)
     model = MSSC(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=0)

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from mssc.data.dataset import Dataset, Video
@@ -145,11 +146,24 @@ class FrameCache:
         Raises:
             InputError: for a video that is not there, and for a frame that was not kept (see `build`).
         """
+        return np.asarray(self.whole(name)[self.places(name, indices)])
+
+    def clip(self, name: str, indices: Sequence[int] | np.ndarray, crop: tuple[int, int, int, int]) -> torch.Tensor:
+        """Like `frames`, of a part of each: top, left, height and width in pixels. (len(indices), height, width, 3)."""
+        top, left, height, width = crop
+        part = self.whole(name)[self.places(name, indices), top : top + height, left : left + width]
+        return torch.from_numpy(np.asarray(part))
+
+    def whole(self, name: str) -> np.ndarray:
+        """All frames of a video, (T, H, W, 3) uint8, where they lie: not to be written to."""
         entry = self._entry(name)
-        places = _places(name, entry, np.asarray(indices, np.int64))
         pixels = self._pixels()[entry.offset : entry.offset + entry.frames * entry.height * entry.width * 3]
-        whole = pixels.reshape(entry.frames, entry.height, entry.width, 3)
-        return np.asarray(whole[np.clip(places, 0, entry.frames - 1)])
+        return pixels.reshape(entry.frames, entry.height, entry.width, 3)
+
+    def places(self, name: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Where frames of a video lie in `whole`; see `frames`."""
+        entry = self._entry(name)
+        return np.clip(_places(name, entry, np.asarray(indices, np.int64)), 0, entry.frames - 1)
 
     def _entry(self, name: str) -> _Entry:
         try:
@@ -169,6 +183,34 @@ class FrameCache:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_map": None}
+
+
+class DeviceFrames:
+    """The frames of videos in the memory of a device.
+
+    Args:
+        cache: holds them.
+        names: of the videos.
+        device: a GPU, say.
+    """
+
+    def __init__(self, cache: FrameCache, names: Sequence[str], device: torch.device) -> None:
+        self.cache, self.device = cache, device
+        self._videos = {name: torch.from_numpy(np.array(cache.whole(name))).to(device) for name in names}
+
+    @classmethod
+    def where_they_fit(cls, cache: FrameCache, names: Sequence[str], device: torch.device) -> "DeviceFrames | None":
+        """On a GPU with room for twice of them; None elsewhere."""
+        if device.type != "cuda":
+            return None
+        fits = 2 * sum(cache.whole(name).size for name in names) <= torch.cuda.mem_get_info(device)[0]
+        return cls(cache, names, device) if fits else None
+
+    def clip(self, name: str, indices: Sequence[int] | np.ndarray, crop: tuple[int, int, int, int]) -> torch.Tensor:
+        """As of `FrameCache`."""
+        top, left, height, width = crop
+        places = torch.from_numpy(self.cache.places(name, indices)).to(self.device, non_blocking=True)
+        return self._videos[name][:, top : top + height, left : left + width].index_select(0, places)
 
 
 def _near(video: Video, reach: int) -> tuple[tuple[int, int], ...] | None:

@@ -12,8 +12,8 @@ from torch.utils.data import Sampler
 
 from ..config import ModelConfig, TrainConfig
 from ..video import frames_per_look
-from .augment import Augment
-from .cache import FrameCache
+from .augment import View, draw_view, move_boxes, render
+from .cache import DeviceFrames, FrameCache
 from .dataset import Dataset, Video
 
 
@@ -36,6 +36,29 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch there."""
         return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in ("clip", "keys", "boxes", "actions")))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in memory that a GPU copies from while others work."""
+        return Batch(*(getattr(self, name).pin_memory() for name in ("clip", "keys", "boxes", "actions")))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip that was drawn, before any of its pixels is read.
+
+    Attributes:
+        video: its name.
+        frames: (T,) indices.
+        view: how it is to be seen.
+        keys: (K,) places of the key frames among the T.
+        targets: per key frame, boxes (M, 4) in pixels of the clip and their actions (M, A).
+    """
+
+    video: str
+    frames: np.ndarray
+    view: View
+    keys: np.ndarray
+    targets: list[tuple[np.ndarray, np.ndarray]]
 
 
 class BatchOrder(Sampler[list[tuple[int, int, int]]]):
@@ -79,9 +102,8 @@ class ClipDataset(TorchDataset):
     """
 
     def __init__(self, dataset: Dataset, cache: FrameCache, model: ModelConfig, train: TrainConfig) -> None:
-        self.cache, self.train = cache, train
+        self.cache, self.train, self.size = cache, train, model.key_size
         self.actions = len(model.classes)
-        self.augment = Augment(model.key_size, train.smallest_crop)
         # Where labelled frames lie apart, a clip has one of them; keys are shared by all clips of a batch.
         self.keys = 1 if any(video.labelled is not None for video in dataset.videos) else train.keys
         place = {name: label for label, name in enumerate(dataset.classes)}
@@ -130,10 +152,9 @@ class ClipDataset(TorchDataset):
         stride = min(rng.uniform(*self.train.stride_jitter) * pace, *limits)
         return np.round(centre + stride * (np.arange(self.train.clip_length) - key)).astype(int)
 
-    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+    def __getitem__(self, item: tuple[int, int, int]) -> Sample:
         index, sample_seed, batch_seed = item
         (video, centre), rng = self.samples[index], np.random.default_rng(sample_seed)
-        torch.manual_seed(sample_seed % 2**63)
         length, count = self.train.clip_length, min(self.keys, self.train.clip_length)
         edges = np.linspace(0, length, count + 1).astype(int)
         keys = np.random.default_rng(batch_seed).integers(edges[:-1], edges[1:])
@@ -146,35 +167,40 @@ class ClipDataset(TorchDataset):
             pace = frames_per_look(float(video.rate))
             frames = self._around(centre, self.cache.length(video.name), int(keys[0]), rng, pace)
         frames = frames[::-1] if turned else frames
-        clip = torch.from_numpy(self.cache.frames(video.name, frames)).permute(0, 3, 1, 2)
-        scale = torch.tensor([clip.shape[3] / video.width, clip.shape[2] / video.height]).repeat(2)
         found = [video.boxes_at(int(frame)) for frame in frames[keys]]
         if turned:
             found = [(b, np.array([self.backwards[label] for label in labels], np.int64)) for b, labels in found]
-        boxes = torch.cat([torch.from_numpy(b) for b, _ in found]) * scale
-        clip, boxes = self.augment(clip, boxes)
-        targets = []
-        for part, (_, labels) in zip(boxes.split([len(b) for b, _ in found]), found, strict=True):
-            targets.append(_one_row_per_box(part, torch.from_numpy(labels), self.actions))
-        return clip.transpose(0, 1), torch.from_numpy(keys), targets
+        height, width = self.cache.size(video.name)
+        boxes = np.concatenate([b for b, _ in found]) * np.array([width / video.width, height / video.height] * 2, np.float32)
+        view = draw_view(height, width, boxes, self.train.smallest_crop, rng)
+        parts = np.split(move_boxes(boxes, view, self.size), np.cumsum([len(b) for b, _ in found])[:-1])
+        targets = [_one_row_per_box(part, labels, self.actions) for part, (_, labels) in zip(parts, found, strict=True)]
+        return Sample(video.name, frames, view, keys, targets)
 
 
-def _one_row_per_box(boxes: Tensor, labels: Tensor, actions: int) -> tuple[Tensor, Tensor]:
+def _one_row_per_box(boxes: np.ndarray, labels: np.ndarray, actions: int) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (N, 4) with one label each to (M, 4) different boxes and their actions (M, A)."""
-    if not len(boxes):
-        return boxes, torch.zeros(0, actions)
-    unique, place = boxes.unique(dim=0, return_inverse=True)
-    marked = torch.zeros(len(unique), actions)
-    marked[place, labels] = 1
+    unique, place = np.unique(boxes, axis=0, return_inverse=True) if len(boxes) > 1 else (boxes, np.arange(len(boxes)))
+    marked = np.zeros((len(unique), actions), np.float32)
+    marked[place.reshape(-1), labels] = 1
     return unique, marked
 
 
-def collate(samples: list[tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]) -> Batch:
-    """Samples to a `Batch`, boxes padded to the largest number in a frame (at least 1)."""
-    targets = [target for sample in samples for target in sample[2]]
+def collate(samples: list[Sample], frames: FrameCache | DeviceFrames, size: int) -> Batch:
+    """Samples to a `Batch` where the frames are, boxes padded to the largest number in a frame (at least 1).
+
+    Args:
+        samples: of one batch.
+        frames: their videos'.
+        size: of the clip in pixels, as of the data set that drew the samples.
+    """
+    targets = [target for sample in samples for target in sample.targets]
     most = max(1, max(len(boxes) for boxes, _ in targets))
     boxes = torch.zeros(len(targets), most, 4)
     actions = torch.zeros(len(targets), most, targets[0][1].shape[1])
     for row, (b, a) in enumerate(targets):
-        boxes[row, : len(b)], actions[row, : len(a)] = b, a
-    return Batch(torch.stack([s[0] for s in samples]), torch.stack([s[1] for s in samples]), boxes, actions)
+        boxes[row, : len(b)], actions[row, : len(a)] = torch.from_numpy(b), torch.from_numpy(a)
+    keys = torch.from_numpy(np.stack([sample.keys for sample in samples]))
+    clips = [frames.clip(sample.video, sample.frames, sample.view.crop) for sample in samples]
+    clip = render(clips, [sample.view for sample in samples], size).transpose(1, 2)
+    return Batch(clip, *(x.to(clip.device, non_blocking=True) for x in (keys, boxes, actions)))

@@ -5,6 +5,7 @@ that was killed and resumed gives the numbers of one that was not.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -15,14 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..boxes import CONTINUOUS, box_iou
 from ..config import ModelConfig, TrainConfig
-from ..data.cache import FrameCache
+from ..data.cache import DeviceFrames, FrameCache
 from ..data.clips import Batch, BatchOrder, ClipDataset, collate
 from ..data.dataset import Dataset, Video
 from ..detection.detector import Detector, prepare
@@ -33,14 +33,13 @@ from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
 from ..structures import Detections, InputError, Tube
 from ..video import frames_per_look
-from .losses import action_loss, box_losses, total
+from .losses import total
+from .step import MotionAlone, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
 
 log = logging.getLogger(__name__)
 
-ROIS_PER_BOX = 3  # jittered copies of a true box whose actions are judged: proposals are never exact
-ROI_SHIFT, ROI_SCALE = 0.1, 0.2
-DETECT_WHEN_MIXED = 0.35  # the fainter clip's actors are to be found from this share on
-MOST_BAD_STEPS = 20  # in a row, with a loss that is not a number
+CHECKED = 16  # steps between two looks at the losses: a GPU is not waited for in between
+MOST_BAD_CHECKS = 3  # in a row, at which a loss was not a number
 CALIBRATION_IMAGES = 64
 
 
@@ -121,105 +120,6 @@ def _best_action(detections: Detections, box) -> int | None:
     return int(detections.labels[rows[detections.scores[rows].argmax()]]) if len(rows) else None
 
 
-def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak: a linear rise over the first `warmup` of all steps, then half a cosine to 1 % of it."""
-    rise = max(round(steps * warmup), 1)
-    if step < rise:
-        return (step + 1) / rise
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
-
-
-def parameter_groups(model: MSSC, started: list[nn.Parameter], train: TrainConfig) -> list[dict]:
-    """Parameters by learning rate (initialised ones are gentler) and by weight decay (matrices only)."""
-    known = {id(p) for p in started}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for p in model.parameters():
-        if p.requires_grad:
-            rate = train.learning_rate * (train.initialised_rate if id(p) in known else 1)
-            groups.setdefault((rate, train.weight_decay if p.ndim > 1 else 0.0), []).append(p)
-    return [{"params": ps, "lr": rate, "peak": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
-
-
-def freeze(model: MSSC, train: TrainConfig) -> None:
-    """Keep stem and first stage as they are, if the run asks for it, their BatchNorm statistics too. Call after `model.train()`."""
-    if train.frozen == "stem":
-        for module in model.stem_modules():
-            module.requires_grad_(False).eval()
-    if train.learn == "motion":
-        model.requires_grad_(False)
-        for module in model.motion_modules():
-            module.requires_grad_(True)
-
-
-def mix(batch: Batch, share: float) -> Batch:
-    """Blend the clips with one another (mixup), boxes and actions with them.
-
-    Args:
-        batch: one. Not modified.
-        share: of the batches that are mixed.
-    """
-    if torch.rand(1).item() >= share or len(batch.clip) < 2:
-        return batch
-    weight = float(torch.distributions.Beta(1.0, 1.0).sample())
-    weight = max(weight, 1 - weight)
-    other = torch.roll(torch.arange(len(batch.clip)), 1)
-    rows = torch.roll(torch.arange(len(batch.boxes)), len(batch.boxes) // len(batch.clip))
-    clip = batch.clip.float().lerp(batch.clip[other].float(), 1 - weight)
-    mine, theirs = batch.actions, batch.actions[rows]
-    mean = [x.sum(1, keepdim=True) / (x.sum((1, 2), keepdim=True).clamp(min=1)) for x in (mine, theirs)]
-
-    def blend(own: Tensor, own_weight: float, foreign: Tensor) -> Tensor:
-        """A box's own actions, and what the other clip shows on average, in the shares of the mixture."""
-        real = own.any(2, keepdim=True)
-        return torch.where(real, own_weight * own + (1 - own_weight) * foreign, 0)
-
-    actions = [blend(mine, weight, mean[1])]
-    boxes = [batch.boxes]
-    if 1 - weight >= DETECT_WHEN_MIXED:
-        actions.append(blend(theirs, 1 - weight, mean[0]))
-        boxes.append(batch.boxes[rows])
-    return Batch(clip, batch.keys, torch.cat(boxes, 1), torch.cat(actions, 1))
-
-
-def jitter(boxes: Tensor, size: int) -> Tensor:
-    """(P, 4) to (P, R, 4): copies shifted and scaled a little, inside the frame, as proposals are."""
-    copies = boxes[:, None].expand(-1, ROIS_PER_BOX, -1)
-    centre, side = (copies[..., :2] + copies[..., 2:]) / 2, copies[..., 2:] - copies[..., :2]
-    noise = torch.randn(*copies.shape[:-1], 4, device=boxes.device).clamp(-2, 2)
-    centre = centre + side * noise[..., :2] * ROI_SHIFT / 2
-    side = side * (noise[..., 2:] * ROI_SCALE / 2).exp()
-    return torch.cat([centre - side / 2, centre + side / 2], -1).clamp(0, size)
-
-
-def compute_losses(model: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
-    """One forward pass of a network, or of `MotionAlone`, and its losses, see `mssc.training.losses`."""
-    real = batch.actions.any(2)
-    rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
-    out = model(batch.clip, batch.keys, rois)
-    judged = real.repeat_interleave(ROIS_PER_BOX, 1)
-    wanted = batch.actions.repeat_interleave(ROIS_PER_BOX, 1)
-    if train.learn == "motion":
-        return {"action": action_loss(out, wanted, judged, config, train.label_smoothing)}
-    losses = box_losses(out, batch.boxes, real, config.key_size)
-    return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
-
-
-class MotionAlone(nn.Module):
-    """A network of which only the motion stream is computed.
-
-    Args:
-        network: has one.
-    """
-
-    def __init__(self, network: MSSC) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, clip: Tensor, keys: Tensor, boxes: Tensor) -> Tensor:
-        """See `MSSC.movement_logits`."""
-        return self.network.movement_logits(clip, keys, boxes)
-
-
 class Trainer:
     """A run and its folder: ``last.pt`` to go on from, ``model/`` with the best model so far, ``metrics.jsonl``, ``run.json``.
 
@@ -235,6 +135,7 @@ class Trainer:
         motion: weights of a motion stream that was trained by itself, see `mssc.model.transfer.motion_weights`.
         progress: show a bar.
         cpu: leave GPUs alone.
+        frames: those of the training videos on this process's device, if they are there already.
 
     Raises:
         InputError: if the folder holds another run, or the data set's classes are not the model's.
@@ -253,6 +154,7 @@ class Trainer:
         motion: dict[str, Tensor] | None = None,
         progress: bool = True,
         cpu: bool = False,
+        frames: DeviceFrames | None = None,
     ) -> None:
         if tuple(training.classes) != model_config.classes:
             raise InputError(
@@ -273,27 +175,30 @@ class Trainer:
             started += [p for module in model.motion_modules() for p in module.parameters()]
         model.train()
         freeze(model, config)
-        optimizer = torch.optim.AdamW(parameter_groups(model, started, config))
+        optimizer = torch.optim.AdamW(parameter_groups(model, started, config), fused=True)
         clips = ClipDataset(training, cache, model_config, config)
         self.order = BatchOrder(len(clips), config.batch, config.seed)
+        device = self.accelerator.device
+        self.frames = frames or DeviceFrames.where_they_fit(cache, [video.name for video in training.videos], device)
         loader = DataLoader(
             clips,
             batch_sampler=self.order,
-            collate_fn=collate,
-            num_workers=config.workers,
-            persistent_workers=False,
-            multiprocessing_context="fork" if config.workers else None,
+            collate_fn=list if self.frames else functools.partial(collate, frames=cache, size=model_config.key_size),
+            num_workers=0 if self.frames else config.workers,
+            pin_memory=device.type == "cuda" and not self.frames,
+            multiprocessing_context="fork" if config.workers and not self.frames else None,
         )
-        self.ema = AveragedModel(model, avg_fn=self._average, use_buffers=True)
+        self.ema = WeightAverage(model.to(device), config.ema)
         learner = MotionAlone(model) if config.learn == "motion" else model
         self.network = model
         self.learner, self.optimizer, self.loader = self.accelerator.prepare(learner, optimizer, loader)
-        self.ema.to(self.accelerator.device)
         per_epoch = math.ceil(len(self.order) / self.accelerator.num_processes)
         self.steps, self.per_epoch = per_epoch * config.epochs, per_epoch
-        self.step, self.best, self.bad = 0, -1.0, 0
-        self.wait = self.work = 0.0
+        self.step, self.best, self.bad, self.wait = 0, -1.0, 0, 0.0
+        self.losses: dict[str, Tensor] = {}  # summed up since the last check
+        self.kept: list[Tensor] = []
         self._open_folder()
+        self._keep_state()
 
     def _coco(self, path: Path, training: Dataset) -> CocoDetector:
         """COCO's detector with BatchNorm statistics of this data: its convolutions came folded."""
@@ -301,13 +206,6 @@ class Trainer:
         first = [0 if video.labelled is None else video.labelled[0] for video in chosen]  # others may not be cached
         frames = [self.cache.frames(video.name, [frame])[0] for video, frame in zip(chosen, first, strict=True)]
         return coco_weights(path, prepare(frames, self.model_config.key_size).float())
-
-    def _average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """Exponential average that trusts the first steps less: min(decay, (1 + n) / (10 + n))."""
-        if not torch.is_floating_point(averaged):
-            return current
-        decay = min(self.config.ema, (1 + int(count)) / (10 + int(count)))
-        return averaged.lerp(current, 1 - decay)
 
     # ---------------------------------------------------------------- the run's folder
 
@@ -324,7 +222,8 @@ class Trainer:
                 raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
             saved = torch.load(last, map_location="cpu", weights_only=True)
             self.network.load_state_dict(saved["model"])
-            self.ema.load_state_dict(saved["ema"])
+            self.ema.module.load_state_dict(saved["ema"])
+            self.ema.count = saved["averaged"]
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.best = saved["step"], saved["best"]
             self._drop_later_metrics()
@@ -345,7 +244,8 @@ class Trainer:
             return
         state = {
             "model": self.network.state_dict(),
-            "ema": self.ema.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "averaged": self.ema.count,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "best": self.best,
@@ -367,36 +267,68 @@ class Trainer:
         self.order.skip = skip * self.accelerator.num_processes
         since = time.perf_counter()
         for batch in self.loader:
+            if self.frames:
+                batch = collate(batch, self.frames, self.model_config.key_size)
             self.wait += time.perf_counter() - since
             yield batch
             since = time.perf_counter()
         self.order.skip = 0
 
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        torch.manual_seed(hash((self.config.seed, self.step, self.accelerator.process_index)) % 2**63)
+    def _train_step(self, batch: Batch) -> None:
+        """One step; nothing in it waits for a GPU. See `_check`."""
+        seeds = (self.config.seed, self.step, self.accelerator.process_index)
+        torch.manual_seed(hash(seeds) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * learning_rate(self.step, self.steps, self.config.warmup)
-        batch = mix(batch.to(self.accelerator.device), self.config.mixup)
+        batch = mix(batch.to(self.accelerator.device), self.config.mixup, np.random.default_rng(seeds))
         with self.accelerator.autocast():
             losses = compute_losses(self.learner, batch, self.model_config, self.config)
-            loss = total(losses, self.config)
+            losses["loss"] = total(losses, self.config)
         self.optimizer.zero_grad(set_to_none=True)
-        if torch.isfinite(loss):
-            self.bad = 0
-            self.accelerator.backward(loss)
-            self.accelerator.clip_grad_norm_(self.learner.parameters(), self.config.clip_gradient)
-            self.optimizer.step()
-            self.ema.update_parameters(self.network)
-        else:
-            self.bad += 1
-            log.warning("step %d: the loss is %s; the step is left out", self.step, loss.item())
-            if self.bad >= MOST_BAD_STEPS:
-                raise InputError(
-                    f"the loss was not a number for {self.bad} steps in a row; lower --learning-rate "
-                    f"(now {self.config.learning_rate}) or look for broken boxes with mssc check-data."
-                )
+        self.accelerator.backward(losses["loss"])
+        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.config.clip_gradient)
+        self.optimizer.step()
+        self.ema.update()
         self.step += 1
-        return {name: value.item() for name, value in losses.items()} | {"loss": loss.item()}
+        values = {name: value.detach() for name, value in losses.items()}
+        self.losses = {name: self.losses[name] + value for name, value in values.items()} if self.losses else values
+
+    def _state(self) -> list[Tensor]:
+        """Every tensor that a step changes, those of the optimizer last: there are none before its first."""
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [*self.network.state_dict().values(), *self.ema.module.state_dict().values(), *moments]
+
+    def _keep_state(self) -> None:
+        now = self._state()
+        if len(now) == len(self.kept):
+            torch._foreach_copy_(self.kept, now)
+        else:
+            self.kept = [tensor.clone() for tensor in now]
+
+    def _check(self) -> dict[str, float]:
+        """What the losses were since the last check, summed up. If one was not a number, the steps since then are undone and left out.
+
+        Raises:
+            InputError: if that happens again and again.
+        """
+        names, self.losses, sums = list(self.losses), {}, list(self.losses.values())
+        values = torch.stack([value.float() for value in sums]).tolist() if sums else []
+        if all(map(math.isfinite, values)):
+            self.bad = 0 if values else self.bad
+            self._keep_state()
+            return dict(zip(names, values, strict=True))
+        self.bad += 1
+        now = self._state()
+        if len(now) > len(self.kept):
+            self.optimizer.state.clear()
+        torch._foreach_copy_(now[: len(self.kept)], self.kept)
+        log.warning("a loss before step %d is not a number; up to %d steps are left out", self.step, CHECKED)
+        if self.bad >= MOST_BAD_CHECKS:
+            raise InputError(
+                f"the loss was not a number again and again, last before step {self.step}; lower --learning-rate "
+                f"(now {self.config.learning_rate}) or look for broken boxes with mssc check-data."
+            )
+        return {}
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> MSSC:
         """Train to the end, or until `stop` says so (the state is then saved).
@@ -408,29 +340,32 @@ class Trainer:
         saved = time.monotonic()
         while self.step < self.steps:
             sums: dict[str, float] = {}
-            seen, began = 0, time.perf_counter()
+            since, began, seen = self.step, time.perf_counter(), 0
             self.wait = 0.0
             for batch in self._batches():
-                values = self._train_step(batch)
-                sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
-                seen += 1
+                self._train_step(batch)
                 bar.update()
-                best = {"best": f"{self.best:.3f}"} if self.best >= 0 else {}
-                bar.set_postfix(loss=f"{sums['loss'] / seen:.3f}", **best, refresh=False)
-                if stop():
-                    self._save()
-                    return self._averaged()
-                if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                leave, late = stop(), time.monotonic() - saved > 60 * self.config.checkpoint_minutes
+                if leave or late or self.step % CHECKED == 0 or self.step % self.per_epoch == 0:
+                    found = self._check()
+                    sums = {name: sums.get(name, 0.0) + value for name, value in found.items()} or sums
+                    seen, since = seen + (self.step - since if found else 0), self.step
+                    best = {"best": f"{self.best:.3f}"} if self.best >= 0 else {}
+                    bar.set_postfix(loss=f"{sums.get('loss', 0.0) / max(seen, 1):.3f}", **best, refresh=False)
+                if leave or late:
                     self._save()
                     saved = time.monotonic()
+                if leave:
+                    return self._averaged()
             took = time.perf_counter() - began
-            self._end_epoch({k: v / seen for k, v in sums.items()} | {"loader_share": self.wait / took, "seconds": took})
+            means = {name: value / seen for name, value in sums.items()}
+            self._end_epoch(means | {"loader_share": self.wait / took, "seconds": took})
             saved = time.monotonic()
         bar.close()
         return self._averaged()
 
     def _averaged(self) -> MSSC:
-        return self.ema.module.eval()  # type: ignore[return-value]
+        return self.ema.module.eval()
 
     def _end_epoch(self, entry: dict[str, float]) -> None:
         epoch = self.step // self.per_epoch

@@ -1,0 +1,140 @@
+"""What a step of training is made of: mixed clips, one forward pass and its losses, the learning rate, the average of the weights."""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig, TrainConfig
+from ..data.clips import Batch
+from ..model.mssc import MSSC
+from .losses import action_loss, box_losses
+
+ROIS_PER_BOX = 3  # jittered copies of a true box whose actions are judged: proposals are never exact
+ROI_SHIFT, ROI_SCALE = 0.1, 0.2
+DETECT_WHEN_MIXED = 0.35  # the fainter clip's actors are to be found from this share on
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak: a linear rise over the first `warmup` of all steps, then half a cosine to 1 % of it."""
+    rise = max(round(steps * warmup), 1)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
+
+
+def parameter_groups(model: MSSC, started: list[nn.Parameter], train: TrainConfig) -> list[dict]:
+    """Parameters by learning rate (initialised ones are gentler) and by weight decay (matrices only)."""
+    known = {id(p) for p in started}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            rate = train.learning_rate * (train.initialised_rate if id(p) in known else 1)
+            groups.setdefault((rate, train.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+    return [{"params": ps, "lr": rate, "peak": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+
+
+def freeze(model: MSSC, train: TrainConfig) -> None:
+    """Keep stem and first stage as they are, if the run asks for it, their BatchNorm statistics too. Call after `model.train()`."""
+    if train.frozen == "stem":
+        for module in model.stem_modules():
+            module.requires_grad_(False).eval()
+    if train.learn == "motion":
+        model.requires_grad_(False)
+        for module in model.motion_modules():
+            module.requires_grad_(True)
+
+
+def mix(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
+    """Blend the clips with one another (mixup), boxes and actions with them.
+
+    Args:
+        batch: one. Not modified.
+        share: of the batches that are mixed.
+        rng: is drawn from.
+    """
+    if rng.random() >= share or len(batch.clip) < 2:
+        return batch
+    weight = rng.random()  # Beta(1, 1)
+    weight = max(weight, 1 - weight)
+    keys = len(batch.boxes) // len(batch.clip)
+    clip = batch.clip.float().lerp(batch.clip.roll(1, 0).float(), 1 - weight)
+    mine, theirs = batch.actions, batch.actions.roll(keys, 0)
+    mean = [x.sum(1, keepdim=True) / (x.sum((1, 2), keepdim=True).clamp(min=1)) for x in (mine, theirs)]
+
+    def blend(own: Tensor, own_weight: float, foreign: Tensor) -> Tensor:
+        """A box's own actions, and what the other clip shows on average, in the shares of the mixture."""
+        real = own.any(2, keepdim=True)
+        return torch.where(real, own_weight * own + (1 - own_weight) * foreign, 0)
+
+    actions = [blend(mine, weight, mean[1])]
+    boxes = [batch.boxes]
+    if 1 - weight >= DETECT_WHEN_MIXED:
+        actions.append(blend(theirs, 1 - weight, mean[0]))
+        boxes.append(batch.boxes.roll(keys, 0))
+    return Batch(clip, batch.keys, torch.cat(boxes, 1), torch.cat(actions, 1))
+
+
+def jitter(boxes: Tensor, size: int) -> Tensor:
+    """(P, 4) to (P, R, 4): copies shifted and scaled a little, inside the frame, as proposals are."""
+    copies = boxes[:, None].expand(-1, ROIS_PER_BOX, -1)
+    centre, side = (copies[..., :2] + copies[..., 2:]) / 2, copies[..., 2:] - copies[..., :2]
+    noise = torch.randn(*copies.shape[:-1], 4, device=boxes.device).clamp(-2, 2)
+    centre = centre + side * noise[..., :2] * ROI_SHIFT / 2
+    side = side * (noise[..., 2:] * ROI_SCALE / 2).exp()
+    return torch.cat([centre - side / 2, centre + side / 2], -1).clamp(0, size)
+
+
+def compute_losses(model: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
+    """One forward pass of a network, or of `MotionAlone`, and its losses, see `mssc.training.losses`."""
+    real = batch.actions.any(2)
+    rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
+    out = model(batch.clip, batch.keys, rois)
+    judged = real.repeat_interleave(ROIS_PER_BOX, 1)
+    wanted = batch.actions.repeat_interleave(ROIS_PER_BOX, 1)
+    if train.learn == "motion":
+        return {"action": action_loss(out, wanted, judged, config, train.label_smoothing)}
+    losses = box_losses(out, batch.boxes, real, config.key_size)
+    return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
+
+
+class MotionAlone(nn.Module):
+    """A network of which only the motion stream is computed.
+
+    Args:
+        network: has one.
+    """
+
+    def __init__(self, network: MSSC) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clip: Tensor, keys: Tensor, boxes: Tensor) -> Tensor:
+        """See `MSSC.movement_logits`."""
+        return self.network.movement_logits(clip, keys, boxes)
+
+
+class WeightAverage:
+    """An exponential average of a network's parameters and buffers that trusts the first steps less: min(decay, (1 + n) / (10 + n)).
+
+    Args:
+        network: is copied, and looked at in every update; it stays on its device.
+        decay: of the average, in [0, 1].
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.module, self.decay, self.count = copy.deepcopy(network), decay, 0
+        pairs = list(zip(self.module.state_dict().values(), network.state_dict().values(), strict=True))
+        self.weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.numbers = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the network's weights in as they are now."""
+        decay = min(self.decay, (1 + self.count) / (10 + self.count)) if self.count else 0.0
+        torch._foreach_lerp_(*map(list, zip(*self.weights, strict=True)), 1 - decay)  # type: ignore[call-overload]
+        if self.numbers:
+            torch._foreach_copy_(*map(list, zip(*self.numbers, strict=True)))  # type: ignore[call-overload]
+        self.count += 1
