@@ -46,8 +46,6 @@ class Ablate(Settings):
     """What to learn from and to score on; the toy set is generated where it is not there."""
     output: Annotated[Path, OUTPUT]
     """Folder of the ablation."""
-    data: Annotated[Path, DIR] = Path("data")
-    """Folder of the data set."""
     rows: Annotated[tuple[str, ...], default("all of the table")] = ()
     """Names of rows."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -58,8 +56,6 @@ class Ablate(Settings):
     """Runs at a time, each in a process of its own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where runs are trained and scored; auto takes a GPU where there is one."""
-    split: int = 1
-    """Of J-HMDB: 1, 2 or 3."""
     part: Literal["val", "test"] = "val"
     """Which videos are scored."""
     coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None

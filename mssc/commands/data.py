@@ -9,30 +9,23 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from ..data.catalogue import Name
 from ..files import set_aside
 from ..structures import InputError, counted
-from .options import DIR, OUTPUT, default
+from .options import DIR, OUTPUT, OnData, default
 
 log = logging.getLogger("mssc")
 
 
-@dataclass(frozen=True)
-class CheckData:
+@dataclass(frozen=True, kw_only=True)
+class CheckData(OnData):
     """Say what a data set holds and what is wrong with it, before anyone trains. Exit code 2 if it cannot be used.
 
     For example:
         mssc check-data --dataset custom --data my-videos -o report
     """
 
-    dataset: Name
-    """What to look at; custom are your own videos."""
-    data: Annotated[Path, DIR] = Path("data")
-    """Folder of the data set."""
     output: Annotated[Path | None, OUTPUT, default("none is written")] = None
     """Folder for report.json and boxes.png, a sheet of drawn boxes."""
-    split: int = 1
-    """Of J-HMDB: 1, 2 or 3."""
 
     def run(self) -> None:
         """Read every part that is there, decode every video, report."""

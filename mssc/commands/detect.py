@@ -9,7 +9,7 @@ import tyro
 from tqdm import tqdm
 
 from ..structures import InputError, counted
-from .options import FLAG, MODEL, OUTPUT, default
+from .options import FLAG, MODEL, OUTPUT, Device, default
 
 if TYPE_CHECKING:
     from ..detection.detector import Detector
@@ -33,8 +33,7 @@ class Detect:
     """Name of a model that ships, or a model's folder."""
     threshold: Annotated[float | None, default("the model's own")] = None
     """Report tubes of at least this score, 0 to 1."""
-    device: str = "auto"
-    """Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    device: Device = "auto"
     draw: Annotated[bool, FLAG, tyro.conf.arg(help="Write no annotated video.")] = True
 
     def run(self) -> None:

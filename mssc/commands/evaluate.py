@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from ..data.catalogue import Name, Part
+from ..data.catalogue import Part
 from ..structures import InputError
-from .options import DIR, FLAG, MODEL, OUTPUT, RARE, command_line, default
+from .options import FLAG, MODEL, OUTPUT, RARE, Device, OnData, command_line, default
 
 log = logging.getLogger("mssc")
 YOWO = {"jhmdb": "yowo-jhmdb", "ucf101-24": "yowo-ucf101-24"}
@@ -27,7 +27,7 @@ class _Rare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(OnData):
     """Score a model, or saved detections, on a data set: frame-mAP under every protocol, video-mAP, errors, false alarms.
 
     Results are a JSON, a Markdown table and a page with pictures. A run that was stopped goes on when the same command is given
@@ -40,14 +40,8 @@ class Evaluate:
 
     model: Annotated[tyro.conf.Positional[str | None], MODEL, default("none, with --detections")] = None
     """Name of a model that ships, or a model's folder."""
-    dataset: Name
-    """What to score it on; the toy set is generated where it is not there."""
-    data: Annotated[Path, DIR] = Path("data")
-    """Folder of the data set."""
     part: Part = "val"
     """Which videos."""
-    split: int = 1
-    """Of J-HMDB: 1, 2 or 3."""
     output: Annotated[Path | None, OUTPUT, default("outputs/evaluate/MODEL-DATASET-PART")] = None
     """Folder for detections and results, or a .json file beside which that folder is made."""
     detections: Annotated[Path | None, default("a model is run")] = None
@@ -55,8 +49,7 @@ class Evaluate:
     Tubes in it (.npz with idx and boxes, ACT's *_tubes.pkl) are scored as they are, and are the detections where there are no others."""
     threshold: Annotated[float | None, default("the model's own, 0.3 with --detections")] = None
     """For counts of errors and false alarms, 0 to 1."""
-    device: str = "auto"
-    """Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    device: Device = "auto"
     rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from ..data.catalogue import Name, Part
+from ..data.catalogue import Part
 from ..structures import InputError, counted
-from .options import DIR, FLAG, OUTPUT, RARE, command_line
+from .options import FLAG, OUTPUT, RARE, Device, OnData, command_line
 
 log = logging.getLogger("mssc")
 
@@ -31,8 +31,8 @@ class _Rare:
     """Of the page that the pictures span."""
 
 
-@dataclass(frozen=True)
-class Figures:
+@dataclass(frozen=True, kw_only=True)
+class Figures(OnData):
     """Draw whether MSM moves action away from background, what SFM exchanges, where a model responds and what noise costs it.
 
     Every picture is a PDF for papers, a PNG, and a csv of the numbers behind it; embeddings are HTML pages as well, whose points show
@@ -44,21 +44,14 @@ class Figures:
 
     models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL...", help_behavior_hint="(required)")]
     """Names of models that ship, or models' folders; several are drawn side by side."""
-    dataset: Name
-    """What to look at; the toy set is generated where it is not there."""
     output: Annotated[Path, OUTPUT] = Path("outputs/figures")
     """Folder for the pictures."""
-    data: Annotated[Path, DIR] = Path("data")
-    """Folder of the data set."""
     part: Part = "val"
     """Which videos. Claims need videos that no model was trained on."""
-    split: int = 1
-    """Of J-HMDB: 1, 2 or 3."""
     videos: int = 200
     """Look at this many at most, spread evenly over the part."""
     noise: Annotated[bool, FLAG, tyro.conf.arg(help="Score no detections in spoilt videos, which takes most of the time.")] = True
-    device: str = "auto"
-    """Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    device: Device = "auto"
     rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:

@@ -7,11 +7,13 @@ import shlex
 import sys
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ..config import ModelConfig, TrainConfig
+from ..data.catalogue import Name
 
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
 """How every command is parsed: nobody types None, and no flag has a twin that says no."""
@@ -19,6 +21,8 @@ DIR = tyro.conf.arg(metavar="DIR")
 OUTPUT = tyro.conf.arg(aliases=["-o"], metavar="DIR")
 MODEL = tyro.conf.arg(metavar="MODEL")
 FLAG = tyro.conf.arg(help_behavior_hint="")
+WHERE = "Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."
+Device = Annotated[str, tyro.conf.arg(metavar="DEVICE", help=WHERE)]
 RARE = (tyro.conf.arg(name="rarely used"), tyro.conf.OmitArgPrefixes)
 """For a dataclass whose options are shown in the last group of a command's help."""
 
@@ -70,7 +74,19 @@ else:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class OnData:
+    """Which data set a command is about."""
+
+    dataset: Name
+    """The toy set is generated where it is not there; custom are your own videos."""
+    data: Annotated[Path, DIR] = Path("data")
+    """Folder of the data set."""
+    split: int = 1
+    """Of J-HMDB: 1, 2 or 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(OnData):
     """A run and its network, as options in three groups: the run, the network, and what is rarely used of both."""
 
     run_options: Annotated[RunOptions, tyro.conf.arg(name="run")] = field(default_factory=RunOptions)

@@ -9,7 +9,6 @@ from typing import Annotated
 import tyro
 
 from ..config import ModelConfig
-from ..data.catalogue import Name
 from ..structures import counted
 from .options import DIR, FLAG, MODEL, OUTPUT, RARE, Settings, default
 
@@ -33,18 +32,12 @@ class Train(Settings):
         mssc train --dataset custom --data my-videos -o runs/mine --start jhmdb --epochs 12
     """
 
-    dataset: Name
-    """What to learn from. The toy set is generated, the others are read from --data; custom are your own videos."""
-    data: Annotated[Path, DIR] = Path("data")
-    """Folder of the data set."""
     output: Annotated[Path, OUTPUT]
     """Folder of the run: checkpoints, metrics.jsonl, the model."""
     coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None
     """YOLOX-nano as ONNX, whose weights both paths start from."""
     start: Annotated[str | None, MODEL, default("a new network")] = None
     """Model to start from instead, by name or folder; it may know other actions. Its network is kept but for --model options."""
-    split: int = 1
-    """Of J-HMDB: 1, 2 or 3."""
     all_videos: Annotated[bool, FLAG] = False
     """Learn from the validation videos as well, and keep the last model instead of the best; always so for ava."""
     rare: Annotated[_Rare, *RARE] = _Rare()
