@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: a busy neighbour must not stall two threads
 
 if TYPE_CHECKING:
-    from .config import ABLATIONS, ModelConfig, TrainConfig
+    from .ablate.tables import ABLATIONS
+    from .config import ModelConfig, TrainConfig
     from .detection.detector import Detector
     from .detection.pipeline import detect_video
     from .detection.result import VideoResult
     from .linking import LinkConfig, OnlineLinker
     from .model.checkpoint import load_model, save_model
+    from .model.features import Features
     from .model.mssc import MSSC
     from .model.shipped import available_models
-    from .structures import Detections, Features, InputError, Predictions, Tube
+    from .structures import Detections, InputError, Predictions, Tube
 
 _HOME = {
-    "config": ("ABLATIONS", "ModelConfig", "TrainConfig"),
+    "ablate.tables": ("ABLATIONS",),
+    "config": ("ModelConfig", "TrainConfig"),
     "detection.detector": ("Detector",),
     "detection.pipeline": ("detect_video",),
     "linking": ("LinkConfig", "OnlineLinker"),
@@ -32,7 +35,8 @@ _HOME = {
     "model.mssc": ("MSSC",),
     "model.shipped": ("available_models",),
     "detection.result": ("VideoResult",),
-    "structures": ("Detections", "Features", "InputError", "Predictions", "Tube"),
+    "model.features": ("Features",),
+    "structures": ("Detections", "InputError", "Predictions", "Tube"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

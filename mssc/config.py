@@ -1,4 +1,4 @@
-"""Every number of the network and of a training run, in two frozen dataclasses, and the ablations as rows of changes.
+"""Every number of the network and of a training run, in two frozen dataclasses.
 
 The provenance of a setting stands beside it: *paper* is the ICASSP 2024 poster or abstract, *TriDet* and *CMX* are the works whose
 blocks its descriptions match, *ours* is what no public source decides.
@@ -14,7 +14,7 @@ from typing import Literal
 
 from .structures import InputError
 
-CONFIG_VERSION = 2
+CONFIG_VERSION = 3
 
 
 def _check_choices(config: object) -> None:
@@ -45,11 +45,11 @@ class ModelConfig:
     backbone3d: str = "causal_cspdarknet_nano"  # or "causal_cspdarknet_nano_rgb" (no optical flow), or "torchvision/<name>"
 
     motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"
-    motion_mode: Literal["both", "perceptual", "spacetime", "identity", "off"] = "both"
+    motion_branches: Literal["both", "perceptual", "spacetime", "none"] = "both"
     motion_average: Literal["thw", "t", "hw", "none"] = "thw"  # axes of the video-level average
     motion_perceptual: Literal["gain", "centred"] = "gain"
     motion_fc: Literal["depthwise", "full"] = "depthwise"  # TriDet's code | TriDet's wording
-    motion_wide: Literal["5", "7", "9", "none"] = "7"  # spatial side of the wide kernel
+    motion_wide: int = 7  # spatial side of the wide kernel; 0 for none
     motion_scale: Literal["conv", "one"] = "conv"  # psi, the dynamic scale gate
     motion_dims: Literal["3d", "2d", "1d"] = "3d"
     motion_ffn_ratio: float = 1.0
@@ -92,6 +92,8 @@ class ModelConfig:
         for name in ("window", "width", "hidden", "kept", "fusion_reduction", "fusion_head_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.motion_wide < 0 or (self.motion_wide and self.motion_wide % 2 == 0):
+            raise InputError(f"motion_wide is {self.motion_wide}; it must be odd, or 0 for no wide kernel.")
         if not 0 <= self.motion_ffn_ratio < math.inf:
             raise InputError(f"motion_ffn_ratio is {self.motion_ffn_ratio}; it must be 0 (no FFN) or more.")
         if not 0 <= self.dropout <= 1:
@@ -152,7 +154,6 @@ class TrainConfig:
     mixup: float = 0.4  # share of batches whose clips are mixed
     smallest_crop: float = 0.4  # area of the frame
     background: float = 0.25  # share of clips drawn from frames without action, where there are any
-    learn: Literal["all", "motion"] = "all"  # "motion" trains the motion stream by itself, to start a whole model from
     frozen: Literal["none", "stem"] = "stem"  # stem and first stage of both paths keep COCO's weights
     precision: Literal["no", "fp16", "bf16"] = "no"
     workers: int = 1
@@ -172,70 +173,3 @@ class TrainConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0.")
-
-
-RGB: dict[str, object] = {"backbone3d": "causal_cspdarknet_nano_rgb"}
-ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
-    "T-A": {
-        "2D only": {"paths": "key"},
-        "3D only": {"paths": "clip", "motion": "none"},
-        "both, concat": {"motion": "none", "fusion": "concat"},
-        "+ MSM": {"fusion": "concat"},
-        "+ SFM": {"motion": "none"},
-        "MS-SC": {},
-        "both, CFAM": {"motion": "none", "fusion": "cfam"},
-        "+ MSM, CFAM": {"fusion": "cfam"},
-        "3D only, no flow": {"paths": "clip", "motion": "none", **RGB},
-        "both, concat, no flow": {"motion": "none", "fusion": "concat", **RGB},
-        "+ MSM, no flow": {"fusion": "concat", **RGB},
-        "+ SFM, no flow": {"motion": "none", **RGB},
-        "MS-SC, no flow": {**RGB},
-    },
-    "T-B": {
-        "off": {"motion_mode": "off"},
-        "identity": {"motion_mode": "identity"},
-        "perceptual": {"motion_mode": "perceptual"},
-        "spacetime": {"motion_mode": "spacetime"},
-        "both": {},
-        "SE": {"motion": "se"},
-        "SimAM": {"motion": "simam"},
-        "DW3x3x3": {"motion": "dwconv"},
-        "average over t": {"motion_average": "t"},
-        "average over h, w": {"motion_average": "hw"},
-        "learned average": {"motion_average": "none"},
-        "centred": {"motion_perceptual": "centred"},
-        "full FC": {"motion_fc": "full"},
-        "no wide kernel": {"motion_wide": "none"},
-        "wide kernel 5": {"motion_wide": "5"},
-        "wide kernel 9": {"motion_wide": "9"},
-        "no scale gate": {"motion_scale": "one"},
-        "2D kernels": {"motion_dims": "2d"},
-        "1D kernels": {"motion_dims": "1d"},
-        "native position": {"motion_position": "native"},
-    },
-    "T-C": {
-        "add": {"fusion": "add"},
-        "concat": {"fusion": "concat"},
-        "CFAM": {"fusion": "cfam"},
-        "SFM stage 1": {"fusion": "sfm1"},
-        "SFM stage 2": {"fusion": "sfm2"},
-        "SFM": {},
-        "FRM + SFM": {"fusion": "frm+sfm"},
-        "SFM, softmax attention": {"fusion": "sfm_softmax"},
-        "SFM per task": {"fusion_branch": "task"},
-        "context / N": {"fusion_context": "mean"},
-        "heads of 16": {"fusion_head_width": 16},
-        "rho 2": {"fusion_reduction": 2, "fusion_head_width": 32},
-        "no depthwise skip": {"fusion_skip": "none"},
-        "class logits per anchor": {"classifier": "anchor"},
-    },
-}
-"""Rows of the tables of the reconstruction: each is a set of changes to `ModelConfig`, applied with `dataclasses.replace`.
-
-T-A begins with the control: the 2D path with the same pooled head and no video path at all. A row with one path merges nothing. All
-rows with a 3D path have the motion stream over optical flow twice: in that path's map, and so before MSM and SFM, and by itself in the
-classifier's second branch, which neither MSM nor SFM touches. Rows "no flow" have neither of the two, like the paper's figure: there MSM
-and SFM work on what RGB says alone. T-B and T-C change MS-SC with flow, the model that ships.
-"""
-REFERENCES = {"T-A": "both, concat", "T-B": "off", "T-C": "concat"}
-"""The row of each table that the others are compared with."""

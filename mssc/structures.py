@@ -37,22 +37,6 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('x') else 's'}"
 
 
-class Features(NamedTuple):
-    """What the two paths see, in the order of the paper's figure. Levels run from fine to coarse.
-
-    Attributes:
-        key: 2D path, one (B, C, H_l, W_l) map per level, of the key frames.
-        clip: 3D path, (B, C, T, h, w), every frame of the clip.
-        motion: MSM's output, (B, C, T, h, w).
-        fused: SFM's output, one (B, C, H_l, W_l) map per level.
-    """
-
-    key: tuple[Tensor, ...]
-    clip: Tensor
-    motion: Tensor
-    fused: tuple[Tensor, ...]
-
-
 class Predictions(NamedTuple):
     """What the network says about B key frames. Boxes are in pixels of the network's square input.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -15,14 +16,17 @@ from mssc.ablate import CONDITIONS, METRICS, Plan, ablate, finish, load_results,
 from mssc.ablate.runs import read_record
 from mssc.ablate.scores import frame_hits, look, resamples, tube_hits
 from mssc.ablate.studies import conditions_of, partners, replaced
+from mssc.ablate.tables import ABLATIONS, REFERENCES
 from mssc.analysis import robustness
 from mssc.analysis.corruption import CORRUPTIONS
-from mssc.config import ABLATIONS, REFERENCES, ModelConfig, TrainConfig
+from mssc.config import ModelConfig, TrainConfig
 from mssc.data.dataset import Dataset
 from mssc.detection.detector import Detector
 from mssc.evaluate import Truth
 from mssc.model.checkpoint import load_model
+from mssc.model.image import NoImage
 from mssc.model.mssc import MSSC
+from mssc.model.video import NoVideo
 from mssc.plots import ablation_csv, ablation_markdown, ablation_plot, ablation_rows, studies_markdown
 from mssc.scoring.run import detect_frames, known_of
 from mssc.structures import Detections, InputError, Tube
@@ -61,7 +65,7 @@ def sharp(model: MSSC) -> MSSC:
         for conv in model.head.boxes.obj_preds:
             conv.weight.normal_(0, 3)
             conv.bias.zero_()
-        for branch in (model.head.pooled.fused, model.head.pooled.movement):
+        for branch in (model.head.classifier.fused, model.head.classifier.flow):
             if branch is not None:
                 branch.logits.weight.normal_(0, 3)
     return model.eval()
@@ -80,19 +84,21 @@ def test_tables_have_their_references_and_begin_with_the_control():
 def test_what_the_rows_of_t_a_are_made_of(row, tiny_config):
     model = MSSC(replace(tiny_config, **ABLATIONS["T-A"][row]))
     flow = row != "2D only" and "no flow" not in row
-    assert (model.backbone2d is None) == row.startswith("3D only") and (model.backbone3d is None) == (row == "2D only")
-    assert (model.head.pooled.movement is not None) == flow == bool(model.motion_modules())
-    if model.backbone3d is not None:
-        assert (model.backbone3d.movement is not None) == flow and bool(model.backbone3d.motion_dims) == flow
-    assert (type(model.motion).__name__ == "MotionSense") == ("MSM" in row or "MS-SC" in row)
-    assert (type(model.fusion[0]).__name__ == "SemanticCorrectionFusion") == ("SFM" in row or "MS-SC" in row)
+    assert isinstance(model.image, NoImage) == row.startswith("3D only") and isinstance(model.video, NoVideo) == (
+        row == "2D only"
+    )
+    assert (model.head.classifier.flow is not None) == flow == bool(model.video.flow_dims)
+    if model.video.backbone is not None:
+        assert (model.video.backbone.flow is not None) == flow and bool(model.video.backbone.flow_dims) == flow
+    assert (type(model.video.motion).__name__ == "MotionSense") == ("MSM" in row or "MS-SC" in row)
+    assert (type(model.fusion.levels[0]).__name__ == "SemanticCorrectionFusion") == ("SFM" in row or "MS-SC" in row)
 
 
 def test_without_flow_the_network_is_the_same_but_for_the_stream(tiny_config):
     whole, rgb = (MSSC(replace(tiny_config, backbone3d=f"causal_cspdarknet_nano{tail}")).state_dict() for tail in ("", "_rgb"))
     assert set(rgb) < set(whole)
-    assert all(name.startswith(("backbone3d.movement.", "head.pooled.movement.")) for name in set(whole) - set(rgb))
-    assert [name for name in rgb if rgb[name].shape != whole[name].shape] == ["project.weight"]  # from all channels to fewer
+    assert all(name.startswith(("video.backbone.flow.", "head.classifier.flow.")) for name in set(whole) - set(rgb))
+    assert [name for name in rgb if rgb[name].shape != whole[name].shape] == ["video.before.weight"]  # from all channels to fewer
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
@@ -101,8 +107,11 @@ def test_without_flow_a_stream_is_its_clip(tiny_config, chunk):
     clip = torch.randint(0, 256, (1, 3, 7, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
         whole = model(clip, torch.arange(7)[None])
-    stream = model.stream()
-    parts = [stream(frames) for frames in clip[0].transpose(0, 1).split(chunk)]
+    state, parts = model.initial_state(), []
+    for part in clip.split(chunk, 2):
+        with torch.inference_mode():
+            said, state = model.step(part, state, torch.arange(part.shape[2])[None])
+        parts.append(said)
     assert torch.allclose(torch.cat([part.logits for part in parts]), whole.logits, atol=1e-4)
     assert not torch.allclose(whole.logits[1:], whole.logits[:-1], atol=1e-2)
 
@@ -226,34 +235,39 @@ def test_what_cannot_be_scored_is_refused(toy_videos, toy_cache, tiny_config):
 # -------------------------------------------------------------------- studies
 
 
+def _differ(x: torch.Tensor, y: torch.Tensor) -> bool:
+    return not torch.equal(x, y)
+
+
 def test_a_path_says_something_else_within_the_block_only(toy_videos, toy_cache, tiny_config):
     model, video = sharp(MSSC(tiny_config)), toy_videos.videos[0]
     images = Detector(model).prepare(toy_cache.frames(video.name, range(video.frames)))
     strange = images.flip(0)
 
     def features(condition=None, other=strange):
-        with torch.inference_mode():
-            clip, keys = images.transpose(0, 1)[None], torch.arange(len(images))[None]
-            if condition is None:
-                return model.forward_features(clip, keys)
-            with replaced(model, condition, other):
-                return model.forward_features(clip, keys)
+        """The image path's levels, the 3D network's map, and all that follows from them."""
+        clip, keys, maps = images.transpose(0, 1)[None], torch.arange(len(images))[None], []
+        before = model.video.before.register_forward_pre_hook(lambda _, args: maps.append(args[0].clone()))
+        with torch.inference_mode(), replaced(model, condition, other) if condition else nullcontext():
+            found = model.features(clip, model.initial_state(), keys)[0]
+        before.remove()
+        return found.image.levels, maps[0], found
 
-    before = features()
+    key_before, clip_before, before = features()
     for condition in CONDITIONS:
-        found = features(condition)
-        key, clip = (not torch.equal(before.key[0], found.key[0]), not torch.equal(before.clip, found.clip))
-        assert (key, clip) == (condition.startswith("2D"), not condition.startswith("2D")), condition
+        key, clip, found = features(condition)
+        changed = any(map(_differ, key, key_before)), _differ(clip, clip_before)
+        assert changed == (condition.startswith("2D"), not condition.startswith("2D")), condition
         if condition == "2D zero":
-            assert not any(level.any() for level in found.key)
+            assert not any(level.any() for level in key)
         if condition == "3D zero":
-            assert not found.clip.any()
+            assert not clip.any() and not any(part.any() for part in found.video.flow)
         if condition == "flow zero":
-            assert not found.clip[:, -model.moving_dim :].any()
-            assert torch.equal(found.clip[:, : -model.moving_dim], before.clip[:, : -model.moving_dim])
+            assert not clip[..., -model.video.flow_dims :].any() and not any(part.any() for part in found.video.flow)
+            assert torch.equal(clip[..., : -model.video.flow_dims], clip_before[..., : -model.video.flow_dims])
         if condition.endswith("another video"):
-            assert all(torch.equal(a, b) for a, b in zip(features(condition, images).fused, before.fused, strict=True))
-        assert torch.equal(features().fused[0], before.fused[0])
+            assert all(torch.equal(a, b) for a, b in zip(features(condition, images)[2].fused, before.fused, strict=True))
+        assert torch.equal(features()[2].fused[0], before.fused[0])
     with pytest.raises(InputError, match="cannot be replaced"), replaced(model, "audio", strange):
         pass
 

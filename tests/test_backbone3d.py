@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils._pytree as pytree
 import torchvision
 from random_weights import randomise
 from torchvision.models.video.mvit import MSBlockConfig, MViT
@@ -14,7 +15,6 @@ from mssc.model.backbone2d import CSPDarknet
 from mssc.model.backbone3d import (
     TORCHVISION_VIDEO,
     CausalDarknet,
-    MotionStream,
     TemporalConv,
     TorchvisionBackbone,
     build_backbone3d,
@@ -24,6 +24,10 @@ from mssc.structures import InputError
 
 def _age(batch=1, frames=0):
     return torch.full((batch,), frames)
+
+
+def _shapes(state):
+    return [x.shape for x in pytree.tree_leaves(state)]
 
 
 def _clip(length, size, batch=1):
@@ -66,9 +70,9 @@ def test_temporal_convolution_looks_back_to_a_video_that_stood_still(dilation, c
 def test_it_returns_what_it_declares(net, size, side):
     with torch.no_grad():
         maps, memory = _run(net, _clip(3, size, batch=2))
-    assert net.causal and net.dims == 480 and side == -(-size // net.stride)
+    assert net.causal and net.dims == 480 and side == net.side(size)
     assert maps.shape == (2, net.dims, 3, side, side)
-    assert [x.shape for x in memory] == [x.shape for x in net.initial(2, size, maps)]
+    assert _shapes(memory) == _shapes(net.initial(2, size, maps))
 
 
 @pytest.mark.parametrize(("length", "size"), [(1, 33), (2, 40), (17, 35), (40, 32)])
@@ -82,7 +86,7 @@ def test_a_stream_is_its_clip(net, length, size, dtype):
         for chunks in (1, 3, 8):
             streamed, after = _run(exact, clip, chunks)
             assert (streamed - whole).abs().max() < tolerance, chunks
-            assert [x.shape for x in after] == [x.shape for x in memory]
+            assert _shapes(after) == _shapes(memory)
 
 
 def test_the_future_changes_nothing_and_inputs_are_kept(net):
@@ -93,7 +97,7 @@ def test_the_future_changes_nothing_and_inputs_are_kept(net):
         memory = net.initial(1, 33, clip)
         before, _ = net(clip, memory, _age())
         after, _ = net(other, memory, _age())
-    assert torch.equal(clip, kept) and not any(x.any() for x in memory)
+    assert torch.equal(clip, kept) and not any(x.any() for x in pytree.tree_leaves(memory))
     assert torch.allclose(before[:, :, :4], after[:, :, :4], atol=1e-5)
     assert not torch.allclose(before[:, :, 4], after[:, :, 4], atol=0.1)
 
@@ -103,7 +107,7 @@ def test_videos_of_different_age_share_a_batch(net):
     with torch.no_grad():
         _, old = net(clip[:1, :, :3], net.initial(1, 33, clip), _age())
         new = net.initial(1, 33, clip)
-        together, _ = net(clip[:, :, 3:], tuple(map(torch.cat, zip(old, new, strict=True))), torch.tensor([3, 0]))
+        together, _ = net(clip[:, :, 3:], pytree.tree_map(lambda *pair: torch.cat(pair), old, new), torch.tensor([3, 0]))
         alone = [net(clip[:1, :, 3:], old, _age(frames=3))[0], net(clip[1:, :, 3:], new, _age())[0]]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
@@ -126,17 +130,17 @@ def test_inflated_it_sees_what_the_2d_network_sees():
     with torch.no_grad():
         _, fine, coarse = image_net(clip[:, :, 0])
         wanted = torch.cat([F.interpolate(x, size=(5, 5), mode="nearest") for x in (fine, coarse)], 1)
-        maps, moving = (_run(net, x)[0][:, : -net.motion_dims] for x in (still, clip))
+        maps, moving = (_run(net, x)[0][:, : -net.flow_dims] for x in (still, clip))
     assert torch.allclose(maps, wanted[:, :, None].expand_as(maps), atol=1e-4)
     assert torch.allclose(moving[:, :, 0], wanted, atol=1e-4) and not torch.allclose(moving[:, :, 1], wanted, atol=0.1)
     stem, theirs = (x.stem.conv.conv.weight.unflatten(1, (4, -1)) for x in (net.net, image_net))
     assert torch.equal(stem[:, :, :3], theirs) and torch.equal(stem[:, :, 3:], 0.5 * theirs)
 
 
-def test_motion_channels_know_motion_and_nothing_else(net):
+def test_flow_channels_know_motion_and_nothing_else(net):
     def channels(clip):
         with torch.no_grad():
-            return _run(net, clip)[0][:, -net.motion_dims :]
+            return _run(net, clip)[0][:, -net.flow_dims :]
 
     still, other = (_clip(1, 64).expand(-1, -1, 4, -1, -1) for _ in range(2))
     assert torch.allclose(channels(still), channels(other), atol=1e-5)  # of whatever stands still they know nothing
@@ -144,15 +148,6 @@ def test_motion_channels_know_motion_and_nothing_else(net):
     moving = torch.stack([texture[..., 16 : 16 + 64, 16 + 2 * t : 80 + 2 * t] for t in range(4)], 2)
     assert not torch.allclose(channels(moving)[:, :, 3], channels(still)[:, :, 3], atol=0.1)
     assert torch.allclose(channels(moving)[:, :, 0], channels(still)[:, :, 0], atol=1e-5)  # a start is no motion
-
-
-def test_the_cameras_motion_is_taken_out():
-    stream = MotionStream()
-    texture = F.interpolate(_clip(1, 24)[:, :, 0], size=(96, 96), mode="bicubic").clamp(0, 255)
-    panned = torch.stack([texture[..., 16:80, 16 + 2 * t : 80 + 2 * t] for t in range(2)], 1)
-    movements = stream._movements(panned[:, 1:], panned[:, :1])[0, 0]
-    assert movements.shape == (3, 32, 32)
-    assert movements[:2, 4:-4, 4:-4].abs().mean() < 0.2  # the two pixels of the camera are gone
 
 
 def test_gradient_reaches_every_parameter():
@@ -187,6 +182,7 @@ def test_maps_are_those_that_torchvision_pools(name):
         maps, memory = backbone(clip, backbone.initial(1, 32, clip), _age())
         assert torch.allclose(maps.mean((2, 3, 4)), backbone.net(clip), atol=1e-4)  # its classifier has been taken away
     assert maps.shape[1] == backbone.dims and maps.shape[-1] == 32 // backbone.stride and memory == () and not backbone.causal
+    assert backbone.flow_dims == 0
 
 
 def test_s3d_maps():
@@ -194,6 +190,15 @@ def test_s3d_maps():
     with torch.no_grad():
         maps, _ = backbone(torch.randn(1, 3, 16, 64, 64), (), _age())
     assert maps.shape == (1, backbone.dims, 2, 64 // backbone.stride, 64 // backbone.stride)
+
+
+@pytest.mark.parametrize("name", ["s3d", "r3d_18", "mc3_18", "r2plus1d_18", "swin3d_t"])
+@pytest.mark.parametrize("size", [33, 40, 56, 72])
+def test_sides_are_known_beforehand(name, size):
+    backbone = build_backbone3d(f"torchvision/{name}").eval()
+    with torch.no_grad():
+        maps, _ = backbone(torch.randn(1, 3, 16 if name == "s3d" else 4, size, size), (), _age())
+    assert maps.shape[-2:] == (backbone.side(size),) * 2
 
 
 def small_mvit(name, weights=None):

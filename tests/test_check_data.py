@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from own_videos import write_folder, write_video
 from PIL import Image
 from test_video_kinds import later, remux
@@ -16,7 +15,6 @@ from mssc.data import check, custom
 from mssc.data.catalogue import NAMES, load_dataset
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.mssc import MSSC
-from mssc.model.transfer import carry_over
 from mssc.structures import InputError
 from mssc.video import drawing
 
@@ -114,7 +112,7 @@ def test_a_video_that_shows_fewer_frames_than_it_claims(tmp_path, capsys, caplog
         "1 videos show another number" in line and "run_1.mp4 (12, its header says 20)" in line for line in report.warnings
     )
     remux(whole, root / "videos" / "run_1.mp4", later(-1.2))
-    assert run("check-data", "custom", "--data", root) == 2
+    assert run("check-data", "--dataset", "custom", "--data", root) == 2
     assert "run_1.mp4 has 8 frames" in caplog.text + capsys.readouterr().err
 
 
@@ -159,36 +157,6 @@ def test_every_name_of_the_catalogue_and_no_other(tmp_path):
     for name in set(NAMES) - {"toy"}:
         with pytest.raises(InputError):
             load_dataset(name, tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("classifier", ["pooled", "anchor"])
-def test_weights_are_carried_over_to_other_classes(tiny_config, classifier):
-    start = MSSC(replace(tiny_config, classifier=classifier))
-    classes = ("new", tiny_config.classes[2], "other")
-    config = replace(start.config, classes=classes)
-    weights, again = carry_over(start, config), carry_over(start, config)
-    model = MSSC(config)
-    model.load_state_dict(weights)  # strict
-    old = start.state_dict()
-    changed = [name for name, value in weights.items() if value.shape != old[name].shape or not torch.equal(value, old[name])]
-    pooled = ("head.pooled.fused.logits.", "head.pooled.movement.logits.")
-    wanted = pooled if classifier == "pooled" else "head.anchor.cls_preds."
-    assert changed and all(name.startswith(wanted) for name in changed)
-    for name in changed:
-        assert torch.equal(weights[name][1], old[name][2]) and torch.equal(weights[name], again[name])
-    same = carry_over(start, start.config)
-    assert all(torch.equal(same[name], old[name]) for name in old)
-
-
-def test_weights_are_carried_over_to_another_network(tiny_config, caplog):
-    start, config = MSSC(tiny_config), replace(tiny_config, motion="none", fusion="concat")
-    with caplog.at_level("INFO"):
-        weights = carry_over(start, config)
-    model, old = MSSC(config), start.state_dict()
-    model.load_state_dict(weights)  # strict
-    kept = {name for name, value in weights.items() if name in old and torch.equal(value, old[name])}
-    assert {name for name in weights if name.startswith(("backbone2d", "head.boxes"))} <= kept and "have no place" in caplog.text
-    assert any(name.startswith("fusion") for name in weights.keys() - kept)
 
 
 def test_training_on_own_videos_from_a_model_of_other_classes(tmp_path, tiny_config, caplog, capsys):

@@ -18,7 +18,7 @@ from mssc.model.checkpoint import load_config, load_model, save_model
 from mssc.model.mssc import MSSC, fold_batch_norms
 from mssc.structures import InputError
 
-CONFIG = ModelConfig(classes=("walk", "çekmek"), key_size=32, clip_size=32, width=16, hidden=8, window=2, kept=2, motion_wide="5")
+CONFIG = ModelConfig(classes=("walk", "çekmek"), key_size=32, clip_size=32, width=16, hidden=8, window=2, kept=2, motion_wide=5)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,8 @@ def test_a_folded_model_is_not_saved(tmp_path):
 
 
 def test_a_missing_tensor_is_named(folder):
-    _edit(folder, lambda tensors: tensors.pop("project.bias"))
-    _refuses(folder, "lacks 1 tensors", "'project.bias'", "model.safetensors")
+    _edit(folder, lambda tensors: tensors.pop("video.before.bias"))
+    _refuses(folder, "lacks 1 tensors", "'video.before.bias'", "model.safetensors")
 
 
 def test_an_extra_tensor_is_named(folder):
@@ -112,19 +112,19 @@ def test_an_extra_tensor_is_named(folder):
 
 
 def test_a_tensor_of_another_shape_is_named(folder):
-    _edit(folder, lambda tensors: tensors.update({"project.bias": torch.zeros(17)}))
-    _refuses(folder, "'project.bias' has shape (17,), (16,) is wanted")
+    _edit(folder, lambda tensors: tensors.update({"video.before.bias": torch.zeros(17)}))
+    _refuses(folder, "'video.before.bias' has shape (17,), (16,) is wanted")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_tensor_that_is_not_finite_is_named(folder, value):
-    _edit(folder, lambda tensors: tensors["motion.gamma1"].__setitem__(3, value))
-    _refuses(folder, "'motion.gamma1' contains NaN or infinity")
+    _edit(folder, lambda tensors: tensors["video.motion.gamma1"].__setitem__(3, value))
+    _refuses(folder, "'video.motion.gamma1' contains NaN or infinity")
 
 
 def test_weights_of_another_config_are_refused(model, folder):
     (folder / "config.json").write_text(replace(CONFIG, fusion="concat").to_json())
-    _refuses(folder, "lacks 18 tensors, the first 'fusion.0.embed.0.weight'", "does not fit its config.json")
+    _refuses(folder, "lacks 18 tensors, the first 'fusion.levels.0.embed.0.weight'", "does not fit its config.json")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
@@ -154,6 +154,7 @@ def test_missing_weights_are_named(folder):
     ("change", "words"),
     [
         ({"version": CONFIG_VERSION + 1}, f"of version {CONFIG_VERSION + 1}"),
+        ({"version": 2, "motion_mode": "both"}, "of version 2"),
         ({"colour": "red"}, "unknown fields ['colour']"),
         ({"width": None}, "lacks ['width']"),  # None: taken away
         ({"width": "wide"}, "width is 'wide'; int is wanted"),

@@ -26,11 +26,11 @@ def model_folder(tiny_config, tmp_path_factory):
     model = MSSC(replace(tiny_config, kept=2)).eval()
     for conv in model.head.boxes.obj_preds:
         torch.nn.init.constant_(conv.bias, 4.0)
-    for branch in (model.head.pooled.fused, model.head.pooled.movement):
+    for branch in (model.head.classifier.fused, model.head.classifier.flow):
         torch.nn.init.zeros_(branch.logits.weight)
         torch.nn.init.zeros_(branch.logits.bias)
     with torch.no_grad():
-        model.head.pooled.fused.logits.bias.copy_(torch.tensor([8.0] + [0.0] * (len(tiny_config.classes) - 1)))
+        model.head.classifier.fused.logits.bias.copy_(torch.tensor([8.0] + [0.0] * (len(tiny_config.classes) - 1)))
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(model, folder, {"threshold": 0.2})
     return folder

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from mssc.config import ABLATIONS, CONFIG_VERSION, ModelConfig, TrainConfig
+from mssc.ablate.tables import ABLATIONS
+from mssc.config import CONFIG_VERSION, ModelConfig, TrainConfig
 from mssc.structures import InputError
 
 ROWS = [(table, name) for table, rows in ABLATIONS.items() for name in rows]
@@ -31,9 +32,9 @@ def test_tables_hold_what_the_reconstruction_asks_for():
     both = [(row.get("motion", "msm"), row.get("fusion", "sfm")) for row in ABLATIONS["T-A"].values() if "paths" not in row]
     assert set(both) == {(m, f) for m in ("none", "msm") for f in ("cfam", "concat", "sfm")}
     assert {row["paths"] for row in ABLATIONS["T-A"].values() if "paths" in row} == {"key", "clip"}
-    modes = {row.get("motion_mode", "both") for row in ABLATIONS["T-B"].values()}
-    assert modes == {"off", "identity", "perceptual", "spacetime", "both"}
-    assert {row.get("motion", "msm") for row in ABLATIONS["T-B"].values()} == {"msm", "se", "simam", "dwconv"}
+    branches = {row.get("motion_branches", "both") for row in ABLATIONS["T-B"].values()}
+    assert branches == {"none", "perceptual", "spacetime", "both"}
+    assert {row.get("motion", "msm") for row in ABLATIONS["T-B"].values()} == {"msm", "none", "se", "simam", "dwconv"}
     fusions = {"sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_softmax"}
     assert {row.get("fusion", "sfm") for row in ABLATIONS["T-C"].values()} == fusions
 
@@ -50,7 +51,9 @@ def test_a_config_is_flat_and_plain():
     ("changes", "words"),
     [
         ({"fusion": "sum"}, "fusion is 'sum'; choose one of sfm, add, concat"),
-        ({"motion_wide": 7}, "motion_wide is 7; choose one of 5, 7, 9, none"),  # a word, not a number
+        ({"motion_wide": 6}, "motion_wide is 6; it must be odd, or 0 for no wide kernel"),
+        ({"motion_wide": -1}, "motion_wide is -1"),
+        ({"motion_branches": "identity"}, "motion_branches is 'identity'; choose one of both, perceptual, spacetime, none"),
         ({"key_size": 100}, "key_size is 100; use a multiple of 32"),
         ({"key_size": 0}, "key_size is 0"),
         ({"clip_size": 16}, "clip_size is 16; use at least 32"),
@@ -85,6 +88,7 @@ def test_model_config_refuses(changes, words):
         (_values(width="64"), "the config's width is '64'; int is wanted"),
         (_values(width=64.0), "the config's width is 64.0; int is wanted"),
         (_values(width=True), "the config's width is True"),
+        (_values(motion_wide="7"), "the config's motion_wide is '7'; int is wanted"),
         (_values(version=True), "is of version True"),
         (_values(classes="walk"), "the config's classes is 'walk'; tuple is wanted"),
         (_values(classes=["walk", 3]), "give a list of names"),
@@ -97,6 +101,16 @@ def test_from_mapping_is_strict(values, words):
     with pytest.raises(InputError) as error:
         ModelConfig.from_mapping(values)
     assert words in str(error.value)
+
+
+def test_a_config_of_before_is_refused_with_its_version():
+    before = {k: v for k, v in _values(version=2, motion_mode="off").items() if k != "motion_branches"}
+    with pytest.raises(InputError) as error:
+        ModelConfig.from_mapping(before)
+    assert str(error.value) == (
+        f"the config is of version 2, this package reads version {CONFIG_VERSION}; "
+        "use the mssc release that made it, or train again."
+    )
 
 
 def test_a_whole_number_is_a_float():

@@ -1,10 +1,11 @@
-"""Optical flow: known motions are found, the frame's edges and empty frames do no harm."""
+"""Optical flow: known motions are found, the frame's edges and empty frames do no harm; and the network that looks at nothing else."""
 
 import pytest
 import torch
 import torch.nn.functional as F
+from random_weights import randomise
 
-from mssc.model.flow import optical_flow
+from mssc.model.flow import FlowStream, optical_flow
 
 
 def _texture(side, cells=20, seed=0):
@@ -71,3 +72,43 @@ def test_batches_odd_sizes_and_inputs():
     assert torch.allclose(together, alone, atol=1e-5)
     assert torch.equal(now, kept[0]) and torch.equal(before, kept[1])
     assert optical_flow(now.double(), before.double()).dtype == torch.float64
+
+
+# ------------------------------------------------------------------------------------------------------------- the stream
+
+
+def test_the_cameras_motion_is_taken_out():
+    panned = torch.cat([_shifted(_texture(112, 28), 2 * t, 0, 64) for t in range(2)])[None].expand(-1, -1, 3, -1, -1) * 255
+    flows = FlowStream()._flows(panned[:, 1:], panned[:, :1])[0, 0]
+    assert flows.shape == (3, 32, 32)
+    assert flows[:2, 4:-4, 4:-4].abs().mean() < 0.2  # the two pixels of the camera are gone
+
+
+def test_a_stack_is_the_flow_of_the_last_frames():
+    stream, seen = FlowStream().eval(), []
+    stream.norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    frames = 255 * torch.rand(2, 12, 3, 33, 33)
+    with torch.no_grad():
+        stream(frames, frames[:, :1], stream.initial(2, 33, frames))
+        flows = stream._flows(frames, frames[:, :1])
+    stacks = seen[0].unflatten(0, (2, 12)).unflatten(2, (stream.frames, stream.channels))
+    assert flows[:, 0].abs().max() < 1e-4 and not stacks[:, 4, :5].any()  # a start is no motion
+    assert flows[:, 1].abs().max() > 0.1
+    for t in (4, 9, 11):
+        past = flows[:, max(t - 9, 0) : t + 1]
+        assert torch.equal(stacks[:, t, -past.shape[1] :], past)
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 8])
+def test_its_stream_is_its_clip(chunks):
+    stream, frames = FlowStream(), 255 * torch.rand(1, 13, 3, 33, 33)
+    start = frames[:, :1], stream.initial(1, 33, frames)
+    randomise(stream, lambda: stream(frames, *start))
+    with torch.no_grad():
+        whole, past = stream(frames, *start)
+        (before, state), out = start, []
+        for part in frames.split(chunks, 1):
+            maps, state = stream(part, before, state)
+            before, out = part[:, -1:], [*out, maps]
+    assert whole.shape == (13, stream.dims, 5, 5) and whole.abs().max() > 0.1
+    assert torch.allclose(torch.cat(out), whole, atol=1e-4) and torch.allclose(state, past, atol=1e-5)

@@ -9,7 +9,8 @@ from random_weights import randomise
 from torch import nn
 
 from mssc.config import ModelConfig
-from mssc.model.fusion import FUSION, ChannelAttention, ChannelContext, Exchange, Rectify, build_fusion
+from mssc.model.features import ImageFeatures, VideoFeatures
+from mssc.model.fusion import FUSION, ChannelAttention, ChannelContext, Exchange, Rectify, build_fusion, build_level
 from mssc.structures import InputError
 
 C = 32
@@ -23,11 +24,15 @@ ROWS |= {
 
 
 def _config(**changes):
-    return ModelConfig(**({"fusion_head_width": 16} | changes))
+    return ModelConfig(**({"width": C, "fusion_head_width": 16} | changes))
 
 
-def _build(width=C, seed=0, **changes):
-    return randomise(build_fusion(width, _config(**changes)), seed=seed)
+def _build(seed=0, **changes):
+    return randomise(build_level(_config(**changes)), seed=seed)
+
+
+def _exchange(normalise="none", reduction=1, head_width=16, by_position=False):
+    return randomise(Exchange(C, reduction, head_width, normalise, by_position))
 
 
 def _maps(height=7, width=5, channels=C, batch=2):
@@ -71,10 +76,10 @@ def _reference(m: Exchange, maps, normalise=False):
     return out
 
 
-@pytest.mark.parametrize("changes", [{}, {"fusion_head_width": 8}, {"fusion_reduction": 2}, {"fusion_context": "mean"}])
+@pytest.mark.parametrize("changes", [{}, {"head_width": 8}, {"reduction": 2}, {"normalise": "mean"}])
 def test_stage_1_is_its_equations(changes):
-    module, maps = randomise(Exchange(C, _config(**changes))), _maps(3, 2)
-    for got, wanted in zip(module(*maps), _reference(module, maps, "fusion_context" in changes), strict=True):
+    module, maps = _exchange(**changes), _maps(3, 2)
+    for got, wanted in zip(module(*maps), _reference(module, maps, "normalise" in changes), strict=True):
         assert torch.allclose(got, wanted, atol=1e-5)
 
 
@@ -115,7 +120,7 @@ def test_channel_attention_prefers_unlike_channels():
 
 def test_initialisation_is_cmxs():
     torch.manual_seed(0)
-    module = build_fusion(256, ModelConfig(fusion="frm+sfm"))
+    module = build_level(ModelConfig(width=256, fusion="frm+sfm"))
     for part in module.modules():
         if isinstance(part, nn.Linear):
             assert part.weight.std().item() == pytest.approx(0.02, rel=0.2)
@@ -130,7 +135,7 @@ def test_initialisation_is_cmxs():
 
 
 def test_4_places_of_the_other_path_do_not_matter():
-    module, (a, m) = randomise(Exchange(C, _config())), _maps()
+    module, (a, m) = _exchange(), _maps()
     order = torch.randperm(35)
     moved = m.flatten(2)[..., order].reshape(m.shape)
     (a_before, m_before), (a_after, m_after) = module(a, m), module(a, moved)
@@ -142,7 +147,7 @@ def test_4_places_of_the_other_path_do_not_matter():
 
 @pytest.mark.parametrize("normalise", ["none", "mean"])
 def test_5_columns_of_the_context_sum_to_1(normalise):
-    module = randomise(Exchange(C, _config(fusion_context=normalise)))
+    module = _exchange(normalise)
     for context in module.context:
         g = _seen(context, module, *_maps())
         assert g.shape == (2, 2, 16, 16)  # batch, heads, key channels, value channels
@@ -151,7 +156,7 @@ def test_5_columns_of_the_context_sum_to_1(normalise):
 
 
 def _count(width, **changes):
-    return sum(p.numel() for p in build_fusion(width, ModelConfig(**changes)).parameters())
+    return sum(p.numel() for p in build_level(ModelConfig(width=width, **changes)).parameters())
 
 
 @pytest.mark.parametrize("c", [64, 128, 256])
@@ -229,7 +234,7 @@ def test_mean_context_does_not_sharpen_with_size():
 
 
 def test_softmax_variant_is_ordinary_cross_attention():
-    module, maps = randomise(Exchange(C, _config(fusion="sfm_softmax"))), _maps()
+    module, maps = _exchange(by_position=True), _maps()
     attention = _seen(module.attend[0], module, *maps)
     assert attention.shape == (2, 2, 35, 35) and torch.allclose(attention.sum(3), torch.ones(2, 2, 35))
     u_a, u_m = (F.relu(module.project[i](x.flatten(2).transpose(1, 2))).chunk(2, 2)[1] for i, x in enumerate(maps))
@@ -267,5 +272,38 @@ def test_one_path_is_passed_on_as_it_is():
 
 def test_heads_must_divide_the_channels():
     with pytest.raises(InputError, match="96 channels do not split into heads of 64; choose another fusion_head_width"):
-        build_fusion(96, ModelConfig(width=96))
-    assert Exchange(48, ModelConfig()).heads == 1  # narrower than one head: a head of 48
+        build_fusion(ModelConfig(width=96))
+    assert Exchange(48, 1, 64, "none").heads == 1  # narrower than one head: a head of 48
+
+
+# ------------------------------------------------------------------------------------------------------------------ all levels
+
+
+def _features(sides=(8, 4, 2), side=4, batch=2):
+    image = ImageFeatures((), tuple(torch.randn(batch, C, n, n) for n in sides))
+    nothing = torch.zeros(batch, 0)
+    return image, VideoFeatures(nothing, torch.randn(batch, C, side, side), nothing, (nothing, nothing))
+
+
+@pytest.mark.parametrize("branch", ["shared", "task"])
+@pytest.mark.parametrize("side", [4, 3])
+def test_every_level_is_fused_with_the_motion_of_its_place(branch, side):
+    fusion = build_fusion(_config(fusion_branch=branch))
+    image, video = _features(side=side)
+    randomise(fusion, lambda: fusion(image, video))
+    fused = fusion(image, video)
+    assert len(fusion.levels) == len(fused) == (3 if branch == "shared" else 6)
+    for place, found in enumerate(fused):
+        spatial, n = image.maps[place % 3], (8, 4, 2)[place % 3]
+        cells = torch.arange(n) * side // n  # of the motion map, nearest
+        assert torch.equal(found, fusion.levels[place](spatial, video.map[:, :, cells][..., cells]))
+
+
+def test_with_one_path_there_is_nothing_to_learn_or_to_split():
+    image, video = _features()
+    for paths in ("key", "clip"):
+        fusion = build_fusion(_config(paths=paths, fusion_branch="task"))
+        fused = fusion(image, video)
+        assert not list(fusion.parameters()) and len(fused) == 3
+        assert [x.shape for x in fused] == [x.shape for x in image.maps]
+        assert all((a is b) == (paths == "key") for a, b in zip(fused, image.maps, strict=True))

@@ -5,18 +5,25 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from random_weights import randomise
 
 from mssc.config import ModelConfig
-from mssc.model.head import STRIDES, BoxHead, Head, PooledBranch, PooledClassifier, TemporalStatistics, strongest_anchors, take
-from mssc.model.layers import DecoupledTower
+from mssc.model.features import Features, ImageFeatures, VideoFeatures
+from mssc.model.head import (
+    STRIDES,
+    AnchorClassifier,
+    BoxHead,
+    PooledBranch,
+    build_head,
+    rois_of,
+    strongest_anchors,
+)
 from mssc.training.losses import anchor_centres
 
 C, SIZE = 8, 64
 CONFIG = ModelConfig(classes=("a", "b", "c"), key_size=SIZE, clip_size=32, width=C, hidden=16, kept=5, dropout=0.0)
 DIMS = (4, 6, 10)
-MOVING = 5
+FLOW = 5
 
 
 def _levels(channels, batch=2, size=SIZE):
@@ -25,14 +32,17 @@ def _levels(channels, batch=2, size=SIZE):
 
 
 def _head(config=CONFIG, seed=0):
-    head = Head(DecoupledTower(width=C), DIMS, (7,), C, MOVING, config)
-    inputs = _inputs()
-    return randomise(head, lambda: head(*inputs, None), seed)
+    head = build_head(config, DIMS, FLOW)
+    features = _features()
+    return randomise(head, lambda: head(features), seed)
 
 
-def _inputs(batch=2):
-    moving = [torch.randn(batch, MOVING, 4, 4) for _ in range(2)]
-    return _levels(C, batch), _levels(DIMS, batch), torch.randn(batch, C, 2, 2), [torch.randn(batch, 7)], moving
+def _features(batch=2, own=False):
+    """Of `batch` key frames; with maps for the box branch of its own."""
+    image = ImageFeatures(_levels(DIMS, batch), _levels(C, batch))
+    flow = (torch.randn(batch, FLOW, 4, 4), torch.randn(batch, FLOW, 4, 4))
+    video = VideoFeatures(torch.randn(batch, C, 3, 2, 2), torch.randn(batch, C, 2, 2), torch.randn(batch, 3 * C), flow)
+    return Features(image, video, _levels(C, batch) + (_levels(C, batch) if own else ()))
 
 
 # --------------------------------------------------------------------------------------------------------------------- boxes
@@ -101,32 +111,26 @@ def test_a_plateau_or_certain_absence_still_gives_k_anchors():
         assert found.shape == (1, 5) and len(found.unique()) == 5
 
 
-def test_take_picks_rows_per_image():
-    values = torch.arange(24).reshape(2, 4, 3)
-    assert take(values, torch.tensor([[3, 0], [1, 1]])).tolist() == [[[9, 10, 11], [0, 1, 2]], [[15, 16, 17], [15, 16, 17]]]
-    assert take(values[..., 0], torch.tensor([[2], [0]])).tolist() == [[6], [12]]
-
-
 def test_own_boxes_carry_no_gradient_and_given_boxes_are_returned():
     head = _head()
-    own = head(*_inputs(), None)
+    own = head(_features())
     assert own.anchor_boxes.requires_grad and not own.boxes.requires_grad
     assert [x.shape for x in own] == [(2, 84, 4), (2, 84), (2, 5, 4), (2, 5), (2, 5, 3)]
     given = torch.tensor([[[1.0, 2, 30, 40]], [[0, 0, 64, 64]]])
-    assert head(*_inputs(), given).boxes is given
+    assert head(_features(), given).boxes is given
 
 
 def test_a_given_box_has_the_objectness_of_the_anchor_that_fits_it_best():
-    head, inputs = _head(), _inputs()
-    own = head(*inputs, None)
-    again = head(*inputs, own.boxes + 0.01)
+    head, features = _head(), _features()
+    own = head(features)
+    again = head(features, own.boxes + 0.01)
     assert torch.equal(again.objectness, own.objectness)
     assert torch.allclose(again.logits, own.logits, atol=0.05)
 
 
 def test_no_box_to_classify_is_allowed():
     for classifier in ("pooled", "anchor"):
-        out = _head(dataclasses.replace(CONFIG, classifier=classifier))(*_inputs(), torch.zeros(2, 0, 4))
+        out = _head(dataclasses.replace(CONFIG, classifier=classifier))(_features(), torch.zeros(2, 0, 4))
         assert out.logits.shape == (2, 0, 3) and out.objectness.shape == (2, 0) and out.anchor_boxes.shape == (2, 84, 4)
 
 
@@ -135,9 +139,9 @@ def test_no_box_to_classify_is_allowed():
 
 def _pooled_from(x, boxes, rows=False):
     """What the classifier pools from one map: (K, 2C), means then maxima."""
-    branch, seen = PooledBranch([x.shape[1]], [3], CONFIG, rows).eval(), []
+    branch, seen = PooledBranch([x.shape[1]], [3], 3, 16, 0.0, rows).eval(), []
     branch.roi_norm[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    PooledClassifier(branch, None, 0.0)([x], [torch.zeros(len(x), 3)], [], boxes, SIZE)
+    branch([x], [torch.zeros(len(x), 3)], rois_of(boxes, SIZE), SIZE)
     return seen[0]
 
 
@@ -164,17 +168,17 @@ def test_rows_of_a_box_are_pooled_one_by_one():
 
 
 def test_training_judges_some_boxes_by_one_branch_alone():
-    head, inputs = _head(), _inputs(1)
+    head, features = _head(), _features(1)
     boxes = torch.tensor([[[4.0, 4, 50, 60]]]).expand(1, 300, 4)
     parts = []
-    for branch in (head.pooled.fused, head.pooled.movement):
+    for branch in (head.classifier.fused, head.classifier.flow):
         branch.register_forward_hook(lambda *args: parts.append(args[2]))
-    together = head(*inputs, boxes).logits[0]
+    together = head(features, boxes).logits[0]
     fused, moved = (x[0] for x in parts)
     assert torch.allclose(together, fused + moved)
-    head.pooled.train()
+    head.classifier.train()
     torch.manual_seed(0)
-    trained = head(*inputs, boxes).logits[0]  # dropout is 0 here
+    trained = head(features, boxes).logits[0]  # dropout is 0 here
     counts = [torch.isclose(trained, wanted).all(1).sum().item() for wanted in (fused, moved, fused + moved)]
     assert sum(counts) == 300 and all(70 < n < 130 for n in counts), counts
     assert not torch.isclose(fused, moved).all()
@@ -200,34 +204,52 @@ def test_pooling_equals_onnx_runtimes_roi_align():
 
 
 def test_boxes_of_one_frame_do_not_disturb_each_other():
-    head, inputs = _head(), _inputs(1)
+    head, features = _head(), _features(1)
     boxes = torch.tensor([[[0.0, 0, 30, 60], [34, 4, 60, 60], [5, 5, 6, 6]]])
-    together = head(*inputs, boxes).logits
-    alone = torch.cat([head(*inputs, boxes[:, i : i + 1]).logits for i in range(3)], 1)
+    together = head(features, boxes).logits
+    alone = torch.cat([head(features, boxes[:, i : i + 1]).logits for i in range(3)], 1)
     assert torch.allclose(together, alone, atol=1e-5)
     assert (together[0, 0] - together[0, 1]).abs().max() > 0.01  # two people get their own actions
 
 
 def test_boxes_that_reach_out_of_the_frame_are_cut():
-    head, inputs = _head(), _inputs(1)
-    logits = head(*inputs, torch.tensor([[[-500.0, 8, 20, 900], [0, 8, 20, 64], [90, 90, 99, 99]]])).logits[0]
+    head, features = _head(), _features(1)
+    logits = head(features, torch.tensor([[[-500.0, 8, 20, 900], [0, 8, 20, 64], [90, 90, 99, 99]]])).logits[0]
     assert torch.allclose(logits[0], logits[1], atol=1e-6) and logits.isfinite().all()
 
 
 def test_context_is_global_and_where_objects_are():
-    head, (fused, key, motion, clip, moving) = _head(), _inputs(1)
-    seen = []
-    head.pooled.register_forward_pre_hook(lambda _, args: seen.append(args))
-    out = head(fused, key, motion, clip, moving, None)
-    _, context, _, _, size = seen[0]
+    head, features, seen = _head(), _features(1), {}
+    for branch in ("fused", "flow"):
+        getattr(head.classifier, branch).register_forward_pre_hook(lambda _, args, branch=branch: seen.update({branch: args}))
+    out = head(features)
+    maps, context, _, size = seen["fused"]
     start = 0
-    for level, x in enumerate(key):
+    for level, x in enumerate(features.image.levels):
         cells = x[0, 0].numel()
         weight = out.anchor_objectness[0, start : start + cells].sigmoid()
         start += cells
         assert torch.allclose(context[level], x.mean((2, 3)))
         assert torch.allclose(context[3 + level][0], (x[0].flatten(1) * weight / weight.sum()).sum(1), atol=1e-5)
-    assert context[6] is clip[0] and size == SIZE
+    assert context[6] is features.video.context and len(context) == 7 and size == SIZE
+    assert maps[3] is features.video.map and len(maps) == 4
+    maps, context, _, _ = seen["flow"]
+    assert maps is features.video.flow
+    assert all(torch.allclose(a, b.mean((2, 3))) for a, b in zip(context, features.video.flow, strict=True))
+
+
+@pytest.mark.parametrize(("changes", "dims", "flow"), [({"paths": "key"}, DIMS, 0), ({"paths": "clip"}, (), FLOW), ({}, DIMS, 0)])
+def test_what_is_missing_is_not_asked_for(changes, dims, flow):
+    head, full = build_head(dataclasses.replace(CONFIG, **changes), dims, flow).eval(), _features()
+    image, video = full.image, full.video
+    if not dims:
+        image = image._replace(levels=())
+    if not flow:
+        video = video._replace(flow=(video.flow[0][:, :0],) * 2)
+    if changes.get("paths") == "key":
+        video = video._replace(map=torch.zeros(2, C, 1, 1), context=torch.zeros(2, 0))
+    assert head(Features(image, video, full.fused)).logits.shape == (2, 5, 3)
+    assert (head.classifier.flow is None) == (not flow)
 
 
 @pytest.mark.parametrize("logit", [-110.0, -1000.0, 100.0])  # sigmoid(-110) is 0 in single precision
@@ -236,16 +258,15 @@ def test_a_frame_that_surely_holds_nothing_is_no_nan(logit):
     for conv in head.boxes.obj_preds:
         torch.nn.init.zeros_(conv.weight)
         torch.nn.init.constant_(conv.bias, logit)
-    out = head(*_inputs(), None)
+    out = head(_features())
     assert all(x.isfinite().all() for x in out)
 
 
 def test_task_branches_feed_their_own_towers():
-    head, (fused, key, motion, clip, moving) = _head(), _inputs()
-    both = (*fused, *_levels(C))
+    head, features = _head(), _features(own=True)
     boxes = torch.tensor([[[3.0, 3, 40, 50]]]).repeat(2, 1, 1)
-    shared, split = head(fused, key, motion, clip, moving, boxes), head(both, key, motion, clip, moving, boxes)
-    for_box = head(both[3:], key, motion, clip, moving, boxes)
+    shared, split = head(features._replace(fused=features.fused[:3]), boxes), head(features, boxes)
+    for_box = head(features._replace(fused=features.fused[3:]), boxes)
     assert torch.equal(split.anchor_boxes, for_box.anchor_boxes)
     assert torch.equal(split.anchor_objectness, for_box.anchor_objectness)
     assert not torch.equal(split.anchor_boxes, shared.anchor_boxes)
@@ -253,36 +274,13 @@ def test_task_branches_feed_their_own_towers():
 
 
 def test_logits_per_anchor_are_those_of_the_cell():
-    head, inputs = _head(dataclasses.replace(CONFIG, classifier="anchor")), _inputs()
-    out = head(*inputs, None)
-    maps = [conv(x) for conv, x in zip(head.cls_convs, inputs[0], strict=True)]
-    every = torch.cat([pred(x).flatten(2).transpose(1, 2) for pred, x in zip(head.anchor.cls_preds, maps, strict=True)], 1)
+    head, features = _head(dataclasses.replace(CONFIG, classifier="anchor")), _features()
+    out = head(features)
+    maps = [conv(x) for conv, x in zip(head.cls_convs, features.fused, strict=True)]
+    preds = head.classifier.cls_preds
+    every = torch.cat([pred(x).flatten(2).transpose(1, 2) for pred, x in zip(preds, maps, strict=True)], 1)
     for image in range(2):
         for box, logits in zip(out.boxes[image], out.logits[image], strict=True):
             anchor = (out.anchor_boxes[image] == box).all(1)
             assert torch.equal(logits, every[image][anchor][0])
-    assert head.pooled is None
-
-
-# ------------------------------------------------------------------------------------------------------------------ time
-
-
-@pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize("chunks", [1, 3, 9])
-def test_temporal_statistics_are_the_windows(pooled, chunks):
-    module, x = TemporalStatistics(2, 4, pooled), torch.randn(2, 9, 3, 5, 2)
-    memory, age, out = module.initial(2, 3, 5, x), torch.zeros(2, dtype=torch.int64), []
-    shapes = [part.shape for part in memory]
-    for part in x.split(chunks, 1):
-        y, memory = module(part, memory, age)
-        age, out = age + part.shape[1], [*out, y]
-        assert [part.shape for part in memory] == shapes
-    if pooled:  # means of 2x2 cells
-        cells = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), 2, ceil_mode=True, count_include_pad=False)
-        x = cells.permute(0, 2, 3, 1).unflatten(0, (2, 9))
-    change = torch.cat([torch.zeros_like(x[:, :1]), (x[:, 1:] - x[:, :-1]).abs()], 1)  # the first frame has not changed
-    if pooled:
-        x, change = x.mean((2, 3), keepdim=True), change.mean((2, 3), keepdim=True)
-    windows = [slice(max(t - 3, 0), t + 1) for t in range(9)]
-    wanted = [torch.cat([x[:, t], x[:, w].mean(1), change[:, w].mean(1)], -1) for t, w in enumerate(windows)]
-    assert torch.allclose(torch.cat(out, 1), torch.stack(wanted, 1), atol=1e-5)
+    assert isinstance(head.classifier, AnchorClassifier)

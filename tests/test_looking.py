@@ -16,9 +16,11 @@ from mssc.boxes import BoxTable
 from mssc.config import ModelConfig
 from mssc.data.decoding import decode
 from mssc.detection.detector import Detector, prepare
-from mssc.model.fusion import build_fusion
-from mssc.model.motion import MotionSense
+from mssc.model.features import Features
+from mssc.model.fusion import build_level
+from mssc.model.motion import build_motion
 from mssc.model.mssc import MSSC
+from mssc.model.video import WindowedVideoPath
 from mssc.structures import InputError
 
 LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4, fusion_head_width=8)
@@ -39,6 +41,10 @@ def few(toy_videos):
 @pytest.fixture(scope="module")
 def model(few):
     return network(few.classes)
+
+
+def features(model, clip, keys=None) -> Features:
+    return model.features(clip, model.initial_state(len(clip)), keys)[0]
 
 
 def whole(video, size):
@@ -117,11 +123,11 @@ def test_a_stream_sees_what_the_whole_video_shows(few, monkeypatch):
     found = list(keyframes.collect(Detector(model), video, 3))
     keys = torch.tensor([[key.frame for key in found]])
     with torch.no_grad():
-        features = model.forward_features(whole(video, 96), keys)
+        seen = features(model, whole(video, 96), keys)
     for row, key in enumerate(found):
-        wanted = features.motion[0, :, key.frame].permute(1, 2, 0).float()
+        wanted = seen.video.motion[0, :, key.frame].permute(1, 2, 0).float()
         torch.testing.assert_close(torch.from_numpy(key.taps["MSM out"]), wanted, rtol=1e-5, atol=1e-5)
-        for level, stride, maps_ in zip(key.levels, (8, 16, 32), features.fused, strict=True):
+        for level, stride, maps_ in zip(key.levels, (8, 16, 32), seen.fused, strict=True):
             torch.testing.assert_close(level.fused, maps_[row], rtol=1e-5, atol=1e-5)
             assert key.taps[f"SFM out {stride}"].shape == (96 // stride, 96 // stride, 16)
         boxes, labels = video.boxes_at(key.frame)
@@ -129,7 +135,7 @@ def test_a_stream_sees_what_the_whole_video_shows(few, monkeypatch):
         assert key.labels.tolist() == labels.tolist() and key.image.shape == (96, 96, 3)
 
 
-@pytest.mark.parametrize("backbone", ["causal_cspdarknet_nano", "torchvision/r3d_18"])
+@pytest.mark.parametrize("backbone", ["causal_cspdarknet_nano", "torchvision/swin3d_t"])
 def test_clip_mode_sees_the_window_alone(few, backbone):
     model = network(few.classes, backbone3d=backbone, clip_size=96 if backbone.startswith("causal") else 48).double()
     video, mode = few.videos[1], "clip"
@@ -137,9 +143,11 @@ def test_clip_mode_sees_the_window_alone(few, backbone):
     for key in list(keyframes.collect(Detector(model), video, 6, mode))[:2]:
         window = images[:, :, max(0, key.frame - 3) : key.frame + 1]
         with torch.no_grad():
-            fused = model.forward_features(window).fused
+            seen = features(model, window)
+        fused, at_end = seen.fused, seen.video.motion[0, :, -1]
         torch.testing.assert_close(key.levels[0].fused, fused[0][0], rtol=1e-5, atol=1e-5)
-        if not model.causal and key.frame >= 3:  # it sees no more in a stream
+        torch.testing.assert_close(torch.from_numpy(key.taps["MSM out"]), at_end.permute(1, 2, 0).float(), rtol=1e-5, atol=1e-5)
+        if isinstance(model.video, WindowedVideoPath) and key.frame >= 3:  # it sees no more in a stream
             other = next(k for k in keyframes.collect(Detector(model), video, 6) if k.frame == key.frame)
             torch.testing.assert_close(other.levels[0].fused, fused[0][0], rtol=1e-5, atol=1e-5)
 
@@ -151,7 +159,7 @@ def test_an_unknown_mode_is_refused(model, few):
 
 def test_what_paths_take_is_queries_times_context(model, few):
     key = next(keyframes.collect(Detector(model), few.videos[0]))
-    for level, fusion in zip(key.levels, model.fusion, strict=True):
+    for level, fusion in zip(key.levels, model.fusion.levels, strict=True):
         assert level.context is not None and level.attention is None
         torch.testing.assert_close(level.context.sum(-2), torch.ones_like(level.context.sum(-2)))
         for path, x in enumerate((level.spatial, level.motion)):
@@ -168,43 +176,44 @@ def test_what_paths_take_is_queries_times_context(model, few):
 
 @pytest.mark.parametrize("form", ["gain", "centred"])
 def test_the_gain_is_what_happens_to_deviations(form):
-    module = randomise(MotionSense(16, replace(LOOK, motion_average="hw", motion_perceptual=form)))
-    z = torch.randn(2, 3, 4, 5, 16)
-    mu, _ = module.perceptual.video_average(z, torch.zeros(2, 0, 1, 1, 16), torch.zeros(2))
-    gain = channel_gain(module, module.perceptual.gate(mu))
-    out = z + module.perceptual(z, mu)
+    module = randomise(build_motion(16, replace(LOOK, motion_average="hw", motion_perceptual=form)))
+    z, branch = torch.randn(2, 3, 4, 5, 16), module.perceptual
+    start = branch.initial(2, 4, 5, 16, z), torch.zeros(2)
+    mu, _ = branch.average(z, *start)
+    gain = channel_gain(module, branch.gate(mu))
+    out = z + branch(z, *start)[0]
     torch.testing.assert_close(out - out.mean((2, 3), keepdim=True), gain * (z - mu), rtol=1e-4, atol=1e-4)
     assert (gain != 1).any()
 
 
 def test_modules_without_a_gain_are_refused():
-    for changes in ({"motion_fc": "full"}, {"motion_mode": "spacetime"}):
-        module = MotionSense(16, replace(LOOK, **changes))
+    for changes in ({"motion_fc": "full"}, {"motion_branches": "spacetime"}):
+        module = build_motion(16, replace(LOOK, **changes))
         assert not analysis.has_channel_gain(module)
         with pytest.raises(InputError, match="no gain per channel"):
             channel_gain(module, torch.zeros(1, 16))
 
 
 def test_stage_one_carries_no_place():
-    fusion = randomise(build_fusion(16, LOOK))
+    fusion = randomise(build_level(LOOK))
     own = torch.randn(2, 1, 16, 6, 7)
     order = torch.randperm(42)
     moved = own.flatten(3)[..., order].reshape(own.shape)
     found = exchange.exchange_strength(fusion, (own[0], own[1]), (moved[0], moved[1]))
     assert found.spatial_other < 1e-5 and found.motion_other < 1e-5, "the other path's order does not matter"
     assert found.spatial_zero > 1e-3 and found.motion_zero > 1e-3
-    by_place = randomise(build_fusion(16, replace(LOOK, fusion="sfm_softmax")))
+    by_place = randomise(build_level(replace(LOOK, fusion="sfm_softmax")))
     assert (
         exchange.exchange_strength(by_place, (own[0], own[1]), (moved[0], moved[1])).spatial_other < 1e-5
     )  # a softmax sums, too
     with pytest.raises(InputError, match="no stage 1"):
-        exchange.corrected(build_fusion(16, replace(LOOK, fusion="concat")), own[0], own[1])
+        exchange.corrected(build_level(replace(LOOK, fusion="concat")), own[0], own[1])
 
 
 def test_class_activation_asks_for_the_boxes_own_action(model, few):
     key = next(keyframes.collect(Detector(model), few.videos[0]))
     boxes = np.concatenate([key.boxes[:1], key.boxes[:1], [[0, 0, 20, 20]]])
-    found = maps.class_activation(model.head, key.head, boxes, np.array([0, 1, 0]))
+    found = maps.class_activation(model.head, key.features, boxes, np.array([0, 1, 0]))
     for one in found:
         assert [x.shape for x in one] == [(12, 12), (6, 6), (3, 3)]
         assert [x.sum() for x in one] == pytest.approx([1, 1, 1])
@@ -242,12 +251,12 @@ def test_corruptions_by_hand():
 def test_one_path_is_spoilt_the_other_is_not(model, name):
     kind, clip = corruption.CORRUPTIONS[name], torch.rand(1, 3, 6, 96, 96) * 255
     with torch.no_grad():
-        plain = model.forward_features(clip)
+        plain = features(model, clip)
         with corruption.corrupted(model, name, kind.amounts[-1], torch.Generator().manual_seed(1)):
-            spoilt = model.forward_features(clip)
-        again = model.forward_features(clip)
-    assert torch.equal(plain.key[0], spoilt.key[0]) == (kind.path == "clip")
-    assert torch.equal(plain.motion, spoilt.motion) == (kind.path == "key")
+            spoilt = features(model, clip)
+        again = features(model, clip)
+    assert torch.equal(plain.image.levels[0], spoilt.image.levels[0]) == (kind.path == "clip")
+    assert torch.equal(plain.video.motion, spoilt.video.motion) == (kind.path == "key")
     assert torch.equal(plain.fused[0], again.fused[0]), "nothing stays behind"
 
 

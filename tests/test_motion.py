@@ -5,13 +5,16 @@ import torch
 import torch.nn.functional as F
 from random_weights import randomise
 
-from mssc.config import ABLATIONS, ModelConfig
+from mssc.ablate.tables import ABLATIONS
+from mssc.config import ModelConfig
 from mssc.model.motion import (
     CausalDepthwise3d,
     ChannelGain,
     DepthwiseControl,
     MotionSense,
-    NoMotion,
+    MotionState,
+    NoBranch,
+    NoMotionSense,
     PerceptualBranch,
     SimAM,
     SqueezeExcitation,
@@ -21,8 +24,8 @@ from mssc.model.motion import (
 
 D, H, W, WINDOW = 16, 5, 3, 6
 ROWS = {name: changes for name, changes in ABLATIONS["T-B"].items() if "motion_position" not in changes}
-ROWS |= {"perceptual over t": {"motion_mode": "perceptual", "motion_average": "t"}, "window of 1": {"window": 1}}
-ROWS |= {"off, as a module": {"motion": "none"}, "no FFN": {"motion_ffn_ratio": 0.0}}
+ROWS |= {"perceptual over t": {"motion_branches": "perceptual", "motion_average": "t"}, "window of 1": {"window": 1}}
+ROWS |= {"no FFN": {"motion_ffn_ratio": 0.0}}
 
 
 def _build(width=D, seed=0, **changes):
@@ -86,9 +89,10 @@ def _reference(m: MotionSense, x):
         phi = (p.gate.weight * mu + p.gate.bias).clamp(min=0)
         perceptual = phi * (p.map.weight * z[:, t] + p.map.bias)
         y = x[:, t] + m.gamma1 * (perceptual + spacetime[:, t] + z[:, t])
-        normed = F.group_norm(y.permute(0, 3, 1, 2), 16, m.frame_norm.weight, m.frame_norm.bias).permute(0, 2, 3, 1)
-        hidden = F.gelu(normed @ m.ffn[0].weight.T + m.ffn[0].bias)
-        out.append(y + m.gamma2 * (hidden @ m.ffn[2].weight.T + m.ffn[2].bias))
+        normed = F.group_norm(y.permute(0, 3, 1, 2), 16, m.ffn.norm.weight, m.ffn.norm.bias).permute(0, 2, 3, 1)
+        first, _, last = m.ffn.layers
+        hidden = F.gelu(normed @ first.weight.T + first.bias)
+        out.append(y + m.gamma2 * (hidden @ last.weight.T + last.bias))
     return torch.stack(out, 1)
 
 
@@ -102,18 +106,28 @@ def test_msm_is_its_equations():
 
 @pytest.mark.parametrize("form", ["gain", "centred"])
 def test_1_deviation_from_the_average_is_rescaled_channel_by_channel(form):
-    branch = randomise(PerceptualBranch(D, "depthwise", "thw", form))
+    branch = randomise(PerceptualBranch(D, "thw", WINDOW, "depthwise", form))
     z = torch.randn(1, WINDOW, H, W, D)
-    mu, _ = branch.video_average(z, z.new_zeros(1, WINDOW - 1, 1, 1, D), _age())
+    mu, _ = branch.average(z, branch.average.initial(1, H, W, D, z), _age())
     mu = mu[:, -1:]  # at the last frame: the average of the whole clip
     assert torch.allclose(mu, z.mean((1, 2, 3), keepdim=True), atol=1e-6)
-    moved = z + branch(z, mu)
+    last = z[:, -1:]
+    p, _ = branch(z, branch.initial(1, H, W, D, z), _age())
+    assert torch.allclose(p[:, -1:], phi_content(branch, last, mu), atol=1e-5)
+    moved = z + phi_content(branch, z, mu)
     centre = moved.mean((1, 2, 3), keepdim=True)
-    gain = 1 + branch.map.weight * branch.gain(mu)
+    phi = F.relu(branch.gate(mu))
+    gain = 1 + branch.map.weight * phi
     assert (moved - centre - gain * (z - mu)).abs().max() < 1e-5
     assert (gain != 1).any() and (gain == 1).any()  # some gates are open, some are shut
-    shift = branch.gain(mu) * (branch.map.weight * mu + branch.map.bias) if form == "gain" else torch.zeros(1)
+    shift = phi * (branch.map.weight * mu + branch.map.bias) if form == "gain" else torch.zeros(1)
     assert torch.allclose(centre - mu, shift.expand_as(mu), atol=1e-5)  # `centred` leaves the average in its place
+
+
+def phi_content(branch, z, mu):
+    """phi(mu) * (a Z + b_a), or of deviations."""
+    content = branch.map(z) - (branch.map(mu) if branch.form == "centred" else 0)
+    return F.relu(branch.gate(mu)) * content
 
 
 FIVE = [
@@ -133,9 +147,9 @@ def _gradients(module):
 
 def test_2_all_five_weights_learn_at_the_start_and_zeros_never_would():
     torch.manual_seed(0)
-    module = MotionSense(D, ModelConfig(window=WINDOW))
+    module = build_motion(D, ModelConfig(window=WINDOW))
     assert {name: bool(grad > 1e-6) for name, grad in _gradients(module).items()} == dict.fromkeys(FIVE, True)
-    zero = MotionSense(D, ModelConfig(window=WINDOW))
+    zero = build_motion(D, ModelConfig(window=WINDOW))
     with torch.no_grad():
         for name in FIVE:
             zero.get_parameter(name).zero_()
@@ -151,7 +165,7 @@ def test_3_gammas_of_zero_make_it_the_identity():
     assert torch.equal(_run(module, x)[0], x)
 
 
-# The reconstruction's table; LayerScale's 2D come on top.
+# The reconstruction's table; LayerScale's 2D come on top, and GN's 2D are not there without the FFN that it feeds.
 TABLE = {
     64: (13_568, 15_696, 21_888, 46_656, 8_832, 21_632, 29_952),
     128: (27_136, 35_488, 60_160, 158_848, 34_048, 59_648, 92_672),
@@ -161,8 +175,8 @@ TABLE = {
 }
 COLUMNS = (
     *({"motion_ffn_ratio": ratio} for ratio in (0.0, 0.25, 1.0, 4.0)),
-    {"motion_mode": "perceptual"},
-    {"motion_mode": "spacetime"},
+    {"motion_branches": "perceptual"},
+    {"motion_branches": "spacetime"},
     {"motion_fc": "full"},
 )
 
@@ -173,16 +187,18 @@ def _size(width, **changes):
 
 @pytest.mark.parametrize("width", TABLE)
 def test_6_msm_has_the_tables_parameters(width):
-    assert [_size(width, **changes) - 2 * width for changes in COLUMNS] == list(TABLE[width])
+    counts = [_size(width, **changes) - 2 * width for changes in COLUMNS]
+    counts[0] += 2 * width
+    assert counts == list(TABLE[width])
 
 
 @pytest.mark.parametrize("width", [64, 128, 256])
 @pytest.mark.parametrize(
     ("changes", "narrow", "wide", "narrow_ones", "extra"),
     [
-        ({"motion_wide": "5"}, 27, 75, 2, 0),
-        ({"motion_wide": "9"}, 27, 243, 2, 0),
-        ({"motion_wide": "none"}, 27, -1, 2, 0),  # -1: neither its weights nor its bias
+        ({"motion_wide": 5}, 27, 75, 2, 0),
+        ({"motion_wide": 9}, 27, 243, 2, 0),
+        ({"motion_wide": 0}, 27, -1, 2, 0),  # -1: neither its weights nor its bias
         ({"motion_scale": "one"}, 27, 147, 1, 0),
         ({"motion_dims": "2d"}, 9, 49, 2, 0),
         ({"motion_dims": "1d"}, 3, 7, 2, 0),
@@ -198,10 +214,10 @@ def test_6_every_switch_has_its_parameters(width, changes, narrow, wide, narrow_
 
 
 @pytest.mark.parametrize("width", [64, 128, 256])
-def test_6_identity_off_and_the_comparators(width):
+def test_6_no_branch_no_module_and_the_comparators(width):
     ffn = 2 * width * width + 2 * width
-    assert _size(width, motion_mode="identity") == 6 * width + ffn  # LN, GN, LayerScale
-    assert _size(width, motion_mode="off") == _size(width, motion="none") == _size(width, motion="simam") == 0
+    assert _size(width, motion_branches="none") == 6 * width + ffn  # LN, GN, LayerScale
+    assert _size(width, motion="none") == _size(width, motion="simam") == 0
     assert _size(width, motion="se") == width * width // 2 + width // 4 + width
     assert _size(width, motion="dwconv") == pytest.approx(_size(width), rel=0.02)
 
@@ -245,13 +261,13 @@ def test_videos_of_different_age_share_a_batch(name):
     module, x = _build(**ROWS[name]), torch.randn(2, 9, H, W, D)
     _, old = module(x[:1, :7], module.initial(1, H, W, x), _age())
     new = module.initial(1, H, W, x)
-    both = tuple(torch.cat(pair) for pair in zip(old, new, strict=True))
+    both = MotionState(*(torch.cat(pair) for pair in zip(old, new, strict=True)))
     together, _ = module(x[:, 7:], both, torch.tensor([7, 0]))
     alone = [module(x[:1, 7:], old, _age(frames=7))[0], module(x[1:, 7:], new, _age())[0]]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "no FFN"])  # without an FFN its norm and gamma2 are idle
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "no FFN"])  # without an FFN gamma2 is idle
 def test_gradient_reaches_every_parameter(name):
     module, x = _build(**ROWS[name]), torch.randn(2, 8, 7, 7, D)
     if not list(module.parameters()):
@@ -263,7 +279,7 @@ def test_gradient_reaches_every_parameter(name):
 
 
 def test_the_average_forgets_what_left_the_window():
-    module, x = _build(motion_mode="perceptual"), torch.randn(1, 10, H, W, D)
+    module, x = _build(motion_branches="perceptual"), torch.randn(1, 10, H, W, D)
     y = _run(module, x)[0][:, -1]
     for back, felt in ((WINDOW, False), (WINDOW - 1, True)):
         other = x.clone()
@@ -275,15 +291,15 @@ def test_the_average_forgets_what_left_the_window():
 @pytest.mark.parametrize(
     ("changes", "reaches"),
     [
-        ({"motion_mode": "identity"}, False),
-        ({"motion_mode": "spacetime", "motion_wide": "none"}, False),  # 3x3x3 does not see 2 cells away
-        ({"motion_mode": "spacetime", "motion_wide": "5"}, True),
-        ({"motion_mode": "spacetime", "motion_dims": "2d"}, False),  # no time
-        ({"motion_mode": "spacetime", "motion_dims": "1d"}, False),  # no space
-        ({"motion_mode": "perceptual"}, True),  # through the average of everything
-        ({"motion_mode": "perceptual", "motion_average": "t"}, False),  # an average at each place
-        ({"motion_mode": "perceptual", "motion_average": "hw"}, False),  # an average of each frame
-        ({"motion_mode": "perceptual", "motion_average": "none"}, False),
+        ({"motion_branches": "none"}, False),
+        ({"motion_branches": "spacetime", "motion_wide": 0}, False),  # 3x3x3 does not see 2 cells away
+        ({"motion_branches": "spacetime", "motion_wide": 5}, True),
+        ({"motion_branches": "spacetime", "motion_dims": "2d"}, False),  # no time
+        ({"motion_branches": "spacetime", "motion_dims": "1d"}, False),  # no space
+        ({"motion_branches": "perceptual"}, True),  # through the average of everything
+        ({"motion_branches": "perceptual", "motion_average": "t"}, False),  # an average at each place
+        ({"motion_branches": "perceptual", "motion_average": "hw"}, False),  # an average of each frame
+        ({"motion_branches": "perceptual", "motion_average": "none"}, False),
     ],
 )
 def test_switches_decide_what_is_seen(changes, reaches):
@@ -297,25 +313,41 @@ def test_switches_decide_what_is_seen(changes, reaches):
 def test_full_fc_mixes_channels_and_depthwise_does_not():
     assert isinstance(_build().perceptual.gate, ChannelGain)
     full = _build(motion_fc="full").perceptual
-    z, mu = torch.randn(1, 1, 1, 1, D), torch.randn(1, 1, 1, 1, D)
+    z = torch.randn(1, 1, 1, 1, D)  # one cell: its own average
+    mu = z
     wanted = F.relu(mu @ full.gate.weight.T + full.gate.bias) * (z @ full.map.weight.T + full.map.bias)
-    assert torch.allclose(full(z, mu), wanted, atol=1e-5)
+    assert torch.allclose(full(z, full.initial(1, 1, 1, D, z), _age())[0], wanted, atol=1e-5)
 
 
 def test_no_scale_gate_is_the_sum_of_both_kernels():
     gated, plain = _build().spacetime, _build(motion_scale="one").spacetime
     plain.load_state_dict({k: v for k, v in gated.state_dict().items() if "scale" not in k})
     z, past = torch.randn(1, 4, H, W, D), torch.zeros(1, 2, H, W, D)
-    assert torch.allclose(gated(z, past)[0], plain(z, past)[0] * gated.scale(torch.cat([past, z], 1)), atol=1e-5)
+    content = plain(z, past, _age())[0]
+    assert torch.allclose(gated(z, past, _age())[0], content * gated.scale(torch.cat([past, z], 1)), atol=1e-5)
 
 
 # -------------------------------------------------------------------------------------------------------------- comparators
 
 
-def test_off_is_nothing():
-    module, x = build_motion(D, ModelConfig(motion_mode="off")), torch.randn(1, 2, H, W, D)
-    assert isinstance(module, NoMotion) and isinstance(build_motion(D, ModelConfig(motion="none")), NoMotion)
-    assert module(x, (), _age())[0] is x
+def test_an_empty_slot_is_nothing():
+    module, x = build_motion(D, ModelConfig(motion="none")), torch.randn(1, 2, H, W, D)
+    assert isinstance(module, NoMotionSense) and not list(module.parameters())
+    assert module(x, module.initial(1, H, W, x), _age())[0] is x and not any(part.numel() for part in module.initial(1, H, W, x))
+
+
+def test_a_branch_left_out_adds_nothing():
+    for branches, left_out in (
+        ("none", ("perceptual", "spacetime")),
+        ("perceptual", ("spacetime",)),
+        ("spacetime", ("perceptual",)),
+    ):
+        module, x = _build(motion_branches=branches), torch.randn(1, 2, H, W, D)
+        assert {name for name in ("perceptual", "spacetime") if isinstance(getattr(module, name), NoBranch)} == set(left_out)
+        for name in left_out:
+            branch = getattr(module, name)
+            added, past = branch(x, branch.initial(1, H, W, D, x), _age())
+            assert not list(branch.parameters()) and not added.any() and past.numel() == 0
 
 
 def test_simam_is_its_authors_formula():
@@ -323,18 +355,19 @@ def test_simam_is_its_authors_formula():
     n = H * W - 1
     d = (x - x.mean((2, 3), keepdim=True)) ** 2
     energy = d / (4 * (d.sum((2, 3), keepdim=True) / n + 1e-4)) + 0.5
-    assert torch.allclose(_run(SimAM(D, ModelConfig()), x)[0], x * torch.sigmoid(energy), atol=1e-6)
-    assert _run(SimAM(D, ModelConfig()), x[:, :, :1, :1])[0].isfinite().all()  # one cell: no variance
+    assert torch.allclose(_run(SimAM(D), x)[0], x * torch.sigmoid(energy), atol=1e-6)
+    assert _run(SimAM(D), x[:, :, :1, :1])[0].isfinite().all()  # one cell: no variance
 
 
 def test_squeeze_excitation_gates_channels_by_the_clips_average():
-    module, x = randomise(SqueezeExcitation(D, ModelConfig(window=WINDOW))), torch.randn(1, WINDOW, H, W, D)
+    module, x = randomise(SqueezeExcitation(D, WINDOW)), torch.randn(1, WINDOW, H, W, D)
     y = _run(module, x)[0][:, -1]
     assert torch.allclose(y, x[:, -1] * module.gate(x.mean((1, 2, 3))), atol=1e-6)
 
 
 def test_depthwise_control_is_residual():
-    module, x = randomise(DepthwiseControl(D, ModelConfig())), torch.randn(1, 3, H, W, D)
+    module, x = _build(motion="dwconv"), torch.randn(1, 3, H, W, D)
+    assert isinstance(module, DepthwiseControl)
     with torch.no_grad():
         module.gamma.zero_()
     assert torch.equal(_run(module, x)[0], x)

@@ -30,6 +30,7 @@ from mssc.config import ModelConfig
 from mssc.detection.detector import Detector
 from mssc.detection.result import VideoResult
 from mssc.model.checkpoint import load_model, save_model
+from mssc.model.features import Features
 from mssc.model.mssc import MSSC
 from mssc.plots import paper
 from mssc.structures import InputError
@@ -277,7 +278,7 @@ def test_another_clip_changes_what_the_clip_can_change(looked):
     np.testing.assert_allclose(same.fused, same.own, atol=1e-5)
     swap = swap_clip(model, key, other)
     level = key.levels[0]
-    before, after = (corrected(model.fusion[0], level.spatial, one.levels[0].motion) for one in (key, other))
+    before, after = (corrected(model.fusion.levels[0], level.spatial, one.levels[0].motion) for one in (key, other))
     for path in range(2):
         wanted = (before[path] - after[path]).norm(dim=1) / before[path].norm(dim=1)
         np.testing.assert_allclose(swap.changes[0][path], wanted[0].numpy(), rtol=1e-4, atol=1e-6)
@@ -285,8 +286,8 @@ def test_another_clip_changes_what_the_clip_can_change(looked):
     assert np.abs(swap.all - swap.own).max() > 1e-4
     boxes = torch.from_numpy(key.boxes)[None]
     with torch.no_grad():  # everything but the image is the other's
-        fused = tuple(f(a.spatial, b.motion) for f, a, b in zip(model.fusion, key.levels, other.levels, strict=True))
-        logits = model.head(fused, key.head[1], *other.head[2:], boxes).logits[0]
+        fused = tuple(f(a.spatial, b.motion) for f, a, b in zip(model.fusion.levels, key.levels, other.levels, strict=True))
+        logits = model.head(Features(key.features.image, other.features.video, fused), boxes).logits[0]
     np.testing.assert_allclose(swap.all, logits.softmax(-1).numpy(), atol=1e-5)
 
 
@@ -301,12 +302,13 @@ def test_without_motion_sense_everything_else_stays(looked):
     model, _ = looked
     plain = without_motion_sense(model)
     assert plain.config == replace(model.config, motion="none") and not plain.training
-    assert not [name for name in plain.state_dict() if name.startswith("motion.")]
+    assert not [name for name in plain.state_dict() if name.startswith("video.motion.")]
+    assert [name for name in model.state_dict() if name.startswith("video.motion.")]
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in plain.state_dict().items())
     model = copy.deepcopy(model)
     with torch.no_grad():  # the residual closed, MSM is the identity
-        model.motion.gamma1.zero_()
-        model.motion.gamma2.zero_()
+        model.video.motion.gamma1.zero_()
+        model.video.motion.gamma2.zero_()
         clip = torch.randint(0, 256, (1, 3, 5, 96, 96), dtype=torch.uint8)
         torch.testing.assert_close(model(clip).logits, plain(clip).logits)
 

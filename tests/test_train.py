@@ -11,9 +11,8 @@ from mssc.config import TrainConfig
 from mssc.data.clips import BatchOrder, ClipDataset, collate
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
-from mssc.model.transfer import motion_weights
 from mssc.structures import InputError, Tube
-from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, _at, validate, validate_motion
+from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, _at, validate
 from mssc.training.losses import total
 from mssc.training.step import compute_losses, jitter, learning_rate, parameter_groups
 
@@ -49,32 +48,6 @@ def test_a_worker_process_changes_nothing(tmp_path, toy_videos, toy_cache, tiny_
     alone = trainer(tmp_path / "a", toy_videos, toy_cache, tiny_config, one).run()
     helped = trainer(tmp_path / "b", toy_videos, toy_cache, tiny_config, replace(one, workers=1)).run()
     assert torch.equal(weights(alone), weights(helped))
-
-
-def test_the_motion_stream_is_trained_by_itself_and_started_from(tmp_path, toy_videos, toy_cache, tiny_config):
-    motion = replace(SHORT, learn="motion", epochs=3)
-    run = trainer(tmp_path / "motion", toy_videos, toy_cache, tiny_config, motion, toy_videos)
-    before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
-    learnt = {id(p) for module in run.network.motion_modules() for p in (*module.parameters(), *module.buffers())}
-    run.run()
-    after = run.network.state_dict(keep_vars=True)
-    changed = {name for name, tensor in after.items() if not torch.equal(tensor.detach(), before[name])}
-    mine = {name for name, tensor in after.items() if id(tensor) in learnt}
-    assert changed and changed == mine
-    entry = json.loads((tmp_path / "motion" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"action", "loss", "box_accuracy"} <= entry.keys() and "objectness" not in entry
-
-    start = load_model(tmp_path / "motion" / "model")
-    weights, halved = motion_weights(start, tiny_config), motion_weights(start, tiny_config, 0.5)
-    assert weights.keys() == mine == halved.keys()
-    quieter = {name for name in mine if not torch.equal(weights[name], halved[name])}
-    assert quieter == {f"head.pooled.movement.logits.{name}" for name in ("weight", "bias")}
-    assert all(torch.equal(weights[name] / 2, halved[name]) for name in quieter)
-    whole = Trainer(tiny_config, SHORT, tmp_path / "whole", toy_videos, toy_cache, motion=weights, progress=False)
-    for name in mine:
-        assert torch.equal(whole.network.state_dict()[name], start.state_dict()[name])
-    with pytest.raises(InputError, match="train it on this data set"):
-        motion_weights(start, replace(tiny_config, classes=("another",)))
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, tiny_config):
@@ -130,9 +103,11 @@ def test_only_frozen_stages_keep_their_weights(tmp_path, toy_videos, toy_cache, 
     model = run.network
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     run.run()
-    stem = tuple(f"{path}.{stage}." for path in ("backbone2d", "backbone3d.net") for stage in ("stem", "dark2"))
+    stem = tuple(f"{path}.{stage}." for path in ("image.backbone", "video.backbone.net") for stage in ("stem", "dark2"))
+    kept = [name for name in before if name.startswith(stem)]
+    assert {name.split(".stem.")[0].split(".dark2.")[0] for name in kept} == {"image.backbone", "video.backbone.net"}
     for name, tensor in model.state_dict().items():
-        if name in before and name.startswith(stem):
+        if name in kept:
             assert torch.equal(tensor, before[name]), name
     changed = [n for n, p in model.named_parameters() if p.requires_grad and not torch.equal(p, before[n])]
     assert len(changed) > 0.9 * sum(p.requires_grad for p in model.parameters())
@@ -151,7 +126,7 @@ def test_the_learning_rate_rises_then_falls():
 
 def test_every_parameter_is_in_one_group(tiny_config):
     model = MSSC(tiny_config)
-    started = list(model.backbone2d.parameters())
+    started = list(model.image.backbone.parameters())
     groups = parameter_groups(model, started, SHORT)
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
     rate = {id(p): g["lr"] for g in groups for p in g["params"]}
@@ -188,38 +163,23 @@ def test_validation_scores_lie_between_0_and_1(toy_videos, toy_cache, tiny_confi
     assert set(score) == {"frame_map", "actor_ap", "box_accuracy"} and all(0 <= v <= 1 for v in score.values())
 
 
-class Oracle(torch.nn.Module):
-    """Stands for a network whose motion stream knows the actions, and notes what it was shown."""
-
-    def __init__(self, config, label):
-        super().__init__()
-        self.config, self.label, self.shown, self.weight = config, label, [], torch.nn.Parameter(torch.zeros(1))
-
-    def movement_logits(self, clip, keys, boxes):
-        self.shown.append((clip.shape[2], keys[0].tolist()))
-        return torch.nn.functional.one_hot(torch.full(boxes.shape[:2], self.label), len(self.config.classes)).float()
-
-
 def test_only_labelled_frames_are_validated(toy_videos, toy_cache, tiny_config):
     # Known of frames 2, 5 and 9 only: there it acts, elsewhere nobody knows.
     whole = toy_videos.videos[0]
     box = np.array([[4.0, 4, 40, 40]])
     video = replace(whole, tubes=tuple(Tube(1, 1.0, frame, box) for frame in (2, 5, 9)), labelled=(2, 5, 9))
     sparse = replace(toy_videos, videos=(video,))
-    oracle = Oracle(tiny_config, 1)
-    assert validate_motion(oracle, sparse, toy_cache, 1) == {"box_accuracy": 1.0}
-    assert oracle.shown == [(3, [2]), (4, [3]), (4, [3])]  # a window of 4 frames that ends at the key frame
-    oracle = Oracle(tiny_config, 1)
-    validate_motion(oracle, sparse, toy_cache, 2)  # every second labelled frame: 2 and 9
-    assert len(oracle.shown) == 2
-
     torch.manual_seed(0)
     model = MSSC(tiny_config).eval()
     shown = []
     step = model.step
     model.step = lambda clip, state, keys: shown.append((clip.shape[2], keys.tolist())) or step(clip, state, keys)
     score = validate(model, sparse, toy_cache, 1)
+    # a window of 4 frames that ends at the key frame
     assert shown == [(3, [[2]]), (4, [[3]]), (4, [[3]])] and 0 <= score["frame_map"] <= 1
+    shown.clear()
+    validate(model, sparse, toy_cache, 2)  # every second labelled frame: 2 and 9
+    assert shown == [(3, [[2]]), (4, [[3]])]
 
 
 @pytest.mark.slow

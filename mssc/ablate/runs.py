@@ -22,7 +22,7 @@ from urllib.parse import quote
 import torch
 from tqdm import tqdm
 
-from ..config import ABLATIONS, ModelConfig, TrainConfig
+from ..config import ModelConfig, TrainConfig
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset
 from ..detection.detector import Detector
@@ -34,6 +34,7 @@ from ..training.loop import Trainer
 from .results import FORMAT, Results, load_results
 from .scores import ROUNDS, check_annotated, score_model
 from .studies import score_noise, score_paths
+from .tables import ABLATIONS
 
 log = logging.getLogger(__name__)
 RECORD = "scores.json"

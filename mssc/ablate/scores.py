@@ -157,7 +157,7 @@ def _classified(model: MSSC, inputs: tuple, video: Video, frames: Sequence[int])
     scale = model.config.key_size / np.array([video.width, video.height] * 2, np.float32)
     device = next(model.parameters()).device
     with torch.inference_mode():
-        logits = model.head(*inputs[:-1], torch.from_numpy(boxes * scale).to(device)).logits
+        logits = model.head(inputs[0], torch.from_numpy(boxes * scale).to(device)).logits
     said = logits.argmax(2).cpu().numpy()
     right = sum(int((said[row, : len(labels)] == labels).sum()) for row, (_, labels) in enumerate(truth))
     return right, sum(len(labels) for _, labels in truth)

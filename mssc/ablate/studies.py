@@ -11,28 +11,31 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from ..analysis.corruption import robustness
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
 from ..detection.detector import Detector
+from ..model.image import ImagePath
 from ..model.mssc import MSSC
+from ..model.video import VideoPath
 from ..structures import InputError
 from .scores import ROUNDS, Change, Hits, Scored, plain, resamples, score_model
 
 CONDITIONS = ("2D zero", "2D of another video", "3D zero", "3D of another video", "flow zero")
-"""What is replaced: the levels of the 2D path, the map of the 3D path, or of the latter only those channels that know motion alone."""
+"""What is replaced: the levels of the image path, the map of the 3D network, or of the latter only those channels that know flow alone."""
 
 
 def conditions_of(model: MSSC) -> tuple[str, ...]:
     """Those that say something of this model; () where it has one path only."""
-    if model.backbone2d is None or model.backbone3d is None or not model.causal:
+    if not isinstance(model.image, ImagePath) or not isinstance(model.video, VideoPath):
         return ()
-    return CONDITIONS if model.moving_dim else CONDITIONS[:-1]
+    return CONDITIONS if model.video.flow_dims else CONDITIONS[:-1]
 
 
 @contextmanager
-def replaced(model: MSSC, condition: str, other: torch.Tensor) -> Iterator[None]:
+def replaced(model: MSSC, condition: str, other: Tensor) -> Iterator[None]:
     """Within the block, a path says something else.
 
     Args:
@@ -45,27 +48,28 @@ def replaced(model: MSSC, condition: str, other: torch.Tensor) -> Iterator[None]
     """
     if condition not in conditions_of(model):
         raise InputError(f"{condition!r} cannot be replaced in this model; choose among {conditions_of(model)}.")
-    key, clip = model.key_features, model.clip_features
-    device = next(model.parameters()).device
+    path = model.video
+    assert isinstance(path, VideoPath)  # else there is no condition
 
-    def key_features(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        if condition == "2D of another video":
-            return key(other.to(device))
-        return tuple(torch.zeros_like(level) for level in key(images))
+    def elsewhere(_: nn.Module, inputs: tuple) -> tuple:
+        images = other.to(path.mean.device)
+        return (images if condition.startswith("2D") else path.prepare(images.transpose(0, 1)[None]), *inputs[1:])
 
-    def clip_features(frames: torch.Tensor, memory: tuple, age: torch.Tensor) -> tuple[torch.Tensor, tuple]:
-        if condition == "3D of another video":
-            return clip(other.to(device).transpose(0, 1)[None], memory, age)
-        found, memory = clip(frames, memory, age)
-        kept = found.shape[1] - model.moving_dim if condition == "flow zero" else 0
-        return torch.cat([found[:, :kept], torch.zeros_like(found[:, kept:])], 1), memory
+    def silenced(module: nn.Module, _: tuple, found: tuple) -> tuple:
+        if module is not path.backbone:
+            return tuple(torch.zeros_like(level) for level in found)
+        maps, state = found
+        kept = maps.shape[1] - path.flow_dims if condition == "flow zero" else 0
+        return torch.cat([maps[:, :kept], torch.zeros_like(maps[:, kept:])], 1), state
 
-    name, function = ("key_features", key_features) if condition.startswith("2D") else ("clip_features", clip_features)
-    setattr(model, name, function)
+    if condition.endswith("another video"):
+        handle = (model.image if condition.startswith("2D") else path.backbone).register_forward_pre_hook(elsewhere)
+    else:
+        handle = (model.image.neck if condition.startswith("2D") else path.backbone).register_forward_hook(silenced)
     try:
         yield
     finally:
-        delattr(model, name)
+        handle.remove()
 
 
 def partners(dataset: Dataset) -> dict[str, Video]:

@@ -19,6 +19,7 @@ from ..data.decoding import decode
 from ..detection.detector import Detector
 from ..evaluate import PROTOCOLS
 from ..evaluate.matching import find_hits, score_hits
+from ..model.image import NoImage
 from ..model.mssc import MSSC
 from ..structures import InputError
 from .bootstrap import Interval, interval
@@ -120,19 +121,13 @@ def corrupted(model: MSSC, name: str, amount: float, generator: torch.Generator)
     if name not in CORRUPTIONS:
         raise InputError(f"there is no corruption {name!r}; use one of {', '.join(CORRUPTIONS)}.")
     corruption = CORRUPTIONS[name]
-    module = model.backbone2d if corruption.path == "key" else model.backbone3d
-    if module is None or not amount:
+    module = model.image if corruption.path == "key" else model.video.backbone
+    if isinstance(module, NoImage) or module is None or not amount:
         yield
         return
 
     def spoil(_module: object, arguments: tuple) -> tuple:
-        x = arguments[0]
-        if corruption.path == "key":  # the path begins with normalised images
-            mean, std = (model.get_buffer(f"key_{what}").reshape(-1, 1, 1) for what in ("mean", "std"))
-            x = ((corruption.change(x * std + mean, amount, generator) - mean) / std).to(x.dtype)
-        else:
-            x = corruption.change(x, amount, generator)
-        return (x, *arguments[1:])
+        return (corruption.change(arguments[0].float(), amount, generator).to(arguments[0].dtype), *arguments[1:])
 
     handle = module.register_forward_pre_hook(spoil)
     try:

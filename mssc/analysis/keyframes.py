@@ -12,8 +12,10 @@ from torch import Tensor
 from ..data.dataset import Video
 from ..data.decoding import decode
 from ..detection.detector import FRAMES_AT_ONCE, Detector
+from ..model.features import Features
 from ..model.motion import MotionSense
 from ..model.mssc import MSSC
+from ..model.video import WindowedVideoPath
 from ..structures import InputError
 from ..video import frames_per_look
 from .exchange import exchange_of
@@ -65,7 +67,7 @@ class KeyFrame:
         levels: SFM, fine to coarse.
         normed: (h, w, D) Z, MSM's normalised input, which the gain works on; None without MSM.
         gain: (D,) 1 + a * phi; None where there is no gain per channel.
-        head: the head's arguments for this frame.
+        features: all features of this frame.
     """
 
     video: str
@@ -78,7 +80,7 @@ class KeyFrame:
     levels: tuple[Level, ...]
     normed: np.ndarray | None
     gain: np.ndarray | None
-    head: tuple
+    features: Features
 
 
 def key_frames(video: Video, step: int) -> list[int]:
@@ -150,19 +152,22 @@ def _clips(detector: Detector, video: Video, keys: list[int]) -> Shown:
 
 def _taps(model: MSSC):
     """Everything that a `KeyFrame` needs, recorded."""
-    outputs, inputs = [], ["head", *(f"fusion.{i}" for i in range(LEVELS))]
-    if model.motion is not None:
-        outputs += ["motion"]
-        inputs += ["motion"]
-    if isinstance(model.motion, MotionSense):
-        outputs += ["motion.norm"] + (["motion.perceptual.gate"] if has_channel_gain(model.motion) else [])
+    names = {module: name for name, module in model.named_modules()}
+    outputs, inputs = [], ["head", *(f"fusion.levels.{i}" for i in range(LEVELS))]
+    motion = names.get(model.video.motion, "")
+    if motion:
+        outputs += [motion]
+        inputs += [motion]
+    if isinstance(model.video.motion, MotionSense):
+        outputs += [f"{motion}.norm"] + ([f"{motion}.perceptual.gate"] if has_channel_gain(model.video.motion) else [])
     for i in range(LEVELS):
-        outputs.append(f"fusion.{i}")
-        exchange = exchange_of(model.fusion[i])
+        level = f"fusion.levels.{i}"
+        outputs.append(level)
+        exchange = exchange_of(model.fusion.levels[i])
         if exchange is not None:
             way = "attend" if exchange.by_position else "context"
-            outputs += [f"fusion.{i}.exchange", *(f"fusion.{i}.exchange.{way}.{path}" for path in range(2))]
-            inputs += [f"fusion.{i}.exchange.leave.{path}" for path in range(2)]
+            outputs += [f"{level}.exchange", *(f"{level}.exchange.{way}.{path}" for path in range(2))]
+            inputs += [f"{level}.exchange.leave.{path}" for path in range(2)]
     return capture(model, *outputs, inputs=inputs)
 
 
@@ -170,40 +175,40 @@ def _key_frame(model: MSSC, video: Video, frame: int, image: Tensor, seen: Captu
     size = model.config.key_size
     boxes, labels = video.boxes_at(frame)
     levels = tuple(_level(model, seen, i, row) for i in range(LEVELS))
-    fused, keys, collapsed, context, moving = seen.inputs["head"][:5]
-    one = slice(row, row + 1)
+    features: Features = seen.inputs["head"][0]
+    sense = model.video.motion
+    motion = next((name for name, module in model.named_modules() if module is sense), "")
 
     def at(x: Tensor) -> np.ndarray:
-        """A map (B, T', h, w, D) of the key frame: its own one of a causal path, the last one of its window of any other."""
-        return (x[0, key] if model.causal else x[row, -1]).float().cpu().numpy()
+        """A map (B, T', h, w, D) of the key frame: its own one of a stream, the last one of its window where each key frame has one."""
+        return (x[row, -1] if isinstance(model.video, WindowedVideoPath) else x[0, key]).float().cpu().numpy()
 
     taps: dict[str, np.ndarray] = {}
     normed = gain = None
-    if model.motion is not None:
-        taps = {"MSM in": at(seen.inputs["motion"][0]), "MSM out": at(seen["motion"][0])}
-        taps["SFM in"] = collapsed[row].permute(1, 2, 0).float().cpu().numpy()
-        if isinstance(model.motion, MotionSense):
-            normed = at(seen["motion.norm"])
-            if "motion.perceptual.gate" in seen:
-                gates = channel_gain(model.motion, seen["motion.perceptual.gate"])
-                shape = seen["motion.norm"].shape[:2]  # a learned average has one gate for all frames
+    if motion:
+        taps = {"MSM in": at(seen.inputs[motion][0]), "MSM out": at(seen[motion][0])}
+        taps["SFM in"] = features.video.map[row].permute(1, 2, 0).float().cpu().numpy()
+        if isinstance(sense, MotionSense):
+            normed = at(seen[f"{motion}.norm"])
+            if f"{motion}.perceptual.gate" in seen:
+                gates = channel_gain(sense, seen[f"{motion}.perceptual.gate"])
+                shape = seen[f"{motion}.norm"].shape[:2]  # a learned average has one gate for all frames
                 gain = at(gates.expand(*shape, *gates.shape[2:])).mean((0, 1))
     for level, stride in zip(levels, (8, 16, 32), strict=True):
         taps[f"SFM out {stride}"] = level.fused.permute(1, 2, 0).float().cpu().numpy()
-    head = (tuple(x[one] for x in fused), tuple(x[one] for x in keys), None if collapsed is None else collapsed[one])
-    head += ([x[one] for x in context], [x[one] for x in moving])
     scale = np.array([size / video.width, size / video.height] * 2, np.float32)
     picture = image.permute(1, 2, 0).cpu().numpy()
-    return KeyFrame(video.name, frame, size, picture, boxes * scale, labels, taps, levels, normed, gain, head)
+    one = features.key_frame(row)
+    return KeyFrame(video.name, frame, size, picture, boxes * scale, labels, taps, levels, normed, gain, one)
 
 
 def _level(model: MSSC, seen: Captured, level: int, row: int) -> Level:
-    spatial, motion = (x[row : row + 1] for x in seen.inputs[f"fusion.{level}"])
-    fused = seen[f"fusion.{level}"][row]
-    exchange = exchange_of(model.fusion[level])
+    spatial, motion = (x[row : row + 1] for x in seen.inputs[f"fusion.levels.{level}"])
+    fused = seen[f"fusion.levels.{level}"][row]
+    exchange = exchange_of(model.fusion.levels[level])
     if exchange is None:
         return Level(spatial, motion, fused)
-    name = f"fusion.{level}.exchange"
+    name = f"fusion.levels.{level}.exchange"
     corrected = tuple(x[row] for x in seen[name])
     parts = [seen.inputs[f"{name}.leave.{path}"][0][row] for path in range(2)]  # (N, 2C'): the residual part, then T
     taken = tuple(x[:, x.shape[1] // 2 :].T.unflatten(1, fused.shape[1:]) for x in parts)

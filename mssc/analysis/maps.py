@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..model.features import Features
 from ..model.head import Head
 from ..structures import InputError
 from .cells import INSIDE, centre_cells, coverage
@@ -44,14 +45,16 @@ def attention_rows(weights: Tensor, cells: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, *cells.shape).double().numpy()
 
 
-def class_activation(head: Head, inputs: tuple, boxes: np.ndarray, labels: np.ndarray, levels: int = 3) -> list[list[np.ndarray]]:
+def class_activation(
+    head: Head, features: Features, boxes: np.ndarray, labels: np.ndarray, levels: int = 3
+) -> list[list[np.ndarray]]:
     """Grad-CAM (Selvaraju et al., ICCV 2017) of the action logits of given boxes, with respect to the fused maps.
 
     R = ReLU(sum_c w_c F_c), w_c the mean over places of the logit's gradient with respect to channel c.
 
     Args:
         head: in eval mode.
-        inputs: its first five positional arguments for one frame, out of any graph.
+        features: of one frame, out of any graph.
         boxes: (N, 4) in pixels of the input.
         labels: (N,) the action of each.
         levels: how many fused maps there are for the class.
@@ -60,9 +63,9 @@ def class_activation(head: Head, inputs: tuple, boxes: np.ndarray, labels: np.nd
         Per box and level an (H, W) map that sums to 1.
     """
     with torch.enable_grad():
-        fused = [x.detach().clone().requires_grad_() for x in inputs[0]]
+        fused = [x.detach().clone().requires_grad_() for x in features.fused]
         rois = torch.as_tensor(boxes, dtype=fused[0].dtype, device=fused[0].device)[None]
-        logits = head(tuple(fused), *inputs[1:5], rois).logits[0]
+        logits = head(features._replace(fused=tuple(fused)), rois).logits[0]
         found = []
         for row, label in enumerate(labels.tolist()):
             last = row == len(labels) - 1

@@ -17,7 +17,7 @@ from ..structures import InputError
 def has_channel_gain(motion: object) -> bool:
     """Whether a module in MSM's slot has a perceptual branch with one gain per channel."""
     branch = motion.perceptual if isinstance(motion, MotionSense) else None
-    return branch is not None and isinstance(branch.map, ChannelGain)
+    return isinstance(getattr(branch, "map", None), ChannelGain)
 
 
 def channel_gain(motion: MotionSense, gate: Tensor) -> Tensor:
@@ -35,8 +35,8 @@ def channel_gain(motion: MotionSense, gate: Tensor) -> Tensor:
     """
     if not has_channel_gain(motion):
         raise InputError(
-            f"{type(motion).__name__} has no gain per channel; only motion 'msm' in the modes 'both' and 'perceptual' "
-            "with motion_fc 'depthwise' has one."
+            f"{type(motion).__name__} has no gain per channel; only motion 'msm' with its perceptual branch and "
+            "motion_fc 'depthwise' has one."
         )
     assert motion.perceptual is not None
     with torch.no_grad():
@@ -68,5 +68,5 @@ def without_motion_sense(model: MSSC) -> MSSC:
     as long.
     """
     plain = MSSC(replace(model.config, motion="none"))
-    plain.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if not name.startswith("motion.")})
+    plain.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if ".motion." not in name})
     return plain.train(model.training)

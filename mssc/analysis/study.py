@@ -307,7 +307,7 @@ def thumbnail(image: np.ndarray, side: int = 96) -> bytes:
 def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
     """Section 6.2 of one key frame."""
     frame = (key.size, key.size)
-    activation = class_activation(model.head, key.head, key.boxes, key.labels)
+    activation = class_activation(model.head, key.features, key.boxes, key.labels)
     measured: dict[str, list[dict[str, float]]] = defaultdict(list)
     for index, (level, stride) in enumerate(zip(key.levels, STRIDES, strict=True)):
         if level.context is not None:
@@ -351,7 +351,7 @@ def _attention(level: Level, key: KeyFrame) -> list[dict[str, float]]:
 def _strengths(
     study: Study, model: MSSC, video: str, own: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]
 ) -> None:
-    for stride, fusion, a, b in zip(STRIDES, model.fusion, own, other, strict=False):
+    for stride, fusion, a, b in zip(STRIDES, model.fusion.levels, own, other, strict=False):
         if exchange_of(fusion) is not None:
             study.strength[stride][video] = exchange_strength(fusion, a, b)
 
@@ -365,7 +365,7 @@ def _example(model: MSSC, key: KeyFrame) -> Example:
         rows = attention_rows(level.attention[0], kinds == ACTION)
         if len(rows):
             maps["attention"] = rows.mean(0)
-    cams = class_activation(model.head, key.head, key.boxes, key.labels)
+    cams = class_activation(model.head, key.features, key.boxes, key.labels)
     maps["Grad-CAM"] = np.mean([levels[0] for levels in cams], 0)
     return Example(key.video, key.frame, key.image, key.boxes, key.labels, maps)
 

@@ -38,21 +38,17 @@ def swap_clip(model: MSSC, key: KeyFrame, other: KeyFrame) -> Swap:
         key: whose image stays.
         other: whose clip comes.
     """
-    mixed = [
-        fusion(key.levels[i % len(key.levels)].spatial, other.levels[i % len(key.levels)].motion)
-        for i, fusion in enumerate(model.fusion)
-    ]
+    mixed = key.features._replace(fused=model.fusion(key.features.image, other.features.video))
     changes = []
-    for fusion, mine, theirs in zip(model.fusion, key.levels, other.levels, strict=False):
+    for fusion, mine, theirs in zip(model.fusion.levels, key.levels, other.levels, strict=False):
         if exchange_of(fusion) is None:
             break
         before, after = corrected(fusion, mine.spatial, mine.motion), corrected(fusion, mine.spatial, theirs.motion)
         changes.append(np.stack([_change(x, y) for x, y in zip(before, after, strict=True)]))
-    images, clip = key.head[1], other.head[2:]
-    boxes = torch.as_tensor(key.boxes, dtype=mixed[0].dtype)[None].to(mixed[0].device)
-    ways = (key.head, (tuple(mixed), *key.head[1:]), (tuple(mixed), images, *clip))
-    said = [action_probabilities(model.head(*way, boxes).logits[0], model.config).cpu().numpy() for way in ways]
-    return Swap(tuple(changes), *said)
+    boxes = torch.as_tensor(key.boxes, dtype=mixed.fused[0].dtype, device=mixed.fused[0].device)[None]
+    ways = (key.features, mixed, mixed._replace(video=other.features.video))
+    own, fused, whole = (action_probabilities(model.head(way, boxes).logits[0], model.config).cpu().numpy() for way in ways)
+    return Swap(tuple(changes), own, fused, whole)
 
 
 def _change(before: Tensor, after: Tensor) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..config import ABLATIONS, REFERENCES, ModelConfig, TrainConfig
+from ..ablate.tables import ABLATIONS, REFERENCES
+from ..config import ModelConfig, TrainConfig
 from ..structures import InputError
 from .options import DIR, OUTPUT, RARE, RunOptions, Settings, command_line, default
 

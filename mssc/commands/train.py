@@ -17,8 +17,6 @@ log = logging.getLogger("mssc")
 
 @dataclass(frozen=True)
 class _Rare:
-    motion: Annotated[str | None, MODEL, default("as the rest")] = None
-    """Model whose motion stream was trained by itself (--learn motion), to start that part from."""
     cache: Annotated[Path | None, DIR, default("frames in the run's folder")] = None
     """Folder for decoded frames."""
 
@@ -48,8 +46,6 @@ class Train(Settings):
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
-        from ..model.checkpoint import load_model
-        from ..model.transfer import motion_weights
         from ..training.loop import Trainer
 
         select = not self.all_videos and self.dataset != "ava"  # AVA's "val" is what everybody scores on
@@ -60,8 +56,7 @@ class Train(Settings):
         for dataset in found:
             frames = FrameCache.build(dataset, cache, reach=reach(model, config))
         validation = found[1] if select else None
-        motion = None if self.rare.motion is None else motion_weights(load_model(self.rare.motion), model)
-        trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights, motion)
+        trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights)
         videos, steps = counted(len(found[0]), "video"), counted(trainer.steps, "step")
         log.info("%s to learn from, %s, into %s", videos, steps, self.output)
         trainer.run()

@@ -19,8 +19,9 @@ from ..config import ModelConfig
 from ..data.dataset import Dataset
 from ..data.decoding import resize
 from ..model.checkpoint import load_model
-from ..model.mssc import MSSC, State, fold_batch_norms
+from ..model.mssc import MSSC, fold_batch_norms
 from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
+from ..model.video import State
 from ..structures import Detections, InputError, Predictions
 from ..video import frames_per_look
 from .postprocess import to_detections

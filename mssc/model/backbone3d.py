@@ -1,14 +1,14 @@
 """The 3D path's backbones: clips to one space-time map.
 
 Ours is causal, so that a video can be streamed: the 2D network's convolutions run on each frame (and start from its weights), and
-causal depthwise temporal convolutions between its stages look back. Beside them a small network looks at nothing but motion, the optical
-flow of the last frames: appearance is learnt faster, and would leave nothing for it to learn. There is no temporal stride: a frame in, a
-map out, and the map of a frame is the same whether the video came whole or frame by frame. Torchvision's video networks plug in for those
-who train at scale; they see a window of frames at once and are recomputed for every key frame.
+causal depthwise temporal convolutions between its stages look back. Beside them a small network, the flow stream, looks at nothing but
+the optical flow of the last frames: appearance is learnt faster, and would leave nothing for it to learn. There is no temporal stride: a
+frame in, a map out, and the map of a frame is the same whether the video came whole or frame by frame. Torchvision's video networks plug
+in for those who train at scale; they see a window of frames at once and are recomputed for every key frame.
 """
 
 import functools
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,37 +16,51 @@ from torch.nn import functional as F
 
 from ..structures import InputError
 from .backbone2d import CSPDarknet
-from .flow import optical_flow
-from .layers import ConvBlock
-from .motion import Memory
+from .flow import FlowStream
 
 
 class Backbone3d(Protocol):
-    """What the network needs to know of a 3D path.
+    """What the video path needs to know of its network.
 
     Attributes:
         dims: channels of its map.
-        motion_dims: how many of them, the last, know motion alone; 0 where appearance has its say in all.
-        stride: pixels of its input per cell of its map.
-        causal: whether it has a map for every frame and can go on from a memory.
+        flow_dims: how many of them, the last, know optical flow alone; 0 where appearance has its say in all.
+        causal: whether it has a map for every frame and can go on from a state.
         mean: subtracted from RGB values 0..255.
         std: which the result is divided by.
     """
 
     dims: int
-    motion_dims: int
-    stride: int
+    flow_dims: int
     causal: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def initial(self, batch: int, size: int, like: Tensor) -> Memory:
-        """Empty memory for a square input of `size` pixels; () where not causal."""
+    def side(self, size: int) -> int:
+        """Cells of its map along a side of `size` pixels."""
         ...
 
-    def __call__(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
+    def initial(self, batch: int, size: int, like: Tensor) -> tuple:
+        """The state before the first frame, for a square input of `size` pixels; () where not causal."""
+        ...
+
+    def __call__(self, clip: Tensor, state: tuple, age: Tensor) -> tuple[Tensor, tuple]:
         """(B, 3, T, H, W) normalised to (B, dims, T', h, w); `age` (B,) counts the frames before."""
         ...
+
+
+class DarknetState(NamedTuple):
+    """What a `CausalDarknet` remembers.
+
+    Attributes:
+        frame: (B, 1, 3, H, W), the last one.
+        flow: (B, n, C, H / 2, W / 2), the flows before, for the flow stream; (B, 0) without it.
+        temporal: for each temporal convolution the maps before, (B, n, C_l, H_l, W_l).
+    """
+
+    frame: Tensor
+    flow: Tensor
+    temporal: tuple[Tensor, ...]
 
 
 class TemporalConv(nn.Module):
@@ -78,59 +92,9 @@ class TemporalConv(nn.Module):
         return out, everything[:, steps:]
 
 
-class MotionStream(nn.Module):
-    """What moved in the last frames, and nothing of what it looks like: convolutions over a stack of optical flow and brightness changes.
-
-    Each frame's flow is taken relative to its median, which is the camera's. What came before the first frame did not move. The two-stream
-    networks of Simonyan and Zisserman (2014) stack flow in the same way.
-    """
-
-    frames = 10  # in the stack, a third of a second
-    channels = 3  # of each: flow x and y, change of brightness
-    dims = 96
-    stride = 8
-    longest = 6.0  # pixels of flow
-    usual_change = 15 / 255
-
-    def __init__(self) -> None:
-        super().__init__()
-        stack = self.frames * self.channels
-        self.norm = nn.BatchNorm2d(stack)
-        self.body = nn.Sequential(
-            ConvBlock(stack, 32, 3, 2), ConvBlock(32, 64, 3), ConvBlock(64, self.dims, 3, 2), ConvBlock(self.dims, self.dims, 3)
-        )
-
-    def initial(self, batch: int, size: int, like: Tensor) -> Tensor:
-        """The motions of the frames before the first: none. At half the size of the frames."""
-        side = (size + 1) // 2
-        return like.new_zeros(batch, self.frames - 1, self.channels, side, side)
-
-    def _movements(self, frames: Tensor, before: Tensor) -> Tensor:
-        """(B, T, channels, H / 2, W / 2) from frames (B, T, 3, H, W) and the one before them (B, 1, 3, H, W), RGB 0..255."""
-        grey = torch.cat([before, frames], 1).mean(2, keepdim=True) / 255
-        now, then = grey[:, 1:].flatten(0, 1), grey[:, :-1].flatten(0, 1)
-        flow = optical_flow(_smooth(now), _smooth(then))
-        camera = flow[..., ::4, ::4].flatten(2).median(2).values[..., None, None]
-        flow = (flow - camera).clamp(-self.longest, self.longest)
-        movements = torch.cat([flow, (now - then) / self.usual_change], 1)
-        movements = F.avg_pool2d(movements, 2, ceil_mode=True, count_include_pad=False)
-        return movements.unflatten(0, frames.shape[:2])
-
-    def forward(self, frames: Tensor, before: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, 3, H, W) RGB 0..255, the frame before them, and the motions before: (B * T, dims, H / 8, W / 8), and the new past."""
-        steps = frames.shape[1]
-        everything = torch.cat([past, self._movements(frames, before)], 1)
-        stacks = everything.unfold(1, self.frames, 1).permute(0, 1, 5, 2, 3, 4).flatten(0, 1).flatten(1, 2)
-        return self.body(self.norm(stacks).contiguous(memory_format=torch.channels_last)), everything[:, steps:]
-
-
-def _smooth(grey: Tensor) -> Tensor:
-    return F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, 1)
-
-
 class CausalDarknet(nn.Module):
-    """CSPDarknet over frames, with motion: its stem also sees each frame's difference to the one before, and a `TemporalConv` follows
-    each stage. Its maps of stride 16 and 32 are joined at stride 8 with those of a `MotionStream`.
+    """CSPDarknet over frames, with time: its stem also sees each frame's difference to the one before, and a `TemporalConv` follows
+    each stage. Its maps of stride 16 and 32 are joined at stride 8 with those of a `FlowStream`.
 
     Args:
         width: of YOLOX; 0.25 is nano.
@@ -140,7 +104,6 @@ class CausalDarknet(nn.Module):
 
     dilations = (1, 1, 2, 2)
     causal = True
-    stride = MotionStream.stride
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)  # YOLOX takes 0..255
 
@@ -151,9 +114,13 @@ class CausalDarknet(nn.Module):
         base = int(64 * width)
         widths = tuple(base * 2**i for i in range(1, 5))
         self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(widths, self.dilations, strict=True))
-        self.movement = MotionStream() if flow else None
-        self.motion_dims = MotionStream.dims if flow else 0
-        self.dims = widths[2] + widths[3] + self.motion_dims
+        self.flow = FlowStream() if flow else None
+        self.flow_dims = FlowStream.dims if flow else 0
+        self.dims = widths[2] + widths[3] + self.flow_dims
+
+    def side(self, size: int) -> int:
+        """Cells of its map along a side of `size` pixels."""
+        return -(-size // FlowStream.stride)
 
     def inflate(self, image_net: CSPDarknet) -> None:
         """Start from a 2D network's weights; the difference channels of the stem start at half of them."""
@@ -163,43 +130,34 @@ class CausalDarknet(nn.Module):
         state["stem.conv.conv.weight"] = torch.cat([patches, 0.5 * patches], 2).flatten(1, 2)
         self.net.load_state_dict(state)
 
-    def initial(self, batch: int, size: int, like: Tensor) -> Memory:
-        """The frame before, the motions before (none without flow), and each temporal convolution's past."""
-        movements = self.movement.initial(batch, size, like) if self.movement else like.new_zeros(batch, 0)
-        memory = [like.new_zeros(batch, 1, 3, size, size), movements]
-        side = (size + 1) // 2
+    def initial(self, batch: int, size: int, like: Tensor) -> DarknetState:
+        """Before the first frame."""
+        flow = self.flow.initial(batch, size, like) if self.flow else like.new_zeros(batch, 0)
+        temporal, side = [], (size + 1) // 2
         for conv in self.temporal:
             side = (side + 1) // 2
-            memory.append(like.new_zeros(batch, conv.past_frames, conv.weight.shape[1], side, side))  # type: ignore[index,union-attr]
-        return tuple(memory)
+            temporal.append(like.new_zeros(batch, conv.past_frames, conv.weight.shape[1], side, side))  # type: ignore[index,union-attr]
+        return DarknetState(like.new_zeros(batch, 1, 3, size, size), flow, tuple(temporal))
 
-    def motion_map(self, clip: Tensor) -> Tensor:
-        """The last `motion_dims` channels of the map of a clip from its true start, and nothing else: (B, T, motion_dims, H / 8, W / 8)."""
-        assert self.movement is not None
-        frames = clip.transpose(1, 2)
-        maps, _ = self.movement(frames, frames[:, :1], self.movement.initial(len(clip), clip.shape[-1], clip))
-        return maps.unflatten(0, frames.shape[:2])
-
-    def forward(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
-        """(B, 3, T, H, W) to (B, dims, T, H / 8, W / 8) and the new memory."""
+    def forward(self, clip: Tensor, state: DarknetState, age: Tensor) -> tuple[Tensor, DarknetState]:
+        """(B, 3, T, H, W) to (B, dims, T, H / 8, W / 8) and the new state."""
         batch, _, steps, _, _ = clip.shape
         frames = clip.transpose(1, 2)
-        before = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), frames[:, :1], memory[0])
+        before = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), frames[:, :1], state.frame)
         difference = frames - torch.cat([before, frames[:, :-1]], 1)
-        movement, past_movements = self.movement(frames, before, memory[1]) if self.movement else (None, memory[1])
-        after: list[Tensor] = [frames[:, -1:], past_movements]
+        flow, past_flow = self.flow(frames, before, state.flow) if self.flow else (None, state.flow)
         x = self.net.stem(torch.cat([frames, difference], 2).flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        maps = []
-        for name, conv, past in zip(self.stages, self.temporal, memory[2:], strict=True):
+        maps, after = [], []
+        for name, conv, past in zip(self.stages, self.temporal, state.temporal, strict=True):
             x = getattr(self.net, name)(x)
-            moved, past = conv(x.unflatten(0, (batch, steps)), past, age)
+            x, past = conv(x.unflatten(0, (batch, steps)), past, age)
             after.append(past)
-            x = moved.flatten(0, 1)
+            x = x.flatten(0, 1)
             maps.append(x)
-        side = (maps[1] if movement is None else movement).shape[-2:]
+        side = (maps[1] if flow is None else flow).shape[-2:]
         joined = [F.interpolate(x, size=side, mode="nearest") for x in maps[2:]]
-        joined = torch.cat(joined if movement is None else [*joined, movement], 1)
-        return joined.unflatten(0, (batch, steps)).transpose(1, 2), tuple(after)
+        joined = torch.cat(joined if flow is None else [*joined, flow], 1)
+        return joined.unflatten(0, (batch, steps)).transpose(1, 2), DarknetState(frames[:, -1:], past_flow, tuple(after))
 
 
 def _resnet_maps(net: nn.Module, clip: Tensor) -> Tensor:
@@ -264,7 +222,7 @@ class TorchvisionBackbone(nn.Module):
     """
 
     causal = False
-    motion_dims = 0
+    flow_dims = 0
 
     def __init__(self, name: str, pretrained: bool = False) -> None:
         super().__init__()
@@ -272,6 +230,7 @@ class TorchvisionBackbone(nn.Module):
 
         if name not in TORCHVISION_VIDEO:
             raise InputError(f"there is no 3D backbone torchvision/{name}; choose one of {', '.join(TORCHVISION_VIDEO)}.")
+        self.name = name
         self.maps, self.dims, self.stride, mean, std = TORCHVISION_VIDEO[name]
         self.mean, self.std = tuple(255 * v for v in mean), tuple(255 * v for v in std)
         try:
@@ -284,11 +243,15 @@ class TorchvisionBackbone(nn.Module):
             if hasattr(self.net, classifier):
                 setattr(self.net, classifier, nn.Identity())
 
-    def initial(self, batch: int, size: int, like: Tensor) -> Memory:
-        """No memory: the window is recomputed."""
+    def side(self, size: int) -> int:
+        """Cells of its map along a side of `size` pixels; S3D's last pooling drops a cell that has no neighbour."""
+        return -(-size // (self.stride // 2)) // 2 if self.name == "s3d" else -(-size // self.stride)
+
+    def initial(self, batch: int, size: int, like: Tensor) -> tuple:
+        """Nothing to remember: the window is seen anew."""
         return ()
 
-    def forward(self, clip: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
+    def forward(self, clip: Tensor, state: tuple, age: Tensor) -> tuple[Tensor, tuple]:
         """(B, 3, T, H, W) to (B, dims, T', h, w)."""
         return self.maps(self.net, clip), ()
 
@@ -297,7 +260,7 @@ BACKBONES3D = {
     "causal_cspdarknet_nano": CausalDarknet,
     "causal_cspdarknet_nano_rgb": functools.partial(CausalDarknet, flow=False),
 }
-"""With the motion stream, and without it, for ablations."""
+"""With the flow stream, and without it, for ablations."""
 
 
 def build_backbone3d(name: str, pretrained: bool = False) -> nn.Module:

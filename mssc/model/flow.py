@@ -6,8 +6,10 @@ a small network over it, added to an appearance model of J-HMDB, took the accura
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .layers import ConvBlock
 
 LEVELS = 3  # halvings of the frame but one: motions up to about five pixels a frame
 WINDOW = 7  # pixels that are taken to move alike
@@ -102,3 +104,53 @@ def optical_flow(now: Tensor, before: Tensor) -> Tensor:
             flow = 2 * F.interpolate(flow, size=now.shape[-2:], mode="bilinear", align_corners=False)
         flow = _refine(now, before, flow)
     return flow
+
+
+class FlowStream(nn.Module):
+    """What moved in the last frames, and nothing of what it looks like: convolutions over a stack of optical flow and brightness changes.
+
+    Each frame's flow is taken relative to its median, which is the camera's. What came before the first frame did not move. The two-stream
+    networks of Simonyan and Zisserman (2014) stack flow in the same way.
+    """
+
+    frames = 10  # in the stack, a third of a second
+    channels = 3  # of each: flow x and y, change of brightness
+    dims = 96
+    stride = 8
+    longest = 6.0  # pixels of flow
+    usual_change = 15 / 255
+
+    def __init__(self) -> None:
+        super().__init__()
+        stack = self.frames * self.channels
+        self.norm = nn.BatchNorm2d(stack)
+        self.body = nn.Sequential(
+            ConvBlock(stack, 32, 3, 2), ConvBlock(32, 64, 3), ConvBlock(64, self.dims, 3, 2), ConvBlock(self.dims, self.dims, 3)
+        )
+
+    def initial(self, batch: int, size: int, like: Tensor) -> Tensor:
+        """The motions of the frames before the first: none. At half the size of the frames."""
+        side = (size + 1) // 2
+        return like.new_zeros(batch, self.frames - 1, self.channels, side, side)
+
+    def _flows(self, frames: Tensor, before: Tensor) -> Tensor:
+        """(B, T, channels, H / 2, W / 2) from frames (B, T, 3, H, W) and the one before them (B, 1, 3, H, W), RGB 0..255."""
+        grey = torch.cat([before, frames], 1).mean(2, keepdim=True) / 255
+        now, then = grey[:, 1:].flatten(0, 1), grey[:, :-1].flatten(0, 1)
+        flow = optical_flow(_smooth(now), _smooth(then))
+        camera = flow[..., ::4, ::4].flatten(2).median(2).values[..., None, None]
+        flow = (flow - camera).clamp(-self.longest, self.longest)
+        flows = torch.cat([flow, (now - then) / self.usual_change], 1)
+        flows = F.avg_pool2d(flows, 2, ceil_mode=True, count_include_pad=False)
+        return flows.unflatten(0, frames.shape[:2])
+
+    def forward(self, frames: Tensor, before: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, 3, H, W) RGB 0..255, the frame before them, and the motions before: (B * T, dims, H / 8, W / 8), and the new past."""
+        steps = frames.shape[1]
+        everything = torch.cat([past, self._flows(frames, before)], 1)
+        stacks = everything.unfold(1, self.frames, 1).permute(0, 1, 5, 2, 3, 4).flatten(0, 1).flatten(1, 2)
+        return self.body(self.norm(stacks).contiguous(memory_format=torch.channels_last)), everything[:, steps:]
+
+
+def _smooth(grey: Tensor) -> Tensor:
+    return F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, 1)

@@ -13,7 +13,8 @@ Module of CMX (Zhang et al., eqs. 7-8)::
     OUT        = BN(Conv1x1(E) + BN(Conv1x1(ReLU(DWConv3x3(Conv1x1(E))))))
 
 G is a sum over all positions: stage 1 corrects channels globally and carries no place, there is no N x N attention map to draw (the
-``sfm_softmax`` variant has one). Every module maps two (B, C, H, W) maps, `spatial` and `motion`, to one.
+``sfm_softmax`` variant has one). Every level's module maps two (B, C, H, W) maps, `spatial` and `motion`, to one; `Fusion` has one per
+level.
 """
 
 import math
@@ -25,6 +26,8 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from ..structures import InputError
+from .backbone2d import STRIDES
+from .features import ImageFeatures, VideoFeatures
 from .layers import BN_EPS, BN_MOMENTUM
 
 
@@ -73,20 +76,26 @@ class Exchange(nn.Module):
 
     Args:
         width: C of both paths.
-        config: `fusion_reduction` rho, `fusion_head_width` d, `fusion_context`; ``sfm_softmax`` attends over positions instead.
+        reduction: rho, C over the channels inside.
+        head_width: d, channels of a head.
+        normalise: "mean" divides the context by N, "none" does not.
+        by_position: attend over positions instead of channels.
+
+    Raises:
+        InputError: if the channels do not split into such heads.
     """
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    def __init__(self, width: int, reduction: int, head_width: int, normalise: str, by_position: bool = False) -> None:
         super().__init__()
-        inner = max(width // config.fusion_reduction, 1)
-        head = min(config.fusion_head_width, inner)
+        inner = max(width // reduction, 1)
+        head = min(head_width, inner)
         self.heads = inner // head
         if inner % head:
             raise InputError(f"{inner} channels do not split into heads of {head}; choose another fusion_head_width.")
-        self.by_position = config.fusion == "sfm_softmax"
+        self.by_position = by_position
         self.project = nn.ModuleList(_linear(width, 2 * inner) for _ in range(2))
         self.key_value = nn.ModuleList(_linear(inner, 2 * inner, bias=False) for _ in range(2))
-        self.context = nn.ModuleList(ChannelContext(config.fusion_context) for _ in range(2))
+        self.context = nn.ModuleList(ChannelContext(normalise) for _ in range(2))
         self.attend = nn.ModuleList(nn.Softmax(-1) for _ in range(2))
         self.leave = nn.ModuleList(_linear(2 * inner, width) for _ in range(2))
         self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
@@ -126,15 +135,16 @@ class ChannelEmbedding(nn.Module):
 
     Args:
         width: C of both paths and of the result.
-        config: `fusion_reduction` and `fusion_skip`.
+        reduction: rho, C over the channels inside the skip.
+        skip: have that skip.
     """
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    def __init__(self, width: int, reduction: int = 1, skip: bool = True) -> None:
         super().__init__()
-        inner = max(width // config.fusion_reduction, 1)
+        inner = max(width // reduction, 1)
         self.embed = _conv(2 * width, width, bias=False)
         self.skip = None
-        if config.fusion_skip == "dwconv":
+        if skip:
             self.skip = nn.Sequential(
                 _conv(2 * width, inner),
                 _conv(inner, inner, 3, groups=inner),
@@ -172,13 +182,17 @@ class Rectify(nn.Module):
 
 
 class SemanticCorrectionFusion(nn.Module):
-    """SFM: the paths exchange, then merge. With ``frm+sfm`` they are rectified first."""
+    """SFM: the paths exchange (stage 1), then merge (stage 2).
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    Args:
+        exchange: stage 1.
+        merge: stage 2.
+        rectify: what comes before, `Rectify` or nothing.
+    """
+
+    def __init__(self, exchange: nn.Module, merge: nn.Module, rectify: nn.Module | None = None) -> None:
         super().__init__()
-        self.rectify = Rectify(width) if config.fusion == "frm+sfm" else None
-        self.exchange = Exchange(width, config)
-        self.merge = ChannelEmbedding(width, config)
+        self.rectify, self.exchange, self.merge = rectify, exchange, merge
 
     def forward(self, spatial: Tensor, motion: Tensor) -> Tensor:
         """Two (B, C, H, W) maps to one."""
@@ -187,17 +201,12 @@ class SemanticCorrectionFusion(nn.Module):
         return self.merge(*self.exchange(spatial, motion))
 
 
-class ExchangeAdd(nn.Module):
-    """Stage 1 alone, merged by a sum without parameters."""
-
-    def __init__(self, width: int, config: ModelConfig) -> None:
-        super().__init__()
-        self.exchange = Exchange(width, config)
+class Sum(nn.Module):
+    """Both maps added: stage 2 without parameters."""
 
     def forward(self, spatial: Tensor, motion: Tensor) -> Tensor:
         """Two (B, C, H, W) maps to one."""
-        corrected, moved = self.exchange(spatial, motion)
-        return corrected + moved
+        return spatial + motion
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int = 1, act: Callable[[], nn.Module] = nn.SiLU) -> nn.Sequential:
@@ -207,7 +216,7 @@ def _conv_norm(inputs: int, outputs: int, kernel: int = 1, act: Callable[[], nn.
 class Add(nn.Module):
     """The sum, then a 1x1 convolution."""
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.embed = _conv_norm(width, width)
 
@@ -219,7 +228,7 @@ class Add(nn.Module):
 class Concat(nn.Module):
     """Both maps side by side, then a 1x1 convolution."""
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.embed = _conv_norm(2 * width, width)
 
@@ -246,7 +255,7 @@ class ChannelAttention(nn.Module):
 class CFAM(nn.Module):
     """The YOWO family's fusion: YOWOv2's ChannelEncoder."""
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.encode = nn.Sequential(
             _conv_norm(2 * width, width),
@@ -265,9 +274,6 @@ class CFAM(nn.Module):
 class SpatialOnly(nn.Module):
     """The control without a video path."""
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
-        super().__init__()
-
     def forward(self, spatial: Tensor, motion: Tensor) -> Tensor:
         """The spatial map as it is."""
         return spatial
@@ -276,27 +282,59 @@ class SpatialOnly(nn.Module):
 class MotionOnly(nn.Module):
     """The control without an image path."""
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
-        super().__init__()
-
     def forward(self, spatial: Tensor, motion: Tensor) -> Tensor:
         """The motion map as it is."""
         return motion
 
 
-FUSION = {
-    "sfm": SemanticCorrectionFusion,
-    "frm+sfm": SemanticCorrectionFusion,
-    "sfm_softmax": SemanticCorrectionFusion,
-    "sfm1": ExchangeAdd,
-    "sfm2": ChannelEmbedding,
-    "add": Add,
-    "concat": Concat,
-    "cfam": CFAM,
+def _exchange(config: ModelConfig, by_position: bool = False) -> Exchange:
+    return Exchange(config.width, config.fusion_reduction, config.fusion_head_width, config.fusion_context, by_position)
+
+
+def _embedding(config: ModelConfig) -> ChannelEmbedding:
+    return ChannelEmbedding(config.width, config.fusion_reduction, config.fusion_skip == "dwconv")
+
+
+FUSION: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "sfm": lambda config: SemanticCorrectionFusion(_exchange(config), _embedding(config)),
+    "frm+sfm": lambda config: SemanticCorrectionFusion(_exchange(config), _embedding(config), Rectify(config.width)),
+    "sfm_softmax": lambda config: SemanticCorrectionFusion(_exchange(config, by_position=True), _embedding(config)),
+    "sfm1": lambda config: SemanticCorrectionFusion(_exchange(config), Sum()),
+    "sfm2": _embedding,
+    "add": lambda config: Add(config.width),
+    "concat": lambda config: Concat(config.width),
+    "cfam": lambda config: CFAM(config.width),
 }
+"""How two paths of a level become one, by name, as functions of the config."""
 ONE_PATH = {"key": SpatialOnly, "clip": MotionOnly}
 
 
-def build_fusion(width: int, config: ModelConfig) -> nn.Module:
-    """One fusion of two paths of `width` channels, as `config.fusion` names it, or the path that `config.paths` leaves."""
-    return ONE_PATH[config.paths](width, config) if config.paths != "both" else FUSION[config.fusion](width, config)
+def build_level(config: ModelConfig) -> nn.Module:
+    """One level's fusion, as `config.fusion` names it, or the path that `config.paths` leaves."""
+    return ONE_PATH[config.paths]() if config.paths != "both" else FUSION[config.fusion](config)
+
+
+class Fusion(nn.Module):
+    """Both paths to one map per level. The motion map is brought to each level's size, nearest.
+
+    Args:
+        levels: one module per level; or two, of which the second ones are for the box branch.
+    """
+
+    def __init__(self, levels: list[nn.Module]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, image: ImageFeatures, video: VideoFeatures) -> tuple[Tensor, ...]:
+        """As many (B, C, H_l, W_l) maps as there are modules."""
+        fused = []
+        for place, level in enumerate(self.levels):
+            spatial = image.maps[place % len(image.maps)]
+            fused.append(level(spatial, F.interpolate(video.map, size=spatial.shape[-2:], mode="nearest")))
+        return tuple(fused)
+
+
+def build_fusion(config: ModelConfig) -> Fusion:
+    """The fusion that `config` asks for."""
+    own = 2 if config.fusion_branch == "task" and config.paths == "both" else 1
+    return Fusion([build_level(config) for _ in range(own * len(STRIDES))])

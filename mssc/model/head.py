@@ -6,6 +6,8 @@ paper does not say how its heads look; class logits per anchor, as in YOWOv2, ar
 """
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,50 +15,12 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from ..structures import Predictions
-from .layers import DecoupledTower
-from .motion import Memory, causal_window_mean
+from .backbone2d import STRIDES
+from .features import Features
+from .layers import conv3x3
+from .video import take
 
 ROI_SIDE = 4
-STRIDES = (8, 16, 32)
-
-
-class TemporalStatistics(nn.Module):
-    """What a window of maps says: the current one, their mean, and the mean of how much each differs from the one before.
-
-    Args:
-        width: channels.
-        window: frames.
-        pooled: whether places are averaged out, (..., 1, 1, C) instead of (..., H, W, C); differences are taken before that, of
-            means of 2x2 cells.
-    """
-
-    def __init__(self, width: int, window: int, pooled: bool) -> None:
-        super().__init__()
-        self.width, self.window, self.pooled = width, window, pooled
-
-    def initial(self, batch: int, height: int, width: int, like: Tensor) -> Memory:
-        """The last map, the past maps and the past differences."""
-        if self.pooled:
-            height, width = (height + 1) // 2, (width + 1) // 2
-        place = (1, 1) if self.pooled else (height, width)
-        past = like.new_zeros(batch, self.window - 1, *place, self.width)
-        return like.new_zeros(batch, 1, height, width, self.width), past, past.clone()
-
-    def forward(self, x: Tensor, memory: Memory, age: Tensor) -> tuple[Tensor, Memory]:
-        """(B, T, H, W, C) to (B, T, H, W, 3C), or (B, T, 1, 1, 3C) when pooled."""
-        last, past, past_change = memory
-        if self.pooled:
-            maps = x.flatten(0, 1).permute(0, 3, 1, 2)
-            maps = F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
-            x = maps.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-        last = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), x[:, :1], last)
-        change = (x - torch.cat([last, x[:, :-1]], 1)).abs()
-        last = x[:, -1:]
-        if self.pooled:
-            x, change = x.mean((2, 3), keepdim=True), change.mean((2, 3), keepdim=True)
-        mean, past = causal_window_mean(x, past, age)
-        mean_change, past_change = causal_window_mean(change, past_change, age)
-        return torch.cat([x, mean, mean_change], -1), (last, past, past_change)
 
 
 class BoxHead(nn.Module):
@@ -91,30 +55,48 @@ def rois_of(boxes: Tensor, size: int) -> Tensor:
     return torch.cat([index[:, None], boxes.reshape(-1, 4).clamp(0, size)], 1)
 
 
+class Regions(NamedTuple):
+    """The boxes whose actions are classified.
+
+    Attributes:
+        boxes: (B, K, 4) in pixels of the input.
+        anchors: (B, K), the anchor that each is, or that fits it best.
+        objectness: per level (B, 1, H_l, W_l), logits.
+    """
+
+    boxes: Tensor
+    anchors: Tensor
+    objectness: list[Tensor]
+
+
 class PooledBranch(nn.Module):
     """Action logits of boxes from what one kind of features says in them and around them.
 
     Args:
         roi_dims: channels of each map that boxes are pooled from.
         context_dims: widths of the context vectors.
-        config: `hidden`, `dropout`, `classes`.
+        classes: A.
+        hidden: width of the hidden layer.
+        dropout: before the logits; half of it before the hidden layer.
         rows: pool each box's four rows of cells one by one (what its upper half does is not what its lower half does), or all as one.
     """
 
-    def __init__(self, roi_dims: list[int], context_dims: list[int], config: ModelConfig, rows: bool = False) -> None:
+    def __init__(
+        self, roi_dims: Sequence[int], context_dims: Sequence[int], classes: int, hidden: int, dropout: float, rows: bool = False
+    ) -> None:
         super().__init__()
         self.rows = rows
         parts = (ROI_SIDE if rows else 1) + 1
         self.roi_norm = nn.ModuleList(nn.LayerNorm(parts * width) for width in roi_dims)
         self.context_norm = nn.ModuleList(nn.LayerNorm(width) for width in context_dims)
-        self.roi_drop = nn.Dropout(config.dropout / 2)
-        self.context_drop = nn.Dropout(config.dropout / 2)
-        self.roi_hidden = nn.Linear(parts * sum(roi_dims), config.hidden)
-        self.context_hidden = nn.Linear(sum(context_dims), config.hidden)
-        self.drop = nn.Dropout(config.dropout)
-        self.logits = nn.Linear(config.hidden, len(config.classes))
+        self.roi_drop = nn.Dropout(dropout / 2)
+        self.context_drop = nn.Dropout(dropout / 2)
+        self.roi_hidden = nn.Linear(parts * sum(roi_dims), hidden)
+        self.context_hidden = nn.Linear(sum(context_dims), hidden)
+        self.drop = nn.Dropout(dropout)
+        self.logits = nn.Linear(hidden, classes)
 
-    def forward(self, maps: list[Tensor], context: list[Tensor], rois: Tensor, size: int) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], context: Sequence[Tensor], rois: Tensor, size: int) -> Tensor:
         """Maps (B, C, H, W), context (B, C), rois (B * K, 5) of torchvision in pixels of a square input of `size`: (B, K, A)."""
         from torchvision.ops import roi_align  # here: see `mssc.detection.postprocess.to_detections`
 
@@ -129,54 +111,65 @@ class PooledBranch(nn.Module):
         return self.logits(self.drop(F.silu(own + whole[:, None])))
 
 
+def attended_mean(maps: Sequence[Tensor], objectness: Sequence[Tensor]) -> list[Tensor]:
+    """(B, C) means of (B, C, H, W) maps, weighted by objectness logits (B, 1, H, W): sigmoid over its sum, taken in logarithms, for
+    where all cells are sure of nothing, 0 / 0 would be NaN."""
+    weights = (F.logsigmoid(level.detach()).flatten(2).softmax(2).reshape(level.shape) for level in objectness)
+    return [(x * weight).sum((2, 3)) for x, weight in zip(maps, weights, strict=False)]
+
+
 class PooledClassifier(nn.Module):
-    """Action logits of boxes: what the fused features say, plus what motion alone says.
+    """Action logits of boxes: what the fused features and the two paths say, plus what optical flow alone says.
 
     In training a box is at times judged by one of the two only. Together, appearance would soon explain every training video and
     leave motion nothing to learn (the paper does not say how its paths share the work; we drop paths as networks drop units).
 
     Args:
-        fused: of the fused features.
-        movement: of the 3D path's motion channels; None where it has none.
-        path_dropout: share of boxes that are judged by the fused features alone in training; as many by motion alone.
+        fused: of the fused features, the motion map and the context of both paths.
+        flow: of the flow stream's maps; None where there is none.
+        motion: whether there is a motion map.
+        size: S of the input.
+        path_dropout: share of boxes that are judged by the fused features alone in training; as many by flow alone.
     """
 
-    def __init__(self, fused: PooledBranch, movement: PooledBranch | None, path_dropout: float) -> None:
+    def __init__(self, fused: PooledBranch, flow: PooledBranch | None, motion: bool, size: int, path_dropout: float) -> None:
         super().__init__()
-        self.fused, self.movement, self.path_dropout = fused, movement, path_dropout
+        self.fused, self.flow, self.motion = fused, flow, motion
+        self.size, self.path_dropout = size, path_dropout
 
-    def forward(self, maps: list[Tensor], context: list[Tensor], moving: list[Tensor], boxes: Tensor, size: int) -> Tensor:
-        """Logits (B, K, A).
-
-        Args:
-            maps: (B, C, H, W) each, for the fused branch.
-            context: (B, C) each, the same.
-            moving: (B, C, H, W) each, for motion.
-            boxes: (B, K, 4) in pixels of a square input of `size`.
-            size: of the input.
-        """
-        rois = rois_of(boxes, size)
-        logits = self.fused(maps, context, rois, size)
-        if self.movement is None:
+    def forward(self, maps: list[Tensor], features: Features, regions: Regions) -> Tensor:
+        """Class maps (B, C, H_l, W_l), all features, and boxes: logits (B, K, A)."""
+        image, video, _ = features
+        rois = rois_of(regions.boxes, self.size)
+        context = [x.mean((2, 3)) for x in image.levels] + attended_mean(image.levels, regions.objectness)
+        own = [video.map] if self.motion else []
+        logits = self.fused([*maps, *own], context + [video.context] * len(own), rois, self.size)
+        if self.flow is None:
             return logits
-        moved = self.movement(moving, [x.mean((2, 3)) for x in moving], rois, size)
+        moved = self.flow(video.flow, [x.mean((2, 3)) for x in video.flow], rois, self.size)
         if self.training and self.path_dropout:
-            draw = torch.rand(*boxes.shape[:2], 1, device=boxes.device)
+            draw = torch.rand(*regions.boxes.shape[:2], 1, device=rois.device)
             logits = logits * (draw >= self.path_dropout)
             moved = moved * (draw < 1 - self.path_dropout)
         return logits + moved
 
 
 class AnchorClassifier(nn.Module):
-    """Class logits per anchor, as YOWOv2 has them. A box that is not an anchor's own takes those of the anchor that fits it best."""
+    """Class logits per anchor, as YOWOv2 has them. A box that is not an anchor's own takes those of the anchor that fits it best.
 
-    def __init__(self, width: int, levels: int, config: ModelConfig) -> None:
+    Args:
+        width: C of the class maps.
+        classes: A.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.cls_preds = nn.ModuleList(nn.Conv2d(width, len(config.classes), 1) for _ in range(levels))
+        self.cls_preds = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in STRIDES)
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Per-level (B, C, H_l, W_l) to (B, N, A)."""
-        return torch.cat([conv(x).flatten(2).transpose(1, 2) for conv, x in zip(self.cls_preds, maps, strict=True)], 1)
+    def forward(self, maps: list[Tensor], features: Features, regions: Regions) -> Tensor:
+        """As `PooledClassifier.forward`."""
+        logits = [conv(x).flatten(2).transpose(1, 2) for conv, x in zip(self.cls_preds, maps, strict=True)]
+        return take(torch.cat(logits, 1), regions.anchors)
 
 
 def strongest_anchors(objectness: list[Tensor], kept: int) -> Tensor:
@@ -193,87 +186,68 @@ def strongest_anchors(objectness: list[Tensor], kept: int) -> Tensor:
     return scores.topk(min(kept, scores.shape[1]), 1).indices.sort(1).values
 
 
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """values (B, N, ...) at index (B, K): (B, K, ...)."""
-    return values.gather(1, index.reshape(index.shape + (1,) * (values.ndim - 2)).expand(*index.shape, *values.shape[2:]))
+def fitting_anchors(boxes: Tensor, anchor_boxes: Tensor) -> Tensor:
+    """Indices (B, K) of the anchors (B, N, 4) that overlap the boxes (B, K, 4) most."""
+    from torchvision.ops import box_iou  # here: see above
+
+    return torch.stack([box_iou(b, a).argmax(1) for b, a in zip(boxes, anchor_boxes.detach(), strict=True)])
+
+
+def _tower(width: int) -> nn.Sequential:
+    return nn.Sequential(*[conv3x3(width, width) for _ in range(2)])
 
 
 class Head(nn.Module):
-    """Fused maps to `Predictions`.
+    """Fused maps to `Predictions`: YOLOX's decoupled towers, boxes per cell, actions per box.
 
     Args:
-        tower: the two convolution towers of each level, for class and for box.
-        key_dims: channels of the 2D levels; empty without a 2D path.
-        clip_dims: widths of the clip's context vectors.
-        motion_dim: channels of the collapsed motion map; 0 without a 3D path.
-        moving_dim: channels that know motion alone; 0 where there are none.
-        config: the model's.
+        width: C of the fused maps.
+        classifier: gives boxes their action logits.
+        kept: K, how many boxes are classified.
     """
 
-    def __init__(
-        self,
-        tower: DecoupledTower,
-        key_dims: tuple[int, ...],
-        clip_dims: tuple[int, ...],
-        motion_dim: int,
-        moving_dim: int,
-        config: ModelConfig,
-    ) -> None:
+    def __init__(self, width: int, classifier: nn.Module, kept: int) -> None:
         super().__init__()
-        levels = len(STRIDES)
-        self.size, self.kept = config.key_size, config.kept
-        self.cls_convs, self.reg_convs = tower.cls_convs, tower.reg_convs
-        self.boxes = BoxHead(config.width, levels)
-        self.pooled = self.anchor = None
-        if config.classifier == "anchor":
-            self.anchor = AnchorClassifier(config.width, levels, config)
-        else:
-            roi_dims = [config.width] * levels + ([motion_dim] if motion_dim else [])
-            fused = PooledBranch(roi_dims, [*key_dims, *key_dims, *clip_dims], config)
-            moving = PooledBranch([moving_dim] * 2, [moving_dim] * 2, config, rows=True) if moving_dim else None
-            self.pooled = PooledClassifier(fused, moving, config.path_dropout)
+        self.kept = kept
+        self.cls_convs = nn.ModuleList(_tower(width) for _ in STRIDES)
+        self.reg_convs = nn.ModuleList(_tower(width) for _ in STRIDES)
+        self.boxes = BoxHead(width, len(STRIDES))
+        self.classifier = classifier
 
-    def forward(
-        self,
-        fused: tuple[Tensor, ...],
-        key: tuple[Tensor, ...],
-        motion: Tensor | None,
-        clip_context: list[Tensor],
-        moving: list[Tensor],
-        boxes: Tensor | None,
-    ) -> Predictions:
+    def forward(self, features: Features, boxes: Tensor | None = None) -> Predictions:
         """Predict.
 
         Args:
-            fused: maps for the class tower, per level; and, after them, maps for the box tower where they have their own.
-            key: 2D levels, (B, C_l, H_l, W_l), for the frame's context.
-            motion: (B, D, h, w), the collapsed motion map, or None.
-            clip_context: vectors (B, C).
-            moving: (B, C, h, w), maps of motion alone, now and on average; empty where there are none.
+            features: of B key frames.
             boxes: (B, K, 4) to classify instead of the head's own strongest ones, in pixels of the input.
         """
         levels = len(STRIDES)
-        for_class, for_box = list(fused[:levels]), list(fused[-levels:])
+        for_class, for_box = features.fused[:levels], features.fused[-levels:]
         class_maps = [conv(x) for conv, x in zip(self.cls_convs, for_class, strict=True)]
-        anchor_boxes, objectness_maps = self.boxes([conv(x) for conv, x in zip(self.reg_convs, for_box, strict=True)])
-        anchor_objectness = torch.cat([level.flatten(1) for level in objectness_maps], 1)
+        anchor_boxes, objectness = self.boxes([conv(x) for conv, x in zip(self.reg_convs, for_box, strict=True)])
+        anchor_objectness = torch.cat([level.flatten(1) for level in objectness], 1)
         if boxes is None:
-            index = strongest_anchors(objectness_maps, self.kept)
-            boxes = take(anchor_boxes, index).detach()
+            anchors = strongest_anchors(objectness, self.kept)
+            boxes = take(anchor_boxes, anchors).detach()
         else:
-            from torchvision.ops import box_iou  # see above
+            anchors = fitting_anchors(boxes, anchor_boxes)
+        logits = self.classifier(class_maps, features, Regions(boxes, anchors, objectness))
+        return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, anchors), logits)
 
-            overlap = torch.stack([box_iou(b, a) for b, a in zip(boxes, anchor_boxes.detach(), strict=True)])
-            index = overlap.argmax(2)
-        if self.anchor is not None:
-            logits = take(self.anchor(class_maps), index)
-        else:
-            assert self.pooled is not None
-            context = [x.mean((2, 3)) for x in key]
-            for x, level in zip(key, objectness_maps, strict=True) if key else ():
-                # sigmoid / its sum, taken in logarithms: where all cells are sure of nothing, 0 / 0 would be NaN
-                weight = F.logsigmoid(level.detach()).flatten(2).softmax(2).reshape(level.shape)
-                context.append((x * weight).sum((2, 3)))
-            maps = [*class_maps, *([motion] if motion is not None else [])]
-            logits = self.pooled(maps, context + clip_context, moving, boxes, self.size)
-        return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, index), logits)
+
+def build_head(config: ModelConfig, image_dims: tuple[int, ...], flow_dims: int) -> Head:
+    """The head that `config` asks for.
+
+    Args:
+        config: the model's.
+        image_dims: channels of the image path's levels; () without one.
+        flow_dims: channels that know optical flow alone; 0 where there are none.
+    """
+    width, classes, motion = config.width, len(config.classes), config.paths != "key"
+    if config.classifier == "anchor":
+        return Head(width, AnchorClassifier(width, classes), config.kept)
+    shape = {"classes": classes, "hidden": config.hidden, "dropout": config.dropout}
+    roi_dims = [width] * (len(STRIDES) + motion)
+    fused = PooledBranch(roi_dims, [*image_dims, *image_dims, *[3 * width] * motion], **shape)
+    flow = PooledBranch([flow_dims] * 2, [flow_dims] * 2, **shape, rows=True) if flow_dims else None
+    return Head(width, PooledClassifier(fused, flow, motion, config.key_size, config.path_dropout), config.kept)

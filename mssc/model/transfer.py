@@ -1,18 +1,21 @@
 """Start from a model that knows other actions, or is built otherwise: all weights are kept that have a place."""
 
 import logging
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..structures import InputError
+from .backbone2d import CSPDarknet
+from .backbone3d import CausalDarknet
+from .convert import CocoDetector
+from .image import ImagePath
 from .mssc import MSSC
 
 log = logging.getLogger(__name__)
 
-MOTION_LOGITS = "head.pooled.movement.logits."
-PER_CLASS = ("head.pooled.fused.logits.", MOTION_LOGITS, "head.anchor.cls_preds.")
+PER_CLASS = ("head.classifier.fused.logits.", "head.classifier.flow.logits.", "head.classifier.cls_preds.")
 """Beginnings of the names of tensors with a row per class."""
 
 
@@ -54,23 +57,34 @@ def carry_over(start: MSSC, config: ModelConfig, seed: int = 0) -> dict[str, Ten
     return weights
 
 
-def motion_weights(start: MSSC, config: ModelConfig, weight: float = 1.0) -> dict[str, Tensor]:
-    """The weights of a model's motion stream and of what judges by it, for a model of the same classes.
+def start_from_coco(model: MSSC, detector: CocoDetector) -> list[nn.Parameter]:
+    """Give a network a COCO detector's weights, in both paths.
 
     Args:
-        start: the model that has them. Not modified.
-        config: the other model's.
-        weight: what its logits are multiplied by. Trained by itself, the stream is surer than it should be beside others.
+        model: changed in place.
+        detector: see `mssc.model.convert.coco_weights`.
 
-    Raises:
-        InputError: if there are none, or the classes differ.
+    Returns:
+        The parameters that were set, for a gentler learning rate.
     """
-    if start.config.classes != config.classes:
-        raise InputError(
-            f"the motion stream has learnt {start.config.classes}, the model {config.classes}; train it on this data set."
-        )
-    mine = {id(p) for module in start.motion_modules() for p in (*module.parameters(), *module.buffers())}
-    found = {name: tensor.detach() for name, tensor in start.state_dict(keep_vars=True).items() if id(tensor) in mine}
-    if not found:
-        raise InputError("the model has no motion stream to start from; train one with --learn motion.")
-    return {name: weight * tensor if name.startswith(MOTION_LOGITS) else tensor for name, tensor in found.items()}
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    if isinstance(model.image, ImagePath) and isinstance(model.image.backbone, CSPDarknet):
+        image = model.image
+        pairs += [(image.backbone, detector.backbone), (image.neck, detector.neck), (image.stems, detector.tower.stems)]
+    pairs += [(model.head.cls_convs, detector.tower.cls_convs), (model.head.reg_convs, detector.tower.reg_convs)]
+    pairs += [(model.head.boxes.reg_preds, detector.reg_preds), (model.head.boxes.obj_preds, detector.obj_preds)]
+    for ours, theirs in pairs:
+        ours.load_state_dict(theirs.state_dict())
+    started = [p for ours, _ in pairs for p in ours.parameters()]
+    if isinstance(model.video.backbone, CausalDarknet):
+        model.video.backbone.inflate(detector.backbone)
+        started += list(model.video.backbone.net.parameters())
+    return started
+
+
+def first_stages(model: MSSC) -> Iterator[nn.Module]:
+    """Stem and first stage of both darknets: training may keep them as COCO left them."""
+    for backbone in (getattr(model.image, "backbone", None), model.video.backbone):
+        net = getattr(backbone, "net", backbone)
+        if isinstance(net, CSPDarknet):
+            yield from (net.stem, net.dark2)

@@ -31,10 +31,11 @@ from ..files import explained, whole_file, write_whole
 from ..model.checkpoint import save_model
 from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
+from ..model.transfer import start_from_coco
 from ..structures import Detections, InputError, Tube
 from ..video import frames_per_look
 from .losses import total
-from .step import MotionAlone, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
+from .step import WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
 
 log = logging.getLogger(__name__)
 
@@ -70,29 +71,6 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dic
                 right += _best_action(detections, box) == label
     score = frame_map(found, truth, len(dataset.classes))
     return {"frame_map": score.map, "actor_ap": actor_ap(found, truth), "box_accuracy": right / max(boxes_in_all, 1)}
-
-
-def validate_motion(model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dict[str, float]:
-    """Like `validate`, of the motion stream by itself.
-
-    Returns:
-        ``box_accuracy``: the share of true boxes whose action motion alone tells.
-    """
-    device = next(model.parameters()).device
-    right = count = 0
-    for video in dataset.videos:
-        scale = torch.tensor([model.config.key_size / video.width, model.config.key_size / video.height]).repeat(2)
-        for clip, places, chosen in _stretches(model.config, video, cache, step):
-            truth = zip(places.tolist(), map(video.boxes_at, chosen), strict=True)
-            rows = [(place, *row) for place, boxes in truth for row in zip(*boxes, strict=True)]
-            if rows:
-                keys, boxes, labels = zip(*rows, strict=True)
-                wanted = (torch.from_numpy(np.stack(boxes)) * scale)[:, None]
-                with torch.inference_mode():
-                    logits = model.movement_logits(*(x.to(device) for x in (clip, torch.tensor([keys]), wanted)))
-                right += int((logits[:, 0].argmax(1).cpu() == torch.tensor(np.stack(labels))).sum())
-                count += len(labels)
-    return {"box_accuracy": right / max(count, 1)}
 
 
 def _stretches(config: ModelConfig, video: Video, cache: FrameCache, step: int) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
@@ -132,7 +110,6 @@ class Trainer:
         validation: videos to select by; None to keep the last model instead of the best.
         coco: a YOLOX-nano ONNX file to start from; None starts from nothing.
         start: weights of an earlier run (a model's folder) to start from instead.
-        motion: weights of a motion stream that was trained by itself, see `mssc.model.transfer.motion_weights`.
         progress: show a bar.
         cpu: leave GPUs alone.
         frames: those of the training videos on this process's device, if they are there already.
@@ -151,7 +128,6 @@ class Trainer:
         validation: Dataset | None = None,
         coco: Path | None = None,
         start: dict[str, Tensor] | None = None,
-        motion: dict[str, Tensor] | None = None,
         progress: bool = True,
         cpu: bool = False,
         frames: DeviceFrames | None = None,
@@ -167,12 +143,9 @@ class Trainer:
         self.progress = progress and self.accelerator.is_main_process
         torch.manual_seed(config.seed)
         model = MSSC(model_config)
-        started = model.initialise_from(self._coco(coco, training)) if coco is not None else []
+        started = start_from_coco(model, self._coco(coco, training)) if coco is not None else []
         if start is not None:
             model.load_state_dict(start)
-        if motion is not None:
-            model.load_state_dict(motion, strict=False)
-            started += [p for module in model.motion_modules() for p in module.parameters()]
         model.train()
         freeze(model, config)
         optimizer = torch.optim.AdamW(parameter_groups(model, started, config), fused=True)
@@ -189,9 +162,8 @@ class Trainer:
             multiprocessing_context="fork" if config.workers and not self.frames else None,
         )
         self.ema = WeightAverage(model.to(device), config.ema)
-        learner = MotionAlone(model) if config.learn == "motion" else model
         self.network = model
-        self.learner, self.optimizer, self.loader = self.accelerator.prepare(learner, optimizer, loader)
+        self.learner, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
         per_epoch = math.ceil(len(self.order) / self.accelerator.num_processes)
         self.steps, self.per_epoch = per_epoch * config.epochs, per_epoch
         self.step, self.best, self.bad, self.wait = 0, -1.0, 0, 0.0
@@ -372,8 +344,7 @@ class Trainer:
         entry = {"step": self.step, "epoch": epoch, **{k: round(float(v), 5) for k, v in entry.items()}}
         last = self.step >= self.steps
         if self.validation is not None and (last or epoch % self.config.validate_every == 0):
-            judge = validate_motion if self.config.learn == "motion" else validate
-            score = judge(self._averaged(), self.validation, self.cache, self.config.validation_step)
+            score = validate(self._averaged(), self.validation, self.cache, self.config.validation_step)
             entry |= {k: round(float(v), 5) for k, v in score.items()}
             if (value := next(iter(score.values()))) > self.best:  # the first is what a model is selected by
                 self.best = value

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig, TrainConfig
 from ..data.clips import Batch
 from ..model.mssc import MSSC
+from ..model.transfer import first_stages
 from .losses import action_loss, box_losses
 
 ROIS_PER_BOX = 3  # jittered copies of a true box whose actions are judged: proposals are never exact
@@ -39,12 +40,8 @@ def parameter_groups(model: MSSC, started: list[nn.Parameter], train: TrainConfi
 def freeze(model: MSSC, train: TrainConfig) -> None:
     """Keep stem and first stage as they are, if the run asks for it, their BatchNorm statistics too. Call after `model.train()`."""
     if train.frozen == "stem":
-        for module in model.stem_modules():
+        for module in first_stages(model):
             module.requires_grad_(False).eval()
-    if train.learn == "motion":
-        model.requires_grad_(False)
-        for module in model.motion_modules():
-            module.requires_grad_(True)
 
 
 def mix(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
@@ -88,32 +85,14 @@ def jitter(boxes: Tensor, size: int) -> Tensor:
 
 
 def compute_losses(model: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
-    """One forward pass of a network, or of `MotionAlone`, and its losses, see `mssc.training.losses`."""
+    """One forward pass of a network and its losses, see `mssc.training.losses`."""
     real = batch.actions.any(2)
     rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
     out = model(batch.clip, batch.keys, rois)
     judged = real.repeat_interleave(ROIS_PER_BOX, 1)
     wanted = batch.actions.repeat_interleave(ROIS_PER_BOX, 1)
-    if train.learn == "motion":
-        return {"action": action_loss(out, wanted, judged, config, train.label_smoothing)}
     losses = box_losses(out, batch.boxes, real, config.key_size)
     return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
-
-
-class MotionAlone(nn.Module):
-    """A network of which only the motion stream is computed.
-
-    Args:
-        network: has one.
-    """
-
-    def __init__(self, network: MSSC) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, clip: Tensor, keys: Tensor, boxes: Tensor) -> Tensor:
-        """See `MSSC.movement_logits`."""
-        return self.network.movement_logits(clip, keys, boxes)
 
 
 class WeightAverage:

@@ -1,0 +1,56 @@
+"""What passes between the parts of the network, in the order of the paper's figure."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class ImageFeatures(NamedTuple):
+    """What the image path sees, fine to coarse.
+
+    Attributes:
+        levels: (B, C_l, H_l, W_l), the neck's maps; () without an image path.
+        maps: (B, C, H_l, W_l), the same behind the stems, all of one width: what enters the fusion.
+    """
+
+    levels: tuple[Tensor, ...]
+    maps: tuple[Tensor, ...]
+
+
+class VideoFeatures(NamedTuple):
+    """What the video path sees.
+
+    Attributes:
+        motion: (B, D, T, h, w), MSM's output for every frame.
+        map: (B * K, D, h, w), the same without time, of the key frames: what enters the fusion.
+        context: (B * K, 3 D), its pooled temporal statistics.
+        flow: two maps (B * K, C, h, w) that know the optical flow alone, now and on average; C = 0 where there are none.
+    """
+
+    motion: Tensor
+    map: Tensor
+    context: Tensor
+    flow: tuple[Tensor, Tensor]
+
+
+class Features(NamedTuple):
+    """All that the network sees of B key frames (of video.motion: in all frames).
+
+    Attributes:
+        image: the image path's.
+        video: the video path's, MSM's output among them.
+        fused: SFM's output, one (B, C, H_l, W_l) map per level, fine to coarse; and, after them, those for the box branch where it has
+            its own.
+    """
+
+    image: ImageFeatures
+    video: VideoFeatures
+    fused: tuple[Tensor, ...]
+
+    def key_frame(self, row: int) -> "Features":
+        """Those of one key frame, B = 1; `video.motion` stays as it is."""
+        one = slice(row, row + 1)
+        image = ImageFeatures(*(tuple(x[one] for x in maps) for maps in self.image))
+        now, average = (x[one] for x in self.video.flow)
+        video = VideoFeatures(self.video.motion, self.video.map[one], self.video.context[one], (now, average))
+        return Features(image, video, tuple(x[one] for x in self.fused))
