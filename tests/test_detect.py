@@ -37,10 +37,22 @@ def result(tubes, times) -> VideoResult:
 def test_seconds_follow_the_frames_own_times():
     tube = Tube(1, 0.7, 2, np.tile([1, 2, 3, 4], (2, 1)))
     found = result([tube], [0.0, 0.1, 0.5, 0.6, 1.0])  # a variable rate
-    assert found.seconds(tube) == (0.5, 1.0)
+    assert found.seconds(tube) == (0.5, 1.0)  # until the next frame
+    assert result([], [0.0, 0.1, 0.5, 0.6]).seconds(tube) == (0.5, pytest.approx(0.7))  # the last frame lasts 1/rate
     row = found.to_json()["tubes"][0]
     assert (row["action"], row["start_frame"], row["end_frame"], row["start_seconds"]) == ("stand", 2, 3, 0.5)
     assert found.frames_per_second == pytest.approx(2.0)
+
+
+def test_a_result_knows_who_acts_in_a_frame():
+    box = [1, 2, 30, 40]
+    tubes = [Tube(label, 0.7, start, np.tile(box, (frames, 1))) for label, start, frames in ((0, 0, 3), (1, 1, 2))]
+    found = result([*tubes, Tube(0, 0.5, 1, [[50, 2, 60, 9]])], [0.0, 0.1, 0.2])
+    assert found.actors == [1, 1, 2]
+    rows, actors = found.shown_at(1)
+    assert actors == [1, 1, 2] and rows.labels.tolist() == [0, 1, 0] and rows.boxes[2].tolist() == [50, 2, 60, 9]
+    assert [len(found.shown_at(frame)[0]) for frame in range(4)] == [1, 3, 2, 0]
+    assert [row["actor"] for row in found.to_json()["tubes"]] == [1, 1, 2]
 
 
 def test_a_result_without_tubes_is_written_too(tmp_path):

@@ -1,11 +1,9 @@
-"""Drawing and timelines: colours, places and numbers, checked in the pixels and in the figures."""
-
-from fractions import Fraction
+"""Drawing: colours, places and numbers, checked in the pixels."""
 
 import numpy as np
 import pytest
 
-from mssc.structures import Detections, InputError, Tube
+from mssc.structures import Detections, InputError
 from mssc.video import drawing
 
 CLASSES = ("stand", "wave", "brush hair")
@@ -13,11 +11,6 @@ CLASSES = ("stand", "wave", "brush hair")
 
 def plain(height: int = 240, width: int = 320) -> np.ndarray:
     return np.full((height, width, 3), 90, np.uint8)
-
-
-def tube(label: int, start: int, frames: int, x: float = 0, score: float = 0.5) -> Tube:
-    """A still tube of 10x20 pixels at `x`."""
-    return Tube(label, score, start, np.tile([x, 0, x + 10, 20], (frames, 1)))
 
 
 def has(image: np.ndarray, colour: tuple) -> np.ndarray:
@@ -141,51 +134,3 @@ def test_lines_and_letters_grow_with_the_frame():
 def test_draw_refuses_what_it_cannot_draw(image, label, words):
     with pytest.raises(InputError, match=words):
         drawing.draw(image, Detections([[0, 0, 9, 9]], [label], [0.5]), CLASSES)
-
-
-# --- who
-
-
-@pytest.mark.parametrize(
-    ("tubes", "numbers"),
-    [
-        ([], []),
-        ([tube(0, 0, 10), tube(1, 5, 10)], [1, 1]),  # two actions at once, same place
-        ([tube(0, 0, 10), tube(1, 5, 10, x=3)], [1, 1]),  # IoU 7/13
-        ([tube(0, 0, 10), tube(1, 5, 10, x=6)], [1, 2]),  # IoU 4/16
-        ([tube(0, 0, 10), tube(0, 5, 10)], [1, 2]),  # nobody does one thing twice at once
-        ([tube(0, 0, 10), tube(1, 10, 10, x=5)], [1, 1]),  # the next action, IoU 1/3
-        ([tube(0, 0, 10), tube(0, 25, 10)], [1, 1]),  # 15 frames without an action
-        ([tube(0, 0, 10), tube(0, 26, 10)], [1, 2]),  # 16
-        ([tube(0, 20, 5, x=50), tube(1, 0, 30), tube(2, 20, 5, x=51)], [2, 1, 2]),  # numbered as they appear
-        ([tube(0, 0, 30), tube(1, 0, 10), tube(1, 12, 9), tube(2, 0, 40, x=80)], [1, 1, 1, 2]),
-    ],
-)
-def test_actors_by_hand(tubes, numbers):
-    assert drawing.actors(tubes) == numbers
-
-
-# --- when
-
-
-def test_span_counts_frames_or_reads_times():
-    assert drawing.span(tube(0, 30, 60), Fraction(30)) == (1, 3)
-    times = [0.0, 0.5, 0.6, 2.0]
-    assert drawing.span(tube(0, 1, 2), 10, times) == (0.5, 2.0)  # until the next frame
-    assert drawing.span(tube(0, 2, 2), 10, times) == (0.6, pytest.approx(2.1))  # the last frame lasts 1/rate
-
-
-def test_timeline_shows_who_what_and_when_in_the_colours_of_the_boxes():
-    tubes = [tube(1, 30, 30, score=0.4), tube(0, 0, 60, score=0.9), tube(2, 15, 15, x=99, score=0.6)]
-    figure = drawing.timeline(tubes, CLASSES, Fraction(30), 90)
-    bar, axes = figure.data[0], figure.layout
-    assert list(axes.yaxis.ticktext) == ["1: stand", "1: wave", "2: brush hair"]
-    assert list(bar.base) == [1, 0, 0.5] and list(bar.x) == [1, 2, 0.5] and list(bar.y) == [1, 0, 2]
-    assert list(axes.xaxis.range) == [0, 3]
-    assert list(bar.marker.color) == [f"rgb{drawing.class_colours(CLASSES)[t.label]}" for t in tubes]
-    assert bar.hovertext[2] == "<b>brush hair</b>, actor 2<br>score 0.60<br>0.50 s to 1.00 s<br>frames 15 to 29"
-    assert "No action found" not in figure.to_json()
-
-
-def test_timelines_without_tubes_say_so():
-    assert drawing.timeline([], CLASSES, 30, 0).layout.annotations[0].text == "No action found"

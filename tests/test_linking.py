@@ -7,7 +7,7 @@ import pytest
 
 from mssc.boxes import CONTINUOUS, tube_iou
 from mssc.evaluate import Truth, frame_map, video_map
-from mssc.linking import LinkConfig, OnlineLinker, link, trim, tube_nms
+from mssc.linking import LinkConfig, OnlineLinker, identify, link, trim, tube_nms
 from mssc.linking.online import _near
 from mssc.structures import Detections, InputError, Tube
 
@@ -561,3 +561,30 @@ def test_each_part_is_worth_its_place(comparison, change):
     tubes = {v: link(frames, replace(CONFIG, **change)) for v, (frames, _) in videos.items()}
     without = video_map(tubes, {v: t for v, (_, t) in videos.items()}, CLASSES, 0.5).map
     assert without < comparison["ours", "untrimmed"][1] - 0.05, (without, comparison)
+
+
+# --------------------------------------------------------------------------------------------------------------- actors
+
+
+def actor_tube(label, start, frames, x=0.0):
+    """A still tube of 10x20 pixels at `x`."""
+    return Tube(label, 0.5, start, np.tile([x, 0, x + 10, 20], (frames, 1)))
+
+
+@pytest.mark.parametrize(
+    ("tubes", "numbers"),
+    [
+        ([], []),
+        ([actor_tube(0, 0, 10), actor_tube(1, 5, 10)], [1, 1]),  # two actions at once, same place
+        ([actor_tube(0, 0, 10), actor_tube(1, 5, 10, x=3)], [1, 1]),  # IoU 7/13
+        ([actor_tube(0, 0, 10), actor_tube(1, 5, 10, x=6)], [1, 2]),  # IoU 4/16
+        ([actor_tube(0, 0, 10), actor_tube(0, 5, 10)], [1, 2]),  # nobody does one thing twice at once
+        ([actor_tube(0, 0, 10), actor_tube(1, 10, 10, x=5)], [1, 1]),  # the next action, IoU 1/3
+        ([actor_tube(0, 0, 10), actor_tube(0, 25, 10)], [1, 1]),  # 15 frames without an action
+        ([actor_tube(0, 0, 10), actor_tube(0, 26, 10)], [1, 2]),  # 16
+        ([actor_tube(0, 20, 5, x=50), actor_tube(1, 0, 30), actor_tube(2, 20, 5, x=51)], [2, 1, 2]),  # numbered as they appear
+        ([actor_tube(0, 0, 30), actor_tube(1, 0, 10), actor_tube(1, 12, 9), actor_tube(2, 0, 40, x=80)], [1, 1, 1, 2]),
+    ],
+)
+def test_actors_by_hand(tubes, numbers):
+    assert identify(tubes) == numbers

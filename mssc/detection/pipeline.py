@@ -139,16 +139,10 @@ def _first_pass(
 
 
 def _second_pass(writer: Writer, result: VideoResult, stopwatch: Stopwatch) -> Iterator[tuple[int, np.ndarray]]:
-    tubes, actors = result.tubes, drawing.actors(result.tubes)
     for frame in stopwatch.each("decode", prefetch(read(result.info.path))):
         with stopwatch("draw"):
-            here = [(tube, actor) for tube, actor in zip(tubes, actors, strict=True) if tube.start <= frame.index < tube.stop]
-            rows = Detections(
-                np.array([tube.boxes[frame.index - tube.start] for tube, _ in here]).reshape(-1, 4),
-                np.array([tube.label for tube, _ in here]),
-                np.array([tube.score for tube, _ in here]),
-            )
-            image = drawing.draw(frame.image, rows, result.classes, [actor for _, actor in here])
+            rows, actors = result.shown_at(frame.index)
+            image = drawing.draw(frame.image, rows, result.classes, actors)
         with stopwatch("encode"):
             writer.write(image, frame.time)
         yield frame.index, frame.image

@@ -5,13 +5,15 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..files import whole_file, write_whole
+from ..linking import identify
 from ..structures import Detections, Tube
-from ..video import VideoInfo, drawing
+from ..video import VideoInfo
 
 CSV_COLUMNS = ("actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds")
 
@@ -48,13 +50,26 @@ class VideoResult:
         return len(self.times) / max(sum(self.timings.values()), 1e-9)
 
     def seconds(self, tube: Tube) -> tuple[float, float]:
-        """When a tube starts and ends."""
-        return drawing.span(tube, self.info.rate, self.times)
+        """When a tube starts and ends; it ends when its last frame does."""
+        after = self.times[tube.stop] if tube.stop < len(self.times) else self.times[-1] + float(1 / self.info.rate)
+        return self.times[tube.start], after
+
+    @cached_property
+    def actors(self) -> list[int]:
+        """Who does it: a number for each tube, see `mssc.linking.identify`. To be asked for when all tubes are there."""
+        return identify(self.tubes)
+
+    def shown_at(self, frame: int) -> tuple[Detections, list[int]]:
+        """The tubes that cover a frame as detections with the tubes' scores, and their actors."""
+        here = [pair for pair in zip(self.tubes, self.actors, strict=True) if pair[0].start <= frame < pair[0].stop]
+        boxes = np.array([tube.boxes[frame - tube.start] for tube, _ in here]).reshape(-1, 4)
+        labels, scores = (np.array([getattr(tube, name) for tube, _ in here]) for name in ("label", "score"))
+        return Detections(boxes, labels, scores), [actor for _, actor in here]
 
     def to_json(self) -> dict:
         """Plain values: the video, the model, and each tube with its boxes."""
         tubes = []
-        for tube, actor in zip(self.tubes, drawing.actors(self.tubes), strict=True):
+        for tube, actor in zip(self.tubes, self.actors, strict=True):
             start, end = self.seconds(tube)
             tubes.append(
                 {

@@ -10,9 +10,10 @@ bounded by the links that are live, however long the video. One class never look
 action to the next gives two tubes.
 """
 
+from .actors import identify
 from .config import REFERENCE_RATE, LinkConfig
 from .online import OnlineLinker, link
 from .suppression import tube_nms
 from .trimming import trim
 
-__all__ = ["REFERENCE_RATE", "LinkConfig", "OnlineLinker", "link", "trim", "tube_nms"]
+__all__ = ["REFERENCE_RATE", "LinkConfig", "OnlineLinker", "identify", "link", "trim", "tube_nms"]

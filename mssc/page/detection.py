@@ -13,6 +13,7 @@ from PIL import Image
 from ..detection.detector import FRAMES_AT_ONCE
 from ..detection.pipeline import detect_steps
 from ..detection.result import VideoResult
+from ..linking import identify
 from ..structures import InputError, Tube
 from ..video import drawing
 from .limits import check_length, check_upload, clock
@@ -152,7 +153,7 @@ def describe(
     kinds = () if target is None else (".mp4", ".json", ".csv")
     colours = drawing.class_colours(result.classes)
     described = []
-    for index, (tube, actor) in enumerate(zip(tubes, drawing.actors(tubes), strict=True)):
+    for index, (tube, actor) in enumerate(zip(tubes, identify(tubes), strict=True)):
         start, end = result.seconds(tube)
         described.append(
             {
@@ -230,7 +231,7 @@ def progress_bar(stage: str, done: int, total: int | None, seconds: float) -> st
 
 def summary(result: VideoResult, more: str | None = None) -> str:
     """What was found, by which model, and how fast, as HTML; `more` while something is still going on."""
-    found, people = len(result.tubes), len(set(drawing.actors(result.tubes)))
+    found, people = len(result.tubes), len(set(result.actors))
     if found:
         said = f"<h3>Found {found} action{'s' * (found != 1)} by {people} actor{'s' * (people != 1)}</h3>"
     else:

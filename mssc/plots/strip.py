@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..detection.result import VideoResult
-from ..structures import Detections, Tube
+from ..structures import Tube
 from ..video import read
-from ..video.drawing import actors, draw, span
+from ..video.drawing import draw
 from .paper import GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
 
 
@@ -29,15 +29,15 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
     figure = canvas(columns, high + 0.75 + 0.22 * max(len(names), 1))
     parts: Any = figure.subfigures(2, 1, height_ratios=[high + 0.25, 0.5 + 0.22 * max(len(names), 1)])
     above, below = parts
-    who = actors(result.tubes)
     for axes, (index, image) in zip(above.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        axes.imshow(draw(image, *_rows(result.tubes, index, who, result.classes)))
+        detections, actors = result.shown_at(index)
+        axes.imshow(draw(image, detections, result.classes, actors))
         axes.set_title(f"{result.times[index]:.2f} s", fontsize=7)
         axes.set_axis_off()
     axes, paint, rows = below.add_subplot(), class_paint(result.classes), []
     for kind, tubes in (("found", result.tubes), ("true", truth)):
         for tube in tubes:
-            start, stop = span(tube, result.info.rate, result.times)
+            start, stop = result.seconds(tube)
             style = (
                 {"color": paint[tube.label]} if kind == "found" else {"facecolor": "none", "edgecolor": "black", "linewidth": 1}
             )
@@ -51,11 +51,3 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
     if not names:
         axes.text(0.5, 0.5, "No action found", ha="center", va="center", transform=axes.transAxes, color=GREY)
     return Plot(figure, ("kind", "action", "score", "first frame", "last frame", "start", "stop"), rows)
-
-
-def _rows(tubes: Sequence[Tube], frame: int, who: Sequence[int], classes: Sequence[str]) -> tuple:
-    """What `draw` wants of the tubes in a frame."""
-    here = [(tube, actor) for tube, actor in zip(tubes, who, strict=True) if tube.start <= frame < tube.stop]
-    boxes = np.array([tube.boxes[frame - tube.start] for tube, _ in here]).reshape(-1, 4)
-    labels, scores = (np.array([getattr(tube, name) for tube, _ in here]) for name in ("label", "score"))
-    return Detections(boxes, labels, scores), classes, [actor for _, actor in here]

@@ -1,22 +1,16 @@
-"""What the tubes look like: boxes with labels on a frame, and who does what from when to when.
+"""What tubes look like: boxes with labels on a frame.
 
 One class has one colour everywhere. Images are (H, W, 3) uint8 RGB. Nothing here knows the model.
 """
 
 from collections.abc import Sequence
-from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..boxes import CONTINUOUS, box_iou
-from ..structures import Detections, InputError, Tube
+from ..structures import Detections, InputError
 from . import fonts
-
-if TYPE_CHECKING:  # slow to import, and drawing does not need it
-    from plotly.graph_objects import Figure as PlotlyFigure
 
 Colour = tuple[int, int, int]
 
@@ -34,10 +28,6 @@ COLOUR_BLIND = np.array(
 OKLAB_CONES = np.array([[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995, 0.1073970], [0.0883025, 0.2817188, 0.6299787]])
 OKLAB_AXES = np.array([[0.2104543, 0.7936178, -0.004072], [1.9779985, -2.4285922, 0.4505937], [0.025904, 0.7827718, -0.8086758]])
 LIGHTNESS = (0.5, 0.92)  # of Oklab; darker or lighter colours vanish on a dark or a white page
-
-SAME_ACTOR_IOU = 0.5  # mean over shared frames, for two actions to be one actor's (the usual threshold of a correct box)
-NEXT_ACTOR_IOU = 0.3  # from the end of one action to the start of the next: the actor may have moved meanwhile
-NEXT_ACTOR_GAP = 15  # frames without an action over which an actor keeps its number (half a second at 30 per second)
 
 
 def _linear(colours: np.ndarray) -> np.ndarray:
@@ -121,7 +111,7 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
         image: (H, W, 3) uint8 RGB; not modified.
         detections: what to draw, in pixels of `image`.
         classes: their names.
-        actors: a number for each row, written before the action (see `actors`); None writes none.
+        actors: a number for each row, written before the action (see `mssc.linking.identify`); None writes none.
 
     Returns:
         (H, W, 3) uint8 RGB, a copy.
@@ -159,124 +149,3 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
             canvas.paste(patch, (x, y))
             y += patch.height
     return np.array(canvas)
-
-
-def _fits(tube: Tube, members: list[Tube]) -> float:
-    """How well `tube` continues or accompanies what one actor does, 0 where it cannot be the same actor."""
-    beside, before = [], []
-    for other in members:  # none starts after `tube`
-        shared = min(tube.stop, other.stop) - tube.start
-        if shared <= 0:
-            if shared >= -NEXT_ACTOR_GAP:
-                before.append(float(box_iou(other.boxes[-1], tube.boxes[0], CONTINUOUS)))
-        elif other.label == tube.label:  # nobody does the same thing twice at once
-            return 0.0
-        else:
-            offset = tube.start - other.start
-            beside.append(float(box_iou(other.boxes[offset : offset + shared], tube.boxes[:shared], CONTINUOUS).mean()))
-    if beside:
-        return min(beside) if min(beside) >= SAME_ACTOR_IOU else 0.0
-    return max(before) if before and max(before) >= NEXT_ACTOR_IOU else 0.0
-
-
-def actors(tubes: Sequence[Tube]) -> list[int]:
-    """Number who does what: tubes get the same number where their boxes say that it is the same actor.
-
-    Tubes that share frames are one actor's if their boxes nearly coincide; a tube that starts where another has just ended
-    goes on with that one's actor. This reads positions only: an actor who leaves and comes back gets a new number.
-
-    Returns:
-        A number for each tube, from 1 in the order of appearance.
-    """
-    known: list[list[Tube]] = []
-    numbers = [0] * len(tubes)
-    for index in sorted(range(len(tubes)), key=lambda i: (tubes[i].start, -tubes[i].score)):
-        fits = [_fits(tubes[index], members) for members in known]
-        best = int(np.argmax(fits)) if fits and max(fits) > 0 else len(known)
-        if best == len(known):
-            known.append([])
-        known[best].append(tubes[index])
-        numbers[index] = best + 1
-    return numbers
-
-
-def span(tube: Tube, rate: Fraction | float, times: Sequence[float] | None = None) -> tuple[float, float]:
-    """When a tube starts and ends, in seconds. It ends when its last frame does.
-
-    Args:
-        tube: what to time.
-        rate: frames per second.
-        times: seconds of every frame, for videos of variable rate; None counts frames at `rate`.
-    """
-    if times is None:
-        return float(tube.start / rate), float(tube.stop / rate)
-    return times[tube.start], times[tube.stop] if tube.stop < len(times) else times[-1] + float(1 / rate)
-
-
-def _bars(
-    tubes: Sequence[Tube], classes: Sequence[str], rate: Fraction | float, times: Sequence[float] | None
-) -> tuple[list[tuple[Tube, int, int, float, float]], list[str]]:
-    """(tube, actor, row, from, to) for each tube, and the names of the rows: one for each actor and action, in order of start."""
-    numbers = actors(tubes)
-    order = sorted(zip(numbers, tubes, strict=True), key=lambda pair: (pair[0], pair[1].start))
-    keys = list(dict.fromkeys((number, tube.label) for number, tube in order))
-    bars = [(tube, n, keys.index((n, tube.label)), *span(tube, rate, times)) for n, tube in zip(numbers, tubes, strict=True)]
-    return bars, [f"{number}: {classes[label]}" for number, label in keys]
-
-
-def _duration(frames: int, rate: Fraction | float, times: Sequence[float] | None) -> float:
-    return times[-1] + float(1 / rate) if times else float(max(frames, 1) / rate)
-
-
-def timeline(
-    tubes: Sequence[Tube], classes: Sequence[str], rate: Fraction | float, frames: int, times: Sequence[float] | None = None
-) -> "PlotlyFigure":
-    """Who does what from when to when, as bars over seconds, with a hover text. Colours are those of `draw`.
-
-    Args:
-        tubes: the bars; none gives an empty axis with a note.
-        classes: their names.
-        rate: frames per second.
-        frames: of the whole video, which the axis spans.
-        times: seconds of every frame, see `span`.
-    """
-    import plotly.graph_objects as go
-
-    bars, rows = _bars(tubes, classes, rate, times)
-    colours = [class_colours(classes)[tube.label] for tube, _, _, _, _ in bars]
-    hover = [
-        f"<b>{classes[tube.label]}</b>, actor {actor}<br>score {tube.score:.2f}<br>"
-        f"{start:.2f} s to {stop:.2f} s<br>frames {tube.start} to {tube.stop - 1}"
-        for tube, actor, _, start, stop in bars
-    ]
-    figure = go.Figure(
-        go.Bar(
-            orientation="h",
-            base=[start for _, _, _, start, _ in bars],
-            x=[stop - start for _, _, _, start, stop in bars],
-            y=[row for _, _, row, _, _ in bars],
-            width=0.7,
-            marker={"color": [f"rgb{colour}" for colour in colours], "line": {"color": "#777", "width": 1}},
-            text=[f"{tube.score:.2f}" for tube, _, _, _, _ in bars],
-            textposition="inside",
-            insidetextanchor="middle",
-            insidetextfont={"color": [f"rgb{ink(colour)}" for colour in colours]},
-            hovertext=hover,
-            hoverinfo="text",
-        )
-    )
-    grid = {"gridcolor": "rgba(128, 128, 128, 0.25)", "zeroline": False}
-    ticks = {"tickvals": list(range(len(rows))), "ticktext": rows, "range": [max(len(rows), 1) - 0.5, -0.5], "automargin": True}
-    figure.update_layout(
-        template="none",
-        height=90 + 32 * max(len(rows), 1),
-        margin={"l": 8, "r": 12, "t": 12, "b": 40},
-        paper_bgcolor="rgba(0, 0, 0, 0)",  # the page behind it may be light or dark
-        plot_bgcolor="rgba(0, 0, 0, 0)",
-        font={"color": "#767676"},
-        xaxis={"title": {"text": "seconds"}, "range": [0, _duration(frames, rate, times)], **grid},
-        yaxis={**ticks, **grid, "fixedrange": True},
-    )
-    if not tubes:
-        figure.add_annotation(text="No action found", xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False)
-    return figure
