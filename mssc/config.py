@@ -47,26 +47,33 @@ class ModelConfig:
     motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"
     motion_branches: Literal["both", "perceptual", "spacetime", "none"] = "both"
     motion_average: Literal["thw", "t", "hw", "none"] = "thw"  # axes of the video-level average
-    motion_perceptual: Literal["gain", "centred"] = "gain"
-    motion_fc: Literal["depthwise", "full"] = "depthwise"  # TriDet's code | TriDet's wording
+    motion_perceptual: Literal["distance", "product", "centred"] = "distance"  # ours | TriDet's product | that, centred
+    motion_fc: Literal["depthwise", "full"] = "depthwise"  # of the product: TriDet's code | TriDet's wording
+    motion_memory: Literal["window", "video"] = "window"  # the average is that of the last frames | of all that was seen
     motion_wide: int = 7  # spatial side of the wide kernel; 0 for none
     motion_scale: Literal["conv", "one"] = "conv"  # psi, the dynamic scale gate
     motion_dims: Literal["3d", "2d", "1d"] = "3d"
+    motion_reach: Literal["short", "wide"] = "wide"  # of the wide kernel in time: 3 frames | as many as its side, separable
+    motion_gate: Literal["sigmoid", "linear"] = "sigmoid"  # of psi: ours | TriDet's
+    motion_residual: float = 1.0  # LayerScale of both residuals at the start; TriDet's blocks begin lower
     motion_ffn_ratio: float = 1.0
     motion_position: Literal["projected", "native"] = "projected"  # after P3 | before it
     collapse: Literal["mixed", "mean", "current"] = "mixed"  # how time is left before fusion
 
-    fusion: Literal["sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_softmax"] = "sfm"
+    fusion: Literal["sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_attention"] = "sfm"
     fusion_branch: Literal["shared", "task"] = "shared"  # one SFM per level | per level and task
     fusion_head_width: int = 64  # d, channels of an attention head (CMX)
     fusion_reduction: int = 1  # rho (CMX)
-    fusion_context: Literal["none", "mean"] = "none"  # divide the context by N?
+    fusion_context: Literal["correlation", "mean", "none"] = "correlation"  # ours | sum over N | the plain sum (CMX)
+    fusion_norm: Literal["layer", "none"] = "none"  # behind the exchange: CMX's | what moves more keeps its larger norm (ours)
     fusion_skip: Literal["dwconv", "none"] = "dwconv"  # CMX's depthwise skip in stage 2
 
-    classifier: Literal["pooled", "anchor"] = "pooled"  # logits per box from RoIs | per anchor as YOWOv2
+    classifier: Literal["fused", "loose", "two-stream", "anchor"] = "fused"  # see `mssc.model.head`
     hidden: int = 192  # width of the pooled classifier
     dropout: float = 0.5
-    path_dropout: float = 1 / 3  # share of boxes judged by fused features alone, and by motion alone, in training (ours)
+    image_dropout: float = 0.25  # share of key frames whose image fusion does not see in training (ours)
+    motion_dropout: float = 0.1  # likewise, whose motion
+    rgb_dropout: float = 0.5  # share of clips of which the video path sees the flow stream alone in training (ours)
     kept: int = 32  # boxes per frame whose actions are classified
     version: int = CONFIG_VERSION
 
@@ -96,10 +103,13 @@ class ModelConfig:
             raise InputError(f"motion_wide is {self.motion_wide}; it must be odd, or 0 for no wide kernel.")
         if not 0 <= self.motion_ffn_ratio < math.inf:
             raise InputError(f"motion_ffn_ratio is {self.motion_ffn_ratio}; it must be 0 (no FFN) or more.")
-        if not 0 <= self.dropout <= 1:
-            raise InputError(f"dropout is {self.dropout}; it must lie in [0, 1].")
-        if not 0 <= self.path_dropout <= 0.5:
-            raise InputError(f"path_dropout is {self.path_dropout}; it must lie in [0, 0.5].")
+        for name in ("dropout", "image_dropout", "motion_dropout", "rgb_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
+        if self.image_dropout + self.motion_dropout > 1:
+            raise InputError(
+                f"image_dropout {self.image_dropout} and motion_dropout {self.motion_dropout} make more than 1; lower one."
+            )
 
     def to_json(self) -> str:
         """The config as JSON text."""
@@ -150,6 +160,13 @@ class TrainConfig:
     ema: float = 0.998  # decay of the averaged weights that are validated and saved
     box_weight: float = 5.0  # YOWOv2: 5 x (1 - GIoU)
     action_weight: float = 1.0
+    heads: tuple[Literal["image", "motion", "distance"], ...] = ("motion", "distance")  # see `mssc.training.heads` (ours)
+    image_head_weight: float = 0.3
+    motion_head_weight: float = 0.5
+    distance_head_weight: float = 0.3
+    phase: Literal["all", "video"] = (
+        "all"  # "video" trains the video path alone, by its training heads, to start a whole model from
+    )
     label_smoothing: float = 0.1
     mixup: float = 0.4  # share of batches whose clips are mixed
     smallest_crop: float = 0.4  # area of the frame
@@ -164,7 +181,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stride_jitter", tuple(self.stride_jitter))
+        object.__setattr__(self, "heads", tuple(self.heads))
         _check_choices(self)
+        unknown = [name for name in self.heads if name not in ("image", "motion", "distance")]
+        if unknown:
+            raise InputError(f"heads has {unknown[0]!r}; choose among image, motion, distance.")
+        if self.phase == "video" and "motion" not in self.heads:
+            raise InputError(f"phase 'video' learns by the motion head, and heads are {list(self.heads)}; add motion.")
         for name in ("epochs", "batch", "clip_length", "keys", "validate_every", "validation_step"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")

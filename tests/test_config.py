@@ -35,7 +35,7 @@ def test_tables_hold_what_the_reconstruction_asks_for():
     branches = {row.get("motion_branches", "both") for row in ABLATIONS["T-B"].values()}
     assert branches == {"none", "perceptual", "spacetime", "both"}
     assert {row.get("motion", "msm") for row in ABLATIONS["T-B"].values()} == {"msm", "none", "se", "simam", "dwconv"}
-    fusions = {"sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_softmax"}
+    fusions = {"sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_attention"}
     assert {row.get("fusion", "sfm") for row in ABLATIONS["T-C"].values()} == fusions
 
 

@@ -10,13 +10,25 @@ from torch import nn
 
 from mssc.config import ModelConfig
 from mssc.model.features import ImageFeatures, VideoFeatures
-from mssc.model.fusion import FUSION, ChannelAttention, ChannelContext, Exchange, Rectify, build_fusion, build_level
+from mssc.model.fusion import (
+    FUSION,
+    AttentionExchange,
+    ChannelAttention,
+    ChannelContext,
+    ContextExchange,
+    Exchange,
+    PathDropout,
+    Rectify,
+    build_fusion,
+    build_level,
+)
 from mssc.structures import InputError
 
 C = 32
 ROWS = {name: {"fusion": name} for name in FUSION}
 ROWS |= {
     "context / N": {"fusion_context": "mean"},
+    "CMX": {"fusion_context": "none", "fusion_norm": "layer"},
     "heads": {"fusion_head_width": 8},
     "rho": {"fusion_reduction": 2},
     "no skip": {"fusion_skip": "none"},
@@ -32,7 +44,11 @@ def _build(seed=0, **changes):
 
 
 def _exchange(normalise="none", reduction=1, head_width=16, by_position=False):
-    return randomise(Exchange(C, reduction, head_width, normalise, by_position))
+    inner = C // reduction
+    heads = max(inner // head_width, 1)
+    return randomise(
+        Exchange(C, inner, heads, lambda: AttentionExchange() if by_position else ContextExchange(heads, normalise), norm=True)
+    )
 
 
 def _maps(height=7, width=5, channels=C, batch=2):
@@ -145,18 +161,20 @@ def test_4_places_of_the_other_path_do_not_matter():
     assert (module(a, torch.randn_like(m))[0] - a_before).abs().max() > 0.01  # yet its content does
 
 
-@pytest.mark.parametrize("normalise", ["none", "mean"])
+@pytest.mark.parametrize("normalise", ["none", "mean", "correlation"])
 def test_5_columns_of_the_context_sum_to_1(normalise):
     module = _exchange(normalise)
-    for context in module.context:
-        g = _seen(context, module, *_maps())
+    for take in module.take:
+        g = _seen(take.context, module, *_maps())
         assert g.shape == (2, 2, 16, 16)  # batch, heads, key channels, value channels
         assert torch.allclose(g.sum(2), torch.ones(2, 2, 16), atol=1e-6)
         assert (g.sum(3) - 1).abs().max() > 0.01  # rows do not
 
 
 def _count(width, **changes):
-    return sum(p.numel() for p in build_level(ModelConfig(width=width, **changes)).parameters())
+    """As CMX has it, unless changed."""
+    config = ModelConfig(**({"width": width, "fusion_context": "none", "fusion_norm": "layer"} | changes))
+    return sum(p.numel() for p in build_level(config).parameters())
 
 
 @pytest.mark.parametrize("c", [64, 128, 256])
@@ -170,7 +188,7 @@ def test_6_parameter_formulas(c):
         "sfm2": stage2,
         "sfm": 17 * c * c + 26 * c,
         "frm+sfm": 43 * c * c + 35 * c + 2,
-        "sfm_softmax": 17 * c * c + 26 * c,
+        "sfm_attention": 17 * c * c + 26 * c,
     }
     assert {name: _count(c, fusion=name) for name in FUSION} == wanted
     table = {
@@ -186,6 +204,8 @@ def test_6_parameter_formulas(c):
     assert _count(c, fusion_reduction=2, fusion_head_width=32) == half1 + half2
     assert _count(c, fusion_skip="none") == stage1 + 2 * c * c + 2 * c
     assert _count(c, fusion_head_width=16) == _count(c, fusion_context="mean") == wanted["sfm"]  # neither has weights
+    assert _count(c, fusion_norm="none") == wanted["sfm"] - 4 * c
+    assert _count(c, fusion_context="correlation") == wanted["sfm"] + 2 * c // 64  # a temperature per head and path
     assert _count(c, paths="key") == _count(c, paths="clip") == 0
 
 
@@ -216,26 +236,28 @@ def test_9_half_precision_is_finite_at_784_tokens(dtype, name):
 def test_9_a_context_that_half_precision_cannot_hold_is_summed_in_single():
     keys, values = 30 * torch.rand(1, 1, 784, 8).half(), 30 * torch.rand(1, 1, 784, 8).half()
     assert not (keys.transpose(2, 3) @ values).isfinite().all()
-    g = ChannelContext("none")(keys, values)
+    g = ChannelContext(1, "none")(keys, values)
     assert g.dtype == torch.float32 and g.isfinite().all()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(ChannelContext("none")(keys, values), g)  # autocast does not reach inside
+        assert torch.equal(ChannelContext(1, "none")(keys, values), g)  # autocast does not reach inside
 
 
 # ------------------------------------------------------------------------------------------------------ variants and contracts
 
 
-def test_mean_context_does_not_sharpen_with_size():
+def test_normalised_contexts_do_not_sharpen_with_size():
     keys, values = torch.rand(1, 1, 10, 8), torch.rand(1, 1, 10, 8)
     once, four = (keys, values), (keys.repeat(1, 1, 4, 1), values.repeat(1, 1, 4, 1))
-    mean, plain = ChannelContext("mean"), ChannelContext("none")
+    mean, plain, correlation = (ChannelContext(1, name) for name in ("mean", "none", "correlation"))
     assert torch.allclose(mean(*once), mean(*four), atol=1e-6)
+    assert torch.allclose(correlation(*once), correlation(*four), atol=1e-6)
+    assert torch.allclose(correlation(*once), correlation(7 * once[0], 3 * once[1]), atol=1e-6)  # nor with the features' scale
     assert plain(*four).amax() > 1.05 * plain(*once).amax()
 
 
 def test_softmax_variant_is_ordinary_cross_attention():
     module, maps = _exchange(by_position=True), _maps()
-    attention = _seen(module.attend[0], module, *maps)
+    attention = _seen(module.take[0].weights, module, *maps)
     assert attention.shape == (2, 2, 35, 35) and torch.allclose(attention.sum(3), torch.ones(2, 2, 35))
     u_a, u_m = (F.relu(module.project[i](x.flatten(2).transpose(1, 2))).chunk(2, 2)[1] for i, x in enumerate(maps))
     k, v = module.key_value[1](u_m).chunk(2, 2)
@@ -273,7 +295,34 @@ def test_one_path_is_passed_on_as_it_is():
 def test_heads_must_divide_the_channels():
     with pytest.raises(InputError, match="96 channels do not split into heads of 64; choose another fusion_head_width"):
         build_fusion(ModelConfig(width=96))
-    assert Exchange(48, 1, 64, "none").heads == 1  # narrower than one head: a head of 48
+    assert build_level(ModelConfig(width=48)).exchange.heads == 1  # narrower than one head: a head of 48
+
+
+def test_attention_looks_at_14_by_14_places_at_most():
+    module = _exchange(by_position=True)
+    assert _seen(module.take[1].weights, module, *_maps(28, 28)).shape == (2, 2, 784, 196)
+    assert _seen(module.take[1].weights, module, *_maps(14, 14)).shape == (2, 2, 196, 196)
+    flat = [x.mean((2, 3), keepdim=True).expand(-1, -1, 28, 28) for x in _maps()]
+    same = [x[..., :14, :14] for x in flat]  # means of equal places are those places
+    for large, small in zip(module(*flat), module(*same), strict=True):
+        assert torch.allclose(large[..., :1, :1], small[..., :1, :1], atol=1e-5)
+
+
+def test_without_a_norm_what_moves_more_stays_larger():
+    module, (a, m) = _build(fusion="sfm1", fusion_norm="none").exchange, _maps()
+    small, large = (module(a, scale * m)[1].norm(dim=1).mean() for scale in (1, 10))
+    assert large > 4 * small
+
+
+def test_paths_are_dropped_in_training_alone():
+    drop, (a, m) = PathDropout(0.5, 0.3), _maps(batch=400)
+    assert drop.eval()((a,), m)[1] is m
+    torch.manual_seed(0)
+    (images,), motion = drop.train()((a,), m)
+    no_image, no_motion = ((x != y).flatten(1).any(1) for x, y in ((images, a), (motion, m)))
+    assert no_image.float().mean() == pytest.approx(0.5, abs=0.1) and no_motion.float().mean() == pytest.approx(0.3, abs=0.1)
+    assert not (no_image & no_motion).any()
+    assert torch.allclose(images[no_image], a.mean((0, 2, 3), keepdim=True).expand_as(images[no_image]), atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------------ all levels

@@ -21,7 +21,10 @@ from mssc.model.head import (
 from mssc.training.losses import anchor_centres
 
 C, SIZE = 8, 64
-CONFIG = ModelConfig(classes=("a", "b", "c"), key_size=SIZE, clip_size=32, width=C, hidden=16, kept=5, dropout=0.0)
+CONFIG = ModelConfig(
+    classes=("a", "b", "c"), key_size=SIZE, clip_size=32, width=C, hidden=16, kept=5, dropout=0.0, classifier="two-stream",
+    image_dropout=1 / 3, motion_dropout=1 / 3,
+)  # fmt: skip
 DIMS = (4, 6, 10)
 FLOW = 5
 
@@ -129,7 +132,7 @@ def test_a_given_box_has_the_objectness_of_the_anchor_that_fits_it_best():
 
 
 def test_no_box_to_classify_is_allowed():
-    for classifier in ("pooled", "anchor"):
+    for classifier in ("fused", "loose", "two-stream", "anchor"):
         out = _head(dataclasses.replace(CONFIG, classifier=classifier))(_features(), torch.zeros(2, 0, 4))
         assert out.logits.shape == (2, 0, 3) and out.objectness.shape == (2, 0) and out.anchor_boxes.shape == (2, 84, 4)
 
@@ -236,6 +239,23 @@ def test_context_is_global_and_where_objects_are():
     maps, context, _, _ = seen["flow"]
     assert maps is features.video.flow
     assert all(torch.allclose(a, b.mean((2, 3))) for a, b in zip(context, features.video.flow, strict=True))
+
+
+@pytest.mark.parametrize("classifier", ["fused", "loose", "two-stream", "anchor"])
+def test_what_a_classifier_reads(classifier):
+    head, features = _head(dataclasses.replace(CONFIG, classifier=classifier)), _features()
+    boxes = torch.tensor([[[4.0, 4, 50, 60]]]).repeat(2, 1, 1)
+    own, other = head(features, boxes).logits, _features()
+    around = head(features._replace(image=other.image, video=other.video), boxes).logits
+    assert torch.equal(own, around) == (classifier in ("fused", "anchor"))  # there is no way past fusion
+    assert not torch.equal(own, head(other._replace(image=features.image, video=features.video), boxes).logits)
+
+
+def test_boxes_stay_exact_where_half_precision_is_computed_with():
+    head, features = _head(), _features()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        out = head(features)
+    assert out.anchor_boxes.dtype == torch.float32 and (out.anchor_boxes != out.anchor_boxes.bfloat16().float()).any()
 
 
 @pytest.mark.parametrize(("changes", "dims", "flow"), [({"paths": "key"}, DIMS, 0), ({"paths": "clip"}, (), FLOW), ({}, DIMS, 0)])

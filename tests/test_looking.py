@@ -174,20 +174,25 @@ def test_what_paths_take_is_queries_times_context(model, few):
 # -------------------------------------------------------------------- MSM and SFM by themselves
 
 
-@pytest.mark.parametrize("form", ["gain", "centred"])
+@pytest.mark.parametrize("form", ["distance", "product", "centred"])
 def test_the_gain_is_what_happens_to_deviations(form):
     module = randomise(build_motion(16, replace(LOOK, motion_average="hw", motion_perceptual=form)))
+    seen = []
+    module.perceptual.gain.register_forward_hook(lambda _, __, out: seen.append(out))
     z, branch = torch.randn(2, 3, 4, 5, 16), module.perceptual
     start = branch.initial(2, 4, 5, 16, z), torch.zeros(2)
     mu, _ = branch.average(z, *start)
-    gain = channel_gain(module, branch.gate(mu))
     out = z + branch(z, *start)[0]
-    torch.testing.assert_close(out - out.mean((2, 3), keepdim=True), gain * (z - mu), rtol=1e-4, atol=1e-4)
+    gain = channel_gain(module, seen[0])
+    centre = (
+        mu if form == "distance" else out.mean((2, 3), keepdim=True)
+    )  # of ours, whose gain differs from place to place, the old one
+    torch.testing.assert_close(out - centre, gain * (z - mu), rtol=1e-4, atol=1e-4)
     assert (gain != 1).any()
 
 
 def test_modules_without_a_gain_are_refused():
-    for changes in ({"motion_fc": "full"}, {"motion_branches": "spacetime"}):
+    for changes in ({"motion_perceptual": "product", "motion_fc": "full"}, {"motion_branches": "spacetime"}):
         module = build_motion(16, replace(LOOK, **changes))
         assert not analysis.has_channel_gain(module)
         with pytest.raises(InputError, match="no gain per channel"):
@@ -202,7 +207,7 @@ def test_stage_one_carries_no_place():
     found = exchange.exchange_strength(fusion, (own[0], own[1]), (moved[0], moved[1]))
     assert found.spatial_other < 1e-5 and found.motion_other < 1e-5, "the other path's order does not matter"
     assert found.spatial_zero > 1e-3 and found.motion_zero > 1e-3
-    by_place = randomise(build_level(replace(LOOK, fusion="sfm_softmax")))
+    by_place = randomise(build_level(replace(LOOK, fusion="sfm_attention")))
     assert (
         exchange.exchange_strength(by_place, (own[0], own[1]), (moved[0], moved[1])).spatial_other < 1e-5
     )  # a softmax sums, too
@@ -299,7 +304,7 @@ BOTH = {"MSM in", "MSM out", "SFM in", "SFM out 8"}
     ("changes", "taps", "gain", "exchanged", "kinds"),
     [
         ({}, BOTH, True, True, {"T spatial 8", "T motion 8", "OUT 8", "Grad-CAM 8"}),
-        ({"fusion": "sfm_softmax", "motion_average": "none"}, BOTH, True, True, {"attention 8", "T spatial 32"}),
+        ({"fusion": "sfm_attention", "motion_average": "none"}, BOTH, True, True, {"attention 8", "T spatial 32"}),
         ({"motion": "none", "fusion": "concat"}, BOTH, False, False, {"OUT 8", "Grad-CAM 16"}),
         ({"paths": "key"}, {"SFM out 8"}, False, False, {"OUT 8"}),
         ({"paths": "clip", "motion_position": "native"}, BOTH, True, False, {"OUT 8"}),

@@ -5,19 +5,22 @@ import torch
 import torch.nn.functional as F
 from random_weights import randomise
 
-from mssc.ablate.tables import ABLATIONS
+from mssc.ablate.tables import ABLATIONS, PUBLISHED
 from mssc.config import ModelConfig
 from mssc.model.motion import (
     CausalDepthwise3d,
     ChannelGain,
     DepthwiseControl,
+    DistanceBranch,
     MotionSense,
     MotionState,
     NoBranch,
     NoMotionSense,
-    PerceptualBranch,
+    ProductBranch,
+    RunningAverage,
     SimAM,
     SqueezeExcitation,
+    VideoAverage,
     build_motion,
     causal_window_mean,
 )
@@ -73,7 +76,7 @@ def test_depthwise_convolution_is_torchs_with_padding_on_the_left_of_time(kernel
 
 
 def _reference(m: MotionSense, x):
-    """The equations of the reconstruction, one frame at a time, for the default switches."""
+    """The equations of the reconstruction, one frame at a time, for the published switches."""
     p, s = m.perceptual, m.spacetime
     z = F.layer_norm(x, (D,), m.norm.weight, m.norm.bias)
 
@@ -82,7 +85,7 @@ def _reference(m: MotionSense, x):
         padded = F.pad(z.permute(0, 4, 1, 2, 3), (w // 2, w // 2, h // 2, h // 2, t - 1, 0))
         return F.conv3d(padded, layer.weight, layer.bias, groups=D).permute(0, 2, 3, 4, 1)
 
-    spacetime = conv(s.scale) * (conv(s.narrow) + conv(s.wide))
+    spacetime = conv(s.scale) * (conv(s.content[0]) + conv(s.content[1]))
     out = []
     for t in range(x.shape[1]):
         mu = z[:, max(t + 1 - WINDOW, 0) : t + 1].mean((1, 2, 3))[:, None, None]
@@ -97,16 +100,16 @@ def _reference(m: MotionSense, x):
 
 
 def test_msm_is_its_equations():
-    module, x = _build(), torch.randn(2, 9, H, W, D)
+    module, x = _build(**PUBLISHED), torch.randn(2, 9, H, W, D)
     assert torch.allclose(_run(module, x)[0], _reference(module, x), atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------- method, section 7
 
 
-@pytest.mark.parametrize("form", ["gain", "centred"])
-def test_1_deviation_from_the_average_is_rescaled_channel_by_channel(form):
-    branch = randomise(PerceptualBranch(D, "thw", WINDOW, "depthwise", form))
+@pytest.mark.parametrize("centred", [False, True])
+def test_1_deviation_from_the_average_is_rescaled_channel_by_channel(centred):
+    branch = randomise(ProductBranch(VideoAverage("thw", WINDOW), D, "depthwise", centred))
     z = torch.randn(1, WINDOW, H, W, D)
     mu, _ = branch.average(z, branch.average.initial(1, H, W, D, z), _age())
     mu = mu[:, -1:]  # at the last frame: the average of the whole clip
@@ -120,22 +123,63 @@ def test_1_deviation_from_the_average_is_rescaled_channel_by_channel(form):
     gain = 1 + branch.map.weight * phi
     assert (moved - centre - gain * (z - mu)).abs().max() < 1e-5
     assert (gain != 1).any() and (gain == 1).any()  # some gates are open, some are shut
-    shift = phi * (branch.map.weight * mu + branch.map.bias) if form == "gain" else torch.zeros(1)
+    shift = phi * (branch.map.weight * mu + branch.map.bias) if not centred else torch.zeros(1)
     assert torch.allclose(centre - mu, shift.expand_as(mu), atol=1e-5)  # `centred` leaves the average in its place
 
 
 def phi_content(branch, z, mu):
     """phi(mu) * (a Z + b_a), or of deviations."""
-    content = branch.map(z) - (branch.map(mu) if branch.form == "centred" else 0)
+    content = branch.map(z) - (branch.map(mu) if branch.centred else 0)
     return F.relu(branch.gate(mu)) * content
+
+
+def test_distance_to_the_average_grows_in_every_channel_by_one_plus_the_gain():
+    branch, z = randomise(DistanceBranch(VideoAverage("thw", WINDOW), D)), torch.randn(1, WINDOW, H, W, D)
+    seen = []
+    branch.gain.register_forward_hook(lambda _, __, out: seen.append(out))
+    p, _ = branch(z, branch.initial(1, H, W, D, z), _age())
+    mu, gain = z.mean((1, 2, 3), keepdim=True), seen[0][:, -1:]
+    before, after = z[:, -1:] - mu, (z + p)[:, -1:] - mu
+    assert torch.allclose(after, (1 + gain) * before, atol=1e-5) and (gain > 0).all() and gain.std() > 0.1
+    assert (after.norm(dim=-1) > before.norm(dim=-1)).all()
+
+
+def test_every_weight_of_our_form_learns_at_the_start():
+    torch.manual_seed(0)
+    module = build_motion(D, ModelConfig(window=WINDOW))
+    _run(module, torch.randn(2, 8, 7, 7, D))[0].square().sum().backward()
+    assert [name for name, p in module.named_parameters() if not p.grad.abs().max() > 1e-6] == []
+
+
+@pytest.mark.parametrize("axes", ["thw", "t"])
+@pytest.mark.parametrize("chunks", [1, 4, 9])
+def test_running_average_is_that_of_all_frames_so_far(axes, chunks):
+    average, x = RunningAverage(axes), torch.randn(2, 9, H, W, D)
+    past, out = average.initial(2, H, W, D, x), []
+    for start in range(0, 9, chunks):
+        part, past = average(x[:, start : start + chunks], past, _age(2, start))
+        out.append(part)
+    source = x.mean((2, 3), keepdim=True) if axes == "thw" else x
+    wanted = torch.stack([source[:, : t + 1].mean(1) for t in range(9)], 1)
+    assert torch.allclose(torch.cat(out, 1), wanted, atol=1e-5)
+
+
+def test_a_separable_wide_kernel_reaches_as_far_in_time_as_in_space():
+    module = _build(motion_branches="spacetime")
+    assert [conv.kernel for conv in module.spacetime.content] == [(3, 3, 3), (1, 7, 7), (7, 1, 1)]
+    x = torch.randn(1, 9, H, W, D)
+    other = x.clone()
+    other[:, 0] += 1
+    change = (_run(module, x)[0] - _run(module, other)[0]).abs().amax((0, 2, 3, 4))
+    assert (change[:7] > 0).all() and (change[7:] == 0).all()
 
 
 FIVE = [
     "perceptual.map.weight",
     "perceptual.gate.weight",
     "spacetime.scale.weight",
-    "spacetime.narrow.weight",
-    "spacetime.wide.weight",
+    "spacetime.content.0.weight",
+    "spacetime.content.1.weight",
 ]
 
 
@@ -147,9 +191,9 @@ def _gradients(module):
 
 def test_2_all_five_weights_learn_at_the_start_and_zeros_never_would():
     torch.manual_seed(0)
-    module = build_motion(D, ModelConfig(window=WINDOW))
+    module = build_motion(D, ModelConfig(window=WINDOW, **PUBLISHED))
     assert {name: bool(grad > 1e-6) for name, grad in _gradients(module).items()} == dict.fromkeys(FIVE, True)
-    zero = build_motion(D, ModelConfig(window=WINDOW))
+    zero = build_motion(D, ModelConfig(window=WINDOW, **PUBLISHED))
     with torch.no_grad():
         for name in FIVE:
             zero.get_parameter(name).zero_()
@@ -182,7 +226,8 @@ COLUMNS = (
 
 
 def _size(width, **changes):
-    return sum(p.numel() for p in build_motion(width, ModelConfig(**changes)).parameters())
+    """As published, unless changed."""
+    return sum(p.numel() for p in build_motion(width, ModelConfig(**(PUBLISHED | changes))).parameters())
 
 
 @pytest.mark.parametrize("width", TABLE)
@@ -211,6 +256,12 @@ def test_6_msm_has_the_tables_parameters(width):
 def test_6_every_switch_has_its_parameters(width, changes, narrow, wide, narrow_ones, extra):
     ffn = 2 * width * width + width + width
     assert _size(width, **changes) == width * (narrow_ones * (narrow + 1) + wide + 1 + 8 + 2 + extra) + ffn
+
+
+def test_6_our_form_has_its_parameters():
+    distance, kernels = 2 * 64 * 64 + 64, 64 * (28 + 50 + 8 + 28)  # two linear maps; 3x3x3, 1x7x7, 7x1x1 and the gate
+    ffn, rest = 2 * 64 * 64 + 64 + 64, 64 * (2 + 2 + 2)  # LN, GN, LayerScale
+    assert sum(p.numel() for p in build_motion(64, ModelConfig()).parameters()) == distance + kernels + ffn + rest
 
 
 @pytest.mark.parametrize("width", [64, 128, 256])
@@ -293,7 +344,8 @@ def test_the_average_forgets_what_left_the_window():
     [
         ({"motion_branches": "none"}, False),
         ({"motion_branches": "spacetime", "motion_wide": 0}, False),  # 3x3x3 does not see 2 cells away
-        ({"motion_branches": "spacetime", "motion_wide": 5}, True),
+        ({"motion_branches": "spacetime", "motion_wide": 5, "motion_reach": "short"}, True),
+        ({"motion_branches": "spacetime", "motion_wide": 5}, False),  # space or time, not both at once
         ({"motion_branches": "spacetime", "motion_dims": "2d"}, False),  # no time
         ({"motion_branches": "spacetime", "motion_dims": "1d"}, False),  # no space
         ({"motion_branches": "perceptual"}, True),  # through the average of everything
@@ -311,8 +363,8 @@ def test_switches_decide_what_is_seen(changes, reaches):
 
 
 def test_full_fc_mixes_channels_and_depthwise_does_not():
-    assert isinstance(_build().perceptual.gate, ChannelGain)
-    full = _build(motion_fc="full").perceptual
+    assert isinstance(_build(**PUBLISHED).perceptual.gate, ChannelGain)
+    full = _build(**PUBLISHED, motion_fc="full").perceptual
     z = torch.randn(1, 1, 1, 1, D)  # one cell: its own average
     mu = z
     wanted = F.relu(mu @ full.gate.weight.T + full.gate.bias) * (z @ full.map.weight.T + full.map.bias)
@@ -320,7 +372,7 @@ def test_full_fc_mixes_channels_and_depthwise_does_not():
 
 
 def test_no_scale_gate_is_the_sum_of_both_kernels():
-    gated, plain = _build().spacetime, _build(motion_scale="one").spacetime
+    gated, plain = _build(**PUBLISHED).spacetime, _build(**PUBLISHED, motion_scale="one").spacetime
     plain.load_state_dict({k: v for k, v in gated.state_dict().items() if "scale" not in k})
     z, past = torch.randn(1, 4, H, W, D), torch.zeros(1, 2, H, W, D)
     content = plain(z, past, _age())[0]

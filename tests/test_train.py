@@ -12,9 +12,10 @@ from mssc.data.clips import BatchOrder, ClipDataset, collate
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
 from mssc.structures import InputError, Tube
+from mssc.training.heads import TrainingHeads
 from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, _at, validate
 from mssc.training.losses import total
-from mssc.training.step import compute_losses, jitter, learning_rate, parameter_groups
+from mssc.training.step import Learner, compute_losses, jitter, learning_rate, parameter_groups
 
 SHORT = TrainConfig(epochs=2, batch=2, clip_length=6, keys=2, workers=0, frozen="none", warmup=0.2)
 
@@ -193,7 +194,7 @@ def test_a_tiny_network_learns_a_batch_by_heart(toy_videos, toy_cache, tiny_conf
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=0)
     history = []
     for _ in range(60):
-        losses = compute_losses(model, batch, config, train)
+        losses = compute_losses(Learner(model, TrainingHeads(config, ()), "all"), batch, config, train)
         optimizer.zero_grad()
         total(losses, train).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -61,7 +61,7 @@ def test_first_stages_are_stem_and_first_stage_of_each_path(paths, count):
     assert modules == [part for net in nets for part in (net.stem, net.dark2)] and len(modules) == count
 
 
-@pytest.mark.parametrize("classifier", ["pooled", "anchor"])
+@pytest.mark.parametrize("classifier", ["fused", "two-stream", "anchor"])
 def test_weights_are_carried_over_to_other_classes(classifier):
     start = MSSC(replace(TINY, classes=("a", "b", "c"), classifier=classifier))
     classes = ("new", "c", "other")
@@ -71,8 +71,11 @@ def test_weights_are_carried_over_to_other_classes(classifier):
     model.load_state_dict(weights)  # strict
     old = start.state_dict()
     changed = [name for name, value in weights.items() if value.shape != old[name].shape or not torch.equal(value, old[name])]
-    pooled = ("head.classifier.fused.logits.", "head.classifier.flow.logits.")
-    wanted = pooled if classifier == "pooled" else ("head.classifier.cls_preds.",)
+    wanted = {
+        "fused": ("head.classifier.branch.logits.",),
+        "two-stream": ("head.classifier.fused.logits.", "head.classifier.flow.logits."),
+        "anchor": ("head.classifier.cls_preds.",),
+    }[classifier]
     assert all(any(name.startswith(beginning) for name in changed) for beginning in wanted)
     assert all(name.startswith(wanted) for name in changed)
     for name in changed:

@@ -1,6 +1,15 @@
 """The ablation tables: each row is a set of changes to `ModelConfig`, applied with `dataclasses.replace`."""
 
 RGB: dict[str, object] = {"backbone3d": "causal_cspdarknet_nano_rgb"}
+PUBLISHED: dict[str, object] = {
+    "motion_perceptual": "product",
+    "motion_gate": "linear",
+    "motion_reach": "short",
+    "motion_residual": 0.1,
+}
+"""MSM as TriDet publishes its SGP layer."""
+CMX: dict[str, object] = {"fusion_context": "none", "fusion_norm": "layer"}
+"""SFM as CMX publishes its fusion module."""
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "T-A": {
         "2D only": {"paths": "key"},
@@ -29,8 +38,12 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "average over t": {"motion_average": "t"},
         "average over h, w": {"motion_average": "hw"},
         "learned average": {"motion_average": "none"},
-        "centred": {"motion_perceptual": "centred"},
-        "full FC": {"motion_fc": "full"},
+        "average of the video": {"motion_memory": "video"},
+        "published product": PUBLISHED,
+        "product, centred": {**PUBLISHED, "motion_perceptual": "centred"},
+        "product, full FC": {**PUBLISHED, "motion_fc": "full"},
+        "short reach in time": {"motion_reach": "short"},
+        "linear gate": {"motion_gate": "linear"},
         "no wide kernel": {"motion_wide": 0},
         "wide kernel 5": {"motion_wide": 5},
         "wide kernel 9": {"motion_wide": 9},
@@ -47,21 +60,25 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "SFM stage 2": {"fusion": "sfm2"},
         "SFM": {},
         "FRM + SFM": {"fusion": "frm+sfm"},
-        "SFM, softmax attention": {"fusion": "sfm_softmax"},
+        "SFM, cross-attention": {"fusion": "sfm_attention"},
+        "SFM, CMX's": CMX,
+        "context, plain sum": {"fusion_context": "none"},
         "SFM per task": {"fusion_branch": "task"},
         "context / N": {"fusion_context": "mean"},
         "heads of 16": {"fusion_head_width": 16},
         "rho 2": {"fusion_reduction": 2, "fusion_head_width": 32},
         "no depthwise skip": {"fusion_skip": "none"},
+        "LayerNorm behind": {"fusion_norm": "layer"},
+        "no path dropout": {"image_dropout": 0.0, "motion_dropout": 0.0},
+        "head reads both paths too": {"classifier": "loose"},
+        "two-stream head": {"classifier": "two-stream"},
         "class logits per anchor": {"classifier": "anchor"},
     },
 }
 """Rows of the tables of the reconstruction: each is a set of changes to `ModelConfig`, applied with `dataclasses.replace`.
 
-T-A begins with the control: the 2D path with the same pooled head and no video path at all. A row with one path merges nothing. All
-rows with a 3D path have the motion stream over optical flow twice: in that path's map, and so before MSM and SFM, and by itself in the
-classifier's second branch, which neither MSM nor SFM touches. Rows "no flow" have neither of the two, like the paper's figure: there MSM
-and SFM work on what RGB says alone. T-B and T-C change MS-SC with flow, the model that ships.
+T-A begins with the control: the image path with the same head and no video path at all. A row with one path merges nothing. Optical flow
+is part of the video path and reaches the head through MSM and fusion alone; rows "no flow" have RGB only. T-B and T-C change MS-SC.
 """
 REFERENCES = {"T-A": "both, concat", "T-B": "off", "T-C": "concat"}
 """The row of each table that the others are compared with."""

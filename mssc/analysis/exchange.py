@@ -43,7 +43,7 @@ def corrected(fusion: nn.Module, spatial: Tensor, motion: Tensor) -> tuple[Tenso
     exchange = exchange_of(fusion)
     if exchange is None:
         raise InputError(
-            f"{type(fusion).__name__} has no stage 1; use a model whose fusion is sfm, sfm1, frm+sfm or sfm_softmax."
+            f"{type(fusion).__name__} has no stage 1; use a model whose fusion is sfm, sfm1, frm+sfm or sfm_attention."
         )
     rectify = getattr(fusion, "rectify", None)
     with torch.no_grad():

@@ -40,7 +40,7 @@ class Level(NamedTuple):
         corrected: both paths after stage 1, (C, H, W) each; () without a stage 1.
         taken: T, what each path takes from the exchange, (C', H, W) each; () likewise.
         context: (2, heads, d, d), the contexts G that the spatial and the motion path are given; None without channel contexts.
-        attention: (2, heads, N, N) of the spatial and of the motion path's cells; None but for ``sfm_softmax``.
+        attention: (2, heads, N, N) of the spatial and of the motion path's cells; None but for ``sfm_attention``.
     """
 
     spatial: Tensor
@@ -159,14 +159,14 @@ def _taps(model: MSSC):
         outputs += [motion]
         inputs += [motion]
     if isinstance(model.video.motion, MotionSense):
-        outputs += [f"{motion}.norm"] + ([f"{motion}.perceptual.gate"] if has_channel_gain(model.video.motion) else [])
+        outputs += [f"{motion}.norm"] + ([f"{motion}.perceptual.gain"] if has_channel_gain(model.video.motion) else [])
     for i in range(LEVELS):
         level = f"fusion.levels.{i}"
         outputs.append(level)
         exchange = exchange_of(model.fusion.levels[i])
         if exchange is not None:
-            way = "attend" if exchange.by_position else "context"
-            outputs += [f"{level}.exchange", *(f"{level}.exchange.{way}.{path}" for path in range(2))]
+            way = "weights" if exchange.by_position else "context"
+            outputs += [f"{level}.exchange", *(f"{level}.exchange.take.{path}.{way}" for path in range(2))]
             inputs += [f"{level}.exchange.leave.{path}" for path in range(2)]
     return capture(model, *outputs, inputs=inputs)
 
@@ -190,8 +190,8 @@ def _key_frame(model: MSSC, video: Video, frame: int, image: Tensor, seen: Captu
         taps["SFM in"] = features.video.map[row].permute(1, 2, 0).float().cpu().numpy()
         if isinstance(sense, MotionSense):
             normed = at(seen[f"{motion}.norm"])
-            if f"{motion}.perceptual.gate" in seen:
-                gates = channel_gain(sense, seen[f"{motion}.perceptual.gate"])
+            if f"{motion}.perceptual.gain" in seen:
+                gates = channel_gain(sense, seen[f"{motion}.perceptual.gain"])
                 shape = seen[f"{motion}.norm"].shape[:2]  # a learned average has one gate for all frames
                 gain = at(gates.expand(*shape, *gates.shape[2:])).mean((0, 1))
     for level, stride in zip(levels, (8, 16, 32), strict=True):
@@ -213,9 +213,9 @@ def _level(model: MSSC, seen: Captured, level: int, row: int) -> Level:
     parts = [seen.inputs[f"{name}.leave.{path}"][0][row] for path in range(2)]  # (N, 2C'): the residual part, then T
     taken = tuple(x[:, x.shape[1] // 2 :].T.unflatten(1, fused.shape[1:]) for x in parts)
     if exchange.by_position:
-        return Level(spatial, motion, fused, corrected, taken, None, _both(seen, f"{name}.attend", row))
-    return Level(spatial, motion, fused, corrected, taken, _both(seen, f"{name}.context", row), None)
+        return Level(spatial, motion, fused, corrected, taken, None, _both(seen, f"{name}.take", "weights", row))
+    return Level(spatial, motion, fused, corrected, taken, _both(seen, f"{name}.take", "context", row), None)
 
 
-def _both(seen: Captured, name: str, row: int) -> Tensor:
-    return torch.stack([seen[f"{name}.{path}"][row] for path in range(2)])
+def _both(seen: Captured, name: str, what: str, row: int) -> Tensor:
+    return torch.stack([seen[f"{name}.{path}.{what}"][row] for path in range(2)])

@@ -1,5 +1,6 @@
 """Where a module responds: maps over the frame, and how well they point at the actors (reconstruction, section 6.2)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,18 +32,20 @@ def norm_map(features: Tensor) -> np.ndarray:
 
 
 def attention_rows(weights: Tensor, cells: np.ndarray) -> np.ndarray:
-    """Where single cells look, for the ``sfm_softmax`` variant, which alone has such maps.
+    """Where single cells look, for the ``sfm_attention`` variant, which alone has such maps.
 
     Args:
-        weights: (heads, N, N), rows sum to 1: what submodule ``exchange.attend`` put out for one frame, N = H * W.
+        weights: (heads, N, M), rows sum to 1: what submodule ``exchange.take.0.weights`` put out for one frame, N = H * W, of M places
+            in a square.
         cells: (H, W) bool, the cells that look, n of them.
 
     Returns:
-        (n, H, W), each summing to 1, averaged over heads.
+        (n, h, h), h * h = M, each summing to 1, averaged over heads.
     """
     chosen = torch.from_numpy(np.flatnonzero(cells))
     rows = weights.float().mean(0).cpu()[chosen]
-    return rows.reshape(-1, *cells.shape).double().numpy()
+    side = math.isqrt(rows.shape[1])
+    return rows.reshape(-1, side, side).double().numpy()
 
 
 def class_activation(

@@ -9,23 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.motion import ChannelGain, MotionSense
+from ..model.motion import ChannelGain, DistanceBranch, MotionSense, ProductBranch
 from ..model.mssc import MSSC
 from ..structures import InputError
 
 
 def has_channel_gain(motion: object) -> bool:
-    """Whether a module in MSM's slot has a perceptual branch with one gain per channel."""
+    """Whether a module in MSM's slot has a perceptual branch whose gain can be read channel by channel."""
     branch = motion.perceptual if isinstance(motion, MotionSense) else None
-    return isinstance(getattr(branch, "map", None), ChannelGain)
+    return isinstance(branch, DistanceBranch) or isinstance(getattr(branch, "map", None), ChannelGain)
 
 
-def channel_gain(motion: MotionSense, gate: Tensor) -> Tensor:
-    """1 + a * phi.
+def channel_gain(motion: MotionSense, gain: Tensor) -> Tensor:
+    """What a channel's deviation from the average is multiplied by, once Z is added: 1 + a * phi of the product, 1 + gain of ours.
 
     Args:
-        motion: an MSM with a perceptual branch and depthwise maps.
-        gate: (..., D), what its submodule ``perceptual.gate`` put out.
+        motion: an MSM with such a gain.
+        gain: (..., D), what its submodule ``perceptual.gain`` put out.
 
     Returns:
         (..., D), never NaN; above 1 where the channel is pushed away from the average.
@@ -35,12 +35,12 @@ def channel_gain(motion: MotionSense, gate: Tensor) -> Tensor:
     """
     if not has_channel_gain(motion):
         raise InputError(
-            f"{type(motion).__name__} has no gain per channel; only motion 'msm' with its perceptual branch and "
-            "motion_fc 'depthwise' has one."
+            f"{type(motion).__name__} has no gain per channel; only motion 'msm' with its perceptual branch has one, and of the "
+            "published product only with motion_fc 'depthwise'."
         )
-    assert motion.perceptual is not None
+    scale = motion.perceptual.map.weight if isinstance(motion.perceptual, ProductBranch) else 1.0
     with torch.no_grad():
-        return 1 + motion.perceptual.map.weight * gate.clamp(min=0)  # type: ignore[operator]
+        return 1 + scale * gain  # type: ignore[operator]
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:

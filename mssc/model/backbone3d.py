@@ -100,6 +100,8 @@ class CausalDarknet(nn.Module):
         width: of YOLOX; 0.25 is nano.
         depth: of YOLOX.
         flow: have that stream; without it the network sees RGB alone, and its map is of stride 8 all the same.
+        rgb_dropout: share of the clips of which, in training, only the flow stream is seen: appearance is learnt faster, and would leave
+            flow nothing to explain.
     """
 
     dilations = (1, 1, 2, 2)
@@ -107,8 +109,9 @@ class CausalDarknet(nn.Module):
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)  # YOLOX takes 0..255
 
-    def __init__(self, width: float = 0.25, depth: float = 0.33, flow: bool = True) -> None:
+    def __init__(self, width: float = 0.25, depth: float = 0.33, flow: bool = True, rgb_dropout: float = 0.0) -> None:
         super().__init__()
+        self.rgb_dropout = rgb_dropout
         self.net = CSPDarknet(width, depth, in_channels=6)
         self.stages = ("dark2", "dark3", "dark4", "dark5")
         base = int(64 * width)
@@ -155,9 +158,17 @@ class CausalDarknet(nn.Module):
             x = x.flatten(0, 1)
             maps.append(x)
         side = (maps[1] if flow is None else flow).shape[-2:]
-        joined = [F.interpolate(x, size=side, mode="nearest") for x in maps[2:]]
-        joined = torch.cat(joined if flow is None else [*joined, flow], 1)
+        joined = torch.cat([F.interpolate(x, size=side, mode="nearest") for x in maps[2:]], 1)
+        if flow is not None:
+            joined = torch.cat([self._hidden(joined, batch), flow], 1)
         return joined.unflatten(0, (batch, steps)).transpose(1, 2), DarknetState(frames[:, -1:], past_flow, tuple(after))
+
+    def _hidden(self, rgb: Tensor, batch: int) -> Tensor:
+        """In training, some clips' maps (B T, C, h, w) become their average over all, which says nothing."""
+        if not self.training or not self.rgb_dropout:
+            return rgb
+        hidden = (torch.rand(batch, 1, 1, 1, device=rgb.device) < self.rgb_dropout).repeat_interleave(len(rgb) // batch, 0)
+        return torch.where(hidden, rgb.mean((0, 2, 3), keepdim=True), rgb)
 
 
 def _resnet_maps(net: nn.Module, clip: Tensor) -> Tensor:
@@ -263,8 +274,8 @@ BACKBONES3D = {
 """With the flow stream, and without it, for ablations."""
 
 
-def build_backbone3d(name: str, pretrained: bool = False) -> nn.Module:
-    """The 3D path by name: one of `BACKBONES3D`, or ``torchvision/<name>``.
+def build_backbone3d(name: str, pretrained: bool = False, rgb_dropout: float = 0.0) -> nn.Module:
+    """The 3D path by name: one of `BACKBONES3D`, which takes `rgb_dropout`, or ``torchvision/<name>``.
 
     Raises:
         InputError: for an unknown name.
@@ -273,4 +284,4 @@ def build_backbone3d(name: str, pretrained: bool = False) -> nn.Module:
         return TorchvisionBackbone(name.removeprefix("torchvision/"), pretrained)
     if name not in BACKBONES3D:
         raise InputError(f"there is no 3D backbone {name!r}; choose one of {', '.join(BACKBONES3D)}, or torchvision/<name>.")
-    return BACKBONES3D[name]()
+    return BACKBONES3D[name](rgb_dropout=rgb_dropout)

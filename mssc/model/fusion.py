@@ -13,7 +13,7 @@ Module of CMX (Zhang et al., eqs. 7-8)::
     OUT        = BN(Conv1x1(E) + BN(Conv1x1(ReLU(DWConv3x3(Conv1x1(E))))))
 
 G is a sum over all positions: stage 1 corrects channels globally and carries no place, there is no N x N attention map to draw (the
-``sfm_softmax`` variant has one). Every level's module maps two (B, C, H, W) maps, `spatial` and `motion`, to one; `Fusion` has one per
+``sfm_attention`` variant has one). Every level's module maps two (B, C, H, W) maps, `spatial` and `motion`, to one; `Fusion` has one per
 level.
 """
 
@@ -29,6 +29,9 @@ from ..structures import InputError
 from .backbone2d import STRIDES
 from .features import ImageFeatures, VideoFeatures
 from .layers import BN_EPS, BN_MOMENTUM
+
+START_TEMPERATURE = 4.0
+MOST_PLACES = 14  # a side: attention stays cheap, and the motion map has no more
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
@@ -56,77 +59,118 @@ def _tokens(maps: Tensor) -> Tensor:
 
 
 class ChannelContext(nn.Module):
-    """G = softmax(K^T V / sqrt(d)) over the key channels: each column sums to 1. Computed in float32, since it sums over N."""
+    """G = softmax over the key channels, each column sums to 1. Computed in float32, since it sums over N.
 
-    def __init__(self, normalise: str) -> None:
+    "none" is CMX's softmax(K^T V / sqrt(d)), whose sharpness grows with N: one-hot at stride 8, flat at 32. "mean" divides by N.
+    "correlation", ours, takes the cosine of each key and value channel over the positions, times a learned temperature per head: it cannot
+    saturate, whatever N.
+
+    Args:
+        heads: of the exchange.
+        normalise: which of them.
+    """
+
+    def __init__(self, heads: int, normalise: str) -> None:
         super().__init__()
         self.normalise = normalise
+        start = torch.full((heads, 1, 1), math.log(START_TEMPERATURE))
+        self.log_temperature = nn.Parameter(start) if normalise == "correlation" else None
 
     def forward(self, keys: Tensor, values: Tensor) -> Tensor:
         """(B, heads, N, d) twice to (B, heads, d, d)."""
         with torch.autocast(keys.device.type, enabled=False):
-            product = keys.float().transpose(-2, -1) @ values.float() / math.sqrt(keys.shape[-1])
+            keys, values = keys.float(), values.float()
+            if self.log_temperature is not None:
+                cosine = F.normalize(keys, dim=-2).transpose(-2, -1) @ F.normalize(values, dim=-2)
+                return (self.log_temperature.exp() * cosine).softmax(-2)
+            product = keys.transpose(-2, -1) @ values / math.sqrt(keys.shape[-1])
             if self.normalise == "mean":
                 product = product / keys.shape[-2]
             return product.softmax(-2)
 
 
+class ContextExchange(nn.Module):
+    """T_i = Q_i G_other: channels of a path, mixed as the other path's context says (CMX).
+
+    Args:
+        heads: of the exchange.
+        normalise: of its `ChannelContext`.
+    """
+
+    def __init__(self, heads: int, normalise: str) -> None:
+        super().__init__()
+        self.context = ChannelContext(heads, normalise)
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """Queries of this path, keys and values of the other one, (B, heads, N, d) each, to the same; `size` is H, W."""
+        return queries @ self.context(keys, values).to(queries.dtype)
+
+
+class AttentionExchange(nn.Module):
+    """Cross-attention over positions: each place takes content from the places of the other path, which are pooled to `MOST_PLACES` a
+    side at most. CMX has none; the paper's words allow it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Softmax(-1)
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """As `ContextExchange.forward`."""
+        factor = -(-max(size) // MOST_PLACES)
+        if factor > 1:
+            keys, values = (_pooled(x, size, factor) for x in (keys, values))
+        return self.weights(queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])) @ values
+
+
+def _pooled(x: Tensor, size: tuple[int, int], factor: int) -> Tensor:
+    """(B, heads, H W, d) to the means of squares of `factor` places."""
+    maps = x.transpose(2, 3).flatten(0, 1).unflatten(2, size)
+    maps = F.avg_pool2d(maps, factor, ceil_mode=True, count_include_pad=False)
+    return maps.flatten(2).unflatten(0, x.shape[:2]).transpose(2, 3)
+
+
 class Exchange(nn.Module):
-    """Stage 1: each path is corrected by the other one's context.
+    """Stage 1: each path is corrected by the other one.
 
     Args:
         width: C of both paths.
-        reduction: rho, C over the channels inside.
-        head_width: d, channels of a head.
-        normalise: "mean" divides the context by N, "none" does not.
-        by_position: attend over positions instead of channels.
-
-    Raises:
-        InputError: if the channels do not split into such heads.
+        inner: C_i, channels inside.
+        heads: of the exchange.
+        take: makes the module that gives T, one per path.
+        norm: LayerNorm behind it, CMX's; without it, places where more moves keep a larger norm.
     """
 
-    def __init__(self, width: int, reduction: int, head_width: int, normalise: str, by_position: bool = False) -> None:
+    def __init__(self, width: int, inner: int, heads: int, take: Callable[[], nn.Module], norm: bool) -> None:
         super().__init__()
-        inner = max(width // reduction, 1)
-        head = min(head_width, inner)
-        self.heads = inner // head
-        if inner % head:
-            raise InputError(f"{inner} channels do not split into heads of {head}; choose another fusion_head_width.")
-        self.by_position = by_position
+        self.heads = heads
         self.project = nn.ModuleList(_linear(width, 2 * inner) for _ in range(2))
         self.key_value = nn.ModuleList(_linear(inner, 2 * inner, bias=False) for _ in range(2))
-        self.context = nn.ModuleList(ChannelContext(normalise) for _ in range(2))
-        self.attend = nn.ModuleList(nn.Softmax(-1) for _ in range(2))
+        self.take = nn.ModuleList(take() for _ in range(2))
         self.leave = nn.ModuleList(_linear(2 * inner, width) for _ in range(2))
-        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.norm = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(2))
+
+    @property
+    def by_position(self) -> bool:
+        """Whether it attends over positions instead of channels."""
+        return isinstance(self.take[0], AttentionExchange)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, spatial: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
         """Two (B, C, H, W) maps, corrected."""
-        paths = [_tokens(spatial), _tokens(motion)]
-        residual, queries, keys, values = [], [], [], []
-        for i, x in enumerate(paths):
-            r, u = F.relu(self.project[i](x)).chunk(2, -1)
-            k, v = self.key_value[i](u).chunk(2, -1)
-            residual.append(r)
-            queries.append(self._split_heads(u))
-            keys.append(self._split_heads(k))
-            values.append(self._split_heads(v))
+        height, width = spatial.shape[-2:]
+        paths, own, queries, content = (_tokens(spatial), _tokens(motion)), [], [], []
+        for x, project, key_value in zip(paths, self.project, self.key_value, strict=True):
+            residual, interactive = F.relu(project(x)).chunk(2, -1)
+            own.append(residual)
+            queries.append(self._split_heads(interactive))
+            content.append([self._split_heads(part) for part in key_value(interactive).chunk(2, -1)])
         out = []
-        for i, x in enumerate(paths):
-            other = 1 - i
-            if self.by_position:
-                scores = queries[i] @ keys[other].transpose(-2, -1) / math.sqrt(queries[i].shape[-1])
-                taken = self.attend[i](scores) @ values[other]
-            else:
-                taken = queries[i] @ self.context[i](keys[other], values[other]).to(x.dtype)
-            taken = taken.transpose(1, 2).flatten(2)
-            corrected = self.norm[i](x + self.leave[i](torch.cat([residual[i], taken], -1)))
-            out.append(
-                corrected.transpose(1, 2).unflatten(2, spatial.shape[-2:])
-            )  # a view: channels last, as convolutions like it
+        for path, x in enumerate(paths):
+            taken = self.take[path](queries[path], *content[1 - path], (height, width)).transpose(1, 2).flatten(2)
+            corrected = self.norm[path](x + self.leave[path](torch.cat([own[path], taken], -1)))
+            out.append(corrected.transpose(1, 2).unflatten(2, (height, width)))  # a view: channels last, as convolutions like it
         return out[0], out[1]
 
 
@@ -288,7 +332,17 @@ class MotionOnly(nn.Module):
 
 
 def _exchange(config: ModelConfig, by_position: bool = False) -> Exchange:
-    return Exchange(config.width, config.fusion_reduction, config.fusion_head_width, config.fusion_context, by_position)
+    inner = max(config.width // config.fusion_reduction, 1)
+    heads, rest = divmod(inner, min(config.fusion_head_width, inner))
+    if rest:
+        raise InputError(
+            f"{inner} channels do not split into heads of {config.fusion_head_width}; choose another fusion_head_width."
+        )
+
+    def take() -> nn.Module:
+        return AttentionExchange() if by_position else ContextExchange(heads, config.fusion_context)
+
+    return Exchange(config.width, inner, heads, take, config.fusion_norm == "layer")
 
 
 def _embedding(config: ModelConfig) -> ChannelEmbedding:
@@ -298,7 +352,7 @@ def _embedding(config: ModelConfig) -> ChannelEmbedding:
 FUSION: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "sfm": lambda config: SemanticCorrectionFusion(_exchange(config), _embedding(config)),
     "frm+sfm": lambda config: SemanticCorrectionFusion(_exchange(config), _embedding(config), Rectify(config.width)),
-    "sfm_softmax": lambda config: SemanticCorrectionFusion(_exchange(config, by_position=True), _embedding(config)),
+    "sfm_attention": lambda config: SemanticCorrectionFusion(_exchange(config, by_position=True), _embedding(config)),
     "sfm1": lambda config: SemanticCorrectionFusion(_exchange(config), Sum()),
     "sfm2": _embedding,
     "add": lambda config: Add(config.width),
@@ -314,27 +368,59 @@ def build_level(config: ModelConfig) -> nn.Module:
     return ONE_PATH[config.paths]() if config.paths != "both" else FUSION[config.fusion](config)
 
 
+class PathDropout(nn.Module):
+    """In training, fusion at times sees one path of a key frame only; the other's maps are their batch's average, which says nothing.
+
+    Together, appearance would soon explain every training video and leave motion nothing to learn (the paper does not say how its paths
+    share the work; we drop paths as networks drop units).
+
+    Args:
+        image: share of the key frames whose image is not seen.
+        motion: share of those whose motion is not.
+    """
+
+    def __init__(self, image: float, motion: float) -> None:
+        super().__init__()
+        self.image, self.motion = image, motion
+
+    def forward(self, images: tuple[Tensor, ...], motion: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(B, C, H_l, W_l) maps and (B, C, h, w)."""
+        if not self.training or not self.image + self.motion:
+            return images, motion
+        draw = torch.rand(len(motion), 1, 1, 1, device=motion.device)
+        no_image, no_motion = draw < self.image, draw > 1 - self.motion
+        return tuple(_averaged(x, no_image) for x in images), _averaged(motion, no_motion)
+
+
+def _averaged(x: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, x.mean((0, 2, 3), keepdim=True), x)
+
+
 class Fusion(nn.Module):
     """Both paths to one map per level. The motion map is brought to each level's size, nearest.
 
     Args:
         levels: one module per level; or two, of which the second ones are for the box branch.
+        drop: what may hide a path in training.
     """
 
-    def __init__(self, levels: list[nn.Module]) -> None:
+    def __init__(self, levels: list[nn.Module], drop: PathDropout) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(levels)
+        self.levels, self.drop = nn.ModuleList(levels), drop
 
     def forward(self, image: ImageFeatures, video: VideoFeatures) -> tuple[Tensor, ...]:
         """As many (B, C, H_l, W_l) maps as there are modules."""
+        images, motion = self.drop(image.maps, video.map)
         fused = []
         for place, level in enumerate(self.levels):
-            spatial = image.maps[place % len(image.maps)]
-            fused.append(level(spatial, F.interpolate(video.map, size=spatial.shape[-2:], mode="nearest")))
+            spatial = images[place % len(images)]
+            fused.append(level(spatial, F.interpolate(motion, size=spatial.shape[-2:], mode="nearest")))
         return tuple(fused)
 
 
 def build_fusion(config: ModelConfig) -> Fusion:
     """The fusion that `config` asks for."""
     own = 2 if config.fusion_branch == "task" and config.paths == "both" else 1
-    return Fusion([build_level(config) for _ in range(own * len(STRIDES))])
+    both = config.paths == "both" and config.classifier != "two-stream"  # which drops paths behind fusion
+    drop = PathDropout(both * config.image_dropout, both * config.motion_dropout)
+    return Fusion([build_level(config) for _ in range(own * len(STRIDES))], drop)

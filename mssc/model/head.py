@@ -23,6 +23,11 @@ from .video import take
 ROI_SIDE = 4
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """x itself, unless it is of half precision."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 class BoxHead(nn.Module):
     """Boxes and objectness, one per cell of each level; decoding as in YOLOX: centre (cell + t) * stride, size exp(t) * stride."""
 
@@ -38,7 +43,7 @@ class BoxHead(nn.Module):
         boxes, objectness = [], []
         for x, reg, obj, stride in zip(maps, self.reg_preds, self.obj_preds, STRIDES, strict=True):
             height, width = x.shape[-2:]
-            raw = reg(x).permute(0, 2, 3, 1)
+            raw = at_least_float32(reg(x)).permute(0, 2, 3, 1)  # half precision would round boxes to whole pixels
             ys = torch.arange(height, device=x.device, dtype=raw.dtype)[:, None].expand(height, width)
             xs = torch.arange(width, device=x.device, dtype=raw.dtype).expand(height, width)
             centre = (raw[..., :2] + torch.stack([xs, ys], -1)) * stride
@@ -102,9 +107,10 @@ class PooledBranch(nn.Module):
 
         pooled = []
         for x, norm in zip(maps, self.roi_norm, strict=True):
-            cells = roi_align(x, rois.to(x.dtype), ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
+            x, places = at_least_float32(x), rois.to(at_least_float32(x).dtype)
+            cells = roi_align(x, places, ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
             means = cells.mean(3).flatten(1) if self.rows else cells.mean((2, 3))
-            pooled.append(norm(torch.cat([means, cells.amax((2, 3))], 1)))
+            pooled.append(norm(torch.cat([means, cells.amax((2, 3))], 1).to(norm.weight.dtype)))
         own = self.roi_hidden(self.roi_drop(torch.cat(pooled, 1))).unflatten(0, (len(maps[0]), -1))
         shared = [norm(vector) for vector, norm in zip(context, self.context_norm, strict=True)]
         whole = self.context_hidden(self.context_drop(torch.cat(shared, 1)))
@@ -118,8 +124,47 @@ def attended_mean(maps: Sequence[Tensor], objectness: Sequence[Tensor]) -> list[
     return [(x * weight).sum((2, 3)) for x, weight in zip(maps, weights, strict=False)]
 
 
-class PooledClassifier(nn.Module):
-    """Action logits of boxes: what the fused features and the two paths say, plus what optical flow alone says.
+class FusedClassifier(nn.Module):
+    """Action logits of boxes from the fused maps alone: what is in a box, and the whole frame as its context. There is no way past fusion.
+
+    Args:
+        branch: pools the class maps.
+        size: S of the input.
+    """
+
+    def __init__(self, branch: PooledBranch, size: int) -> None:
+        super().__init__()
+        self.branch, self.size = branch, size
+
+    def forward(self, maps: list[Tensor], features: Features, regions: Regions) -> Tensor:
+        """Class maps (B, C, H_l, W_l), all features, and boxes: logits (B, K, A)."""
+        context = [x.mean((2, 3)) for x in maps] + attended_mean(maps, regions.objectness)
+        return self.branch(maps, context, rois_of(regions.boxes, self.size), self.size)
+
+
+class LooseClassifier(nn.Module):
+    """The same, but it also reads both paths directly: boxes are pooled from the motion map too, and the context is the paths' own.
+
+    Args:
+        branch: pools class maps and motion map.
+        size: S of the input.
+    """
+
+    def __init__(self, branch: PooledBranch, size: int) -> None:
+        super().__init__()
+        self.branch, self.size = branch, size
+
+    def forward(self, maps: list[Tensor], features: Features, regions: Regions) -> Tensor:
+        """As `FusedClassifier.forward`."""
+        image, motion = features.image, features.video.map
+        context = [x.mean((2, 3)) for x in image.levels] + attended_mean(image.levels, regions.objectness)
+        context += [motion.mean((2, 3))]
+        return self.branch([*maps, motion], context, rois_of(regions.boxes, self.size), self.size)
+
+
+class TwoStreamClassifier(nn.Module):
+    """Action logits of boxes: what the fused features and the two paths say, plus what optical flow alone says, past MSM and fusion (the
+    two-stream networks' late fusion, Simonyan and Zisserman, 2014).
 
     In training a box is at times judged by one of the two only. Together, appearance would soon explain every training video and
     leave motion nothing to learn (the paper does not say how its paths share the work; we drop paths as networks drop units).
@@ -167,7 +212,7 @@ class AnchorClassifier(nn.Module):
         self.cls_preds = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in STRIDES)
 
     def forward(self, maps: list[Tensor], features: Features, regions: Regions) -> Tensor:
-        """As `PooledClassifier.forward`."""
+        """As `FusedClassifier.forward`."""
         logits = [conv(x).flatten(2).transpose(1, 2) for conv, x in zip(self.cls_preds, maps, strict=True)]
         return take(torch.cat(logits, 1), regions.anchors)
 
@@ -243,11 +288,20 @@ def build_head(config: ModelConfig, image_dims: tuple[int, ...], flow_dims: int)
         image_dims: channels of the image path's levels; () without one.
         flow_dims: channels that know optical flow alone; 0 where there are none.
     """
-    width, classes, motion = config.width, len(config.classes), config.paths != "key"
-    if config.classifier == "anchor":
-        return Head(width, AnchorClassifier(width, classes), config.kept)
-    shape = {"classes": classes, "hidden": config.hidden, "dropout": config.dropout}
-    roi_dims = [width] * (len(STRIDES) + motion)
-    fused = PooledBranch(roi_dims, [*image_dims, *image_dims, *[3 * width] * motion], **shape)
-    flow = PooledBranch([flow_dims] * 2, [flow_dims] * 2, **shape, rows=True) if flow_dims else None
-    return Head(width, PooledClassifier(fused, flow, motion, config.key_size, config.path_dropout), config.kept)
+    width, levels, classes, video = config.width, len(STRIDES), len(config.classes), config.paths != "key"
+
+    def branch(roi_dims: list[int], context_dims: list[int], rows: bool = True) -> PooledBranch:
+        return PooledBranch(roi_dims, context_dims, classes, config.hidden, config.dropout, rows)
+
+    def two_stream() -> nn.Module:
+        fused = branch([width] * (levels + video), [*image_dims, *image_dims, *[3 * width] * video], rows=False)
+        flow = branch([flow_dims] * 2, [flow_dims] * 2) if flow_dims else None
+        return TwoStreamClassifier(fused, flow, video, config.key_size, config.image_dropout)
+
+    classifiers = {
+        "fused": lambda: FusedClassifier(branch([width] * levels, [width] * 2 * levels), config.key_size),
+        "loose": lambda: LooseClassifier(branch([width] * (levels + 1), [*image_dims, *image_dims, width]), config.key_size),
+        "two-stream": two_stream,
+        "anchor": lambda: AnchorClassifier(width, classes),
+    }
+    return Head(width, classifiers[config.classifier](), config.kept)

@@ -17,6 +17,7 @@ each frame by itself. Every module here maps ``(x, state, age)`` to ``(y, state)
 (B,) counts the frames before x.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
+
+Kernel = tuple[int, int, int]
 
 BRANCH_STD = 0.1
 """Both branches are products of two maps: zero weights would never learn, std 1 would drown the identity (method, section 2)."""
@@ -136,6 +139,21 @@ class VideoAverage(nn.Module):
         return causal_window_mean(z.mean((2, 3), keepdim=True) if "hw" in self.axes else z, past, age)
 
 
+class RunningAverage(VideoAverage):
+    """The same over all frames so far; what is remembered is the average of those before."""
+
+    def __init__(self, axes: str) -> None:
+        super().__init__(axes, 2)
+
+    def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """As `VideoAverage.forward`."""
+        source = z.mean((2, 3), keepdim=True) if "hw" in self.axes else z
+        before = age.reshape(-1, 1, 1, 1, 1).to(z.dtype)
+        count = before + torch.arange(1, z.shape[1] + 1, device=z.device, dtype=z.dtype).reshape(1, -1, 1, 1, 1)
+        mean = (past * before + source.cumsum(1)) / count
+        return mean, mean[:, -1:]
+
+
 class LearnedAverage(nn.Module):
     """A learned vector in the place of the average: does the video's own one matter?"""
 
@@ -152,35 +170,64 @@ class LearnedAverage(nn.Module):
         return self.vector.expand(1, 1, 1, 1, -1), past
 
 
-class PerceptualBranch(nn.Module):
-    """phi(mu) * (a * Z + b_a): a gain per channel that the clip's average decides.
+class DistanceBranch(nn.Module):
+    """gain * (Z - mu), gain = softplus(W_d |Z - mu| + W_mu mu + b): moves every cell away from the video-level average, the further the
+    more its deviation looks like one that matters.
 
-    With depthwise maps, the deviation from the average is rescaled channel by channel by exactly 1 + a * phi(mu) once Z is added.
+    The form is ours. The published product starts between two small maps and stays there (its gains were 0.98 to 1.02 after training); this
+    gain is above 0 by construction, so that with Z added the distance to the average grows in every channel, by 1 + gain.
 
     Args:
+        average: the video-level average.
         width: D.
-        average: axes of the video-level average; "none" for a learned vector.
-        window: frames of the average.
-        fc: "depthwise", as TriDet's code, or "full", as its wording.
-        form: "gain", or "centred", which leaves the mean where it is.
     """
 
-    def __init__(self, width: int, average: str, window: int, fc: str, form: str) -> None:
+    def __init__(self, average: nn.Module, width: int) -> None:
         super().__init__()
-        self.average = LearnedAverage(width) if average == "none" else VideoAverage(average, window)
-        self.form = form
-        self.gate = _fc(fc, width)
-        self.map = _fc(fc, width)
+        self.average = average
+        self.by_deviation = nn.Linear(width, width)
+        self.by_average = nn.Linear(width, width, bias=False)
+        self.gain = nn.Softplus()
 
     def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
         """The averages before the first frame."""
-        return self.average.initial(batch, height, width, depth, like)
+        return self.average.initial(batch, height, width, depth, like)  # type: ignore[operator]
 
     def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, T, H, W, D) gives p, of its shape, and the new past averages."""
         mu, past = self.average(z, past, age)
-        phi = F.relu(self.gate(mu))
-        content = self.map(z) - self.map(mu) if self.form == "centred" else self.map(z)
+        deviation = z - mu
+        return self.gain(self.by_deviation(deviation.abs()) + self.by_average(mu)) * deviation, past
+
+
+class ProductBranch(nn.Module):
+    """phi(mu) * (a * Z + b_a), TriDet's: a gain per channel that the clip's average decides.
+
+    With depthwise maps, the deviation from the average is rescaled channel by channel by exactly 1 + a * phi(mu) once Z is added.
+
+    Args:
+        average: the video-level average.
+        width: D.
+        fc: "depthwise", as TriDet's code, or "full", as its wording.
+        centred: leave the mean where it is.
+    """
+
+    def __init__(self, average: nn.Module, width: int, fc: str, centred: bool) -> None:
+        super().__init__()
+        self.average, self.centred = average, centred
+        self.gate = _fc(fc, width)
+        self.gain = nn.ReLU()
+        self.map = _fc(fc, width)
+
+    def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
+        """The averages before the first frame."""
+        return self.average.initial(batch, height, width, depth, like)  # type: ignore[operator]
+
+    def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, T, H, W, D) gives p, of its shape, and the new past averages."""
+        mu, past = self.average(z, past, age)
+        phi = self.gain(self.gate(mu))
+        content = self.map(z) - self.map(mu) if self.centred else self.map(z)
         return phi * content, past
 
 
@@ -201,23 +248,19 @@ class SpacetimeBranch(nn.Module):
 
     Args:
         width: D.
-        wide: side of the wide kernel; 0 leaves it out.
-        scale: "conv" for the gate psi, "one" for none.
-        dims: "3d" kernels (3, w, w), "2d" ones (1, w, w), or "1d" ones (w, 1, 1), TriDet's.
+        kernels: of the content, summed: TriDet's two, or three where the wide one is separable.
+        gate: kernel of psi; None for no gate.
+        squash: what psi goes through: nothing (TriDet's), or a sigmoid.
     """
 
-    def __init__(self, width: int, wide: int, scale: str, dims: str) -> None:
+    def __init__(
+        self, width: int, kernels: Sequence[Kernel], gate: Kernel | None, squash: Callable[[Tensor], Tensor] = torch.sigmoid
+    ) -> None:
         super().__init__()
-        shapes = {
-            "3d": ((3, 3, 3), (3, wide, wide)),
-            "2d": ((1, 3, 3), (1, wide, wide)),
-            "1d": ((3, 1, 1), (wide, 1, 1)),
-        }
-        narrow_kernel, wide_kernel = shapes[dims]
-        self.narrow = CausalDepthwise3d(width, narrow_kernel)
-        self.wide = CausalDepthwise3d(width, wide_kernel) if wide else None
-        self.scale = CausalDepthwise3d(width, narrow_kernel) if scale == "conv" else None
-        self.past_frames = max(narrow_kernel[0], wide_kernel[0] if wide else 1) - 1
+        self.content = nn.ModuleList(CausalDepthwise3d(width, kernel) for kernel in kernels)
+        self.scale = CausalDepthwise3d(width, gate) if gate else None
+        self.squash = squash
+        self.past_frames = max(kernel[0] for kernel in (*kernels, gate or (1, 1, 1))) - 1
 
     def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
         """The frames before the first: zeros."""
@@ -227,15 +270,31 @@ class SpacetimeBranch(nn.Module):
         """z (B, T, H, W, D) and its last frames before; returns s and the new past."""
         frames = torch.cat([past, z], 1)
 
-        def run(conv: CausalDepthwise3d) -> Tensor:
-            return conv(frames[:, self.past_frames - (conv.kernel[0] - 1) :])
+        def run(conv: nn.Module) -> Tensor:
+            return conv(frames[:, self.past_frames - (conv.kernel[0] - 1) :])  # type: ignore[operator,index]
 
-        content = run(self.narrow)
-        if self.wide is not None:
-            content = content + run(self.wide)
+        content = sum((run(conv) for conv in self.content[1:]), run(self.content[0]))
         if self.scale is not None:
-            content = content * run(self.scale)
+            content = content * self.squash(run(self.scale))
         return content, frames[:, frames.shape[1] - self.past_frames :]
+
+
+def kernels_of(wide: int, dims: str, reach: str) -> tuple[list[Kernel], Kernel]:
+    """Kernels of the spacetime branch's content, and of its gate.
+
+    Args:
+        wide: side of the wide kernel; 0 for none.
+        dims: "3d", "2d" (no time), or "1d" (time alone, TriDet's).
+        reach: "short", the wide kernel has three frames; "wide", it has as many as its side, as a kernel of space and one of time.
+    """
+    if dims == "1d":
+        return [(3, 1, 1)] + [(wide, 1, 1)] * bool(wide), (3, 1, 1)
+    narrow: Kernel = (3, 3, 3) if dims == "3d" else (1, 3, 3)
+    if not wide:
+        return [narrow], narrow
+    if dims == "3d" and reach == "wide":
+        return [narrow, (1, wide, wide), (wide, 1, 1)], narrow
+    return [narrow, (narrow[0], wide, wide)], narrow
 
 
 class FeedForward(nn.Module):
@@ -265,17 +324,20 @@ class MotionSense(nn.Module):
         perceptual: the perceptual branch, or `NoBranch`.
         spacetime: the spacetime branch, or `NoBranch`.
         ffn_ratio: width of the FFN over D; 0 leaves the FFN out.
+        residual: what gamma1 and gamma2 start from.
     """
 
-    def __init__(self, width: int, perceptual: nn.Module, spacetime: nn.Module, ffn_ratio: float = 1.0) -> None:
+    def __init__(
+        self, width: int, perceptual: nn.Module, spacetime: nn.Module, ffn_ratio: float = 1.0, residual: float = 1.0
+    ) -> None:
         super().__init__()
         self.width = width
         self.norm = nn.LayerNorm(width)
         self.perceptual, self.spacetime = perceptual, spacetime
-        self.gamma1 = nn.Parameter(torch.full((width,), 0.1))
+        self.gamma1 = nn.Parameter(torch.full((width,), residual))
         inner = round(width * ffn_ratio)
         self.ffn = FeedForward(width, inner) if inner else None
-        self.gamma2 = nn.Parameter(torch.full((width,), 0.1))
+        self.gamma2 = nn.Parameter(torch.full((width,), residual))
 
     def initial(self, batch: int, height: int, width: int, like: Tensor) -> MotionState:
         """Before the first frame."""
@@ -367,10 +429,20 @@ def _build_msm(width: int, config: ModelConfig) -> MotionSense:
     perceptual: nn.Module = NoBranch()
     spacetime: nn.Module = NoBranch()
     if config.motion_branches in ("both", "perceptual"):
-        perceptual = PerceptualBranch(width, config.motion_average, config.window, config.motion_fc, config.motion_perceptual)
+        average: nn.Module = VideoAverage(config.motion_average, config.window)
+        if config.motion_average == "none":
+            average = LearnedAverage(width)
+        elif config.motion_memory == "video" and "t" in config.motion_average:
+            average = RunningAverage(config.motion_average)
+        if config.motion_perceptual == "distance":
+            perceptual = DistanceBranch(average, width)
+        else:
+            perceptual = ProductBranch(average, width, config.motion_fc, config.motion_perceptual == "centred")
     if config.motion_branches in ("both", "spacetime"):
-        spacetime = SpacetimeBranch(width, config.motion_wide, config.motion_scale, config.motion_dims)
-    return MotionSense(width, perceptual, spacetime, config.motion_ffn_ratio)
+        kernels, gate = kernels_of(config.motion_wide, config.motion_dims, config.motion_reach)
+        squash = torch.sigmoid if config.motion_gate == "sigmoid" else nn.Identity()
+        spacetime = SpacetimeBranch(width, kernels, gate if config.motion_scale == "conv" else None, squash)
+    return MotionSense(width, perceptual, spacetime, config.motion_ffn_ratio, config.motion_residual)
 
 
 def _build_control(width: int, config: ModelConfig) -> DepthwiseControl:

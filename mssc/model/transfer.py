@@ -15,7 +15,12 @@ from .mssc import MSSC
 
 log = logging.getLogger(__name__)
 
-PER_CLASS = ("head.classifier.fused.logits.", "head.classifier.flow.logits.", "head.classifier.cls_preds.")
+PER_CLASS = (
+    "head.classifier.branch.logits.",
+    "head.classifier.fused.logits.",
+    "head.classifier.flow.logits.",
+    "head.classifier.cls_preds.",
+)
 """Beginnings of the names of tensors with a row per class."""
 
 

@@ -264,6 +264,6 @@ def build_video_path(config: ModelConfig, pretrained: bool = False) -> VideoPath
     """The video path that `config` asks for."""
     if config.paths == "key":
         return NoVideo(config.width)
-    backbone = build_backbone3d(config.backbone3d, pretrained)
+    backbone = build_backbone3d(config.backbone3d, pretrained, config.rgb_dropout)
     path = VideoPath(backbone, config)
     return path if backbone.causal else WindowedVideoPath(path, config.window, config.key_size)

@@ -115,7 +115,7 @@ def exchange_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
     """
     having = [study for study in studies if study.strength or study.entropy]
     if not having:
-        raise InputError("none of the models has an exchange; their fusion must be sfm, sfm1, frm+sfm or sfm_softmax.")
+        raise InputError("none of the models has an exchange; their fusion must be sfm, sfm1, frm+sfm or sfm_attention.")
     one_name_each([study.model for study in having])
     figure = canvas(columns, 3.4 if columns == 2 else 6.4)
     panels = figure.subplots(2, 2).ravel() if columns == 2 else figure.subplots(4, 1).ravel()

@@ -34,8 +34,9 @@ from ..model.mssc import MSSC
 from ..model.transfer import start_from_coco
 from ..structures import Detections, InputError, Tube
 from ..video import frames_per_look
+from .heads import TrainingHeads
 from .losses import total
-from .step import WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
+from .step import Learner, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,30 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dic
                 right += _best_action(detections, box) == label
     score = frame_map(found, truth, len(dataset.classes))
     return {"frame_map": score.map, "actor_ap": actor_ap(found, truth), "box_accuracy": right / max(boxes_in_all, 1)}
+
+
+@torch.no_grad()
+def validate_video(heads: TrainingHeads, model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dict[str, float]:
+    """Like `validate`, of the video path alone.
+
+    Returns:
+        ``box_accuracy``: the share of true boxes whose action the motion head tells.
+    """
+    right, count, device = 0, 0, next(model.parameters()).device
+    heads.eval()
+    for video in dataset.videos:
+        scale = np.array([model.config.key_size / side for side in (video.width, video.height)] * 2, np.float32)
+        for clip, places, chosen in _stretches(model.config, video, cache, step):
+            found = zip(places.tolist(), map(video.boxes_at, chosen), strict=True)
+            rows = [(place, box, label) for place, truth in found for box, label in zip(*truth, strict=True)]
+            if rows:
+                keys, boxes, labels = zip(*rows, strict=True)
+                seen, _ = model.video(clip.to(device), model.initial_state(1), torch.tensor([keys], device=device))
+                logits = heads.motion_logits(seen, torch.from_numpy(np.stack(boxes) * scale)[:, None].to(device))
+                right += int((logits[:, 0].argmax(1).cpu() == torch.tensor(np.array(labels))).sum())
+                count += len(labels)
+    heads.train()
+    return {"box_accuracy": right / max(count, 1)}
 
 
 def _stretches(config: ModelConfig, video: Video, cache: FrameCache, step: int) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
@@ -148,7 +173,9 @@ class Trainer:
             model.load_state_dict(start)
         model.train()
         freeze(model, config)
-        optimizer = torch.optim.AdamW(parameter_groups(model, started, config), fused=True)
+        self.heads = TrainingHeads(model_config, config.heads).to(self.accelerator.device)
+        learner = Learner(model, self.heads, config.phase)
+        optimizer = torch.optim.AdamW(parameter_groups(learner, started, config), fused=True)
         clips = ClipDataset(training, cache, model_config, config)
         self.order = BatchOrder(len(clips), config.batch, config.seed)
         device = self.accelerator.device
@@ -163,7 +190,7 @@ class Trainer:
         )
         self.ema = WeightAverage(model.to(device), config.ema)
         self.network = model
-        self.learner, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        self.learner, self.optimizer, self.loader = self.accelerator.prepare(learner, optimizer, loader)
         per_epoch = math.ceil(len(self.order) / self.accelerator.num_processes)
         self.steps, self.per_epoch = per_epoch * config.epochs, per_epoch
         self.step, self.best, self.bad, self.wait = 0, -1.0, 0, 0.0
@@ -194,6 +221,7 @@ class Trainer:
                 raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
             saved = torch.load(last, map_location="cpu", weights_only=True)
             self.network.load_state_dict(saved["model"])
+            self.heads.load_state_dict(saved["heads"])
             self.ema.module.load_state_dict(saved["ema"])
             self.ema.count = saved["averaged"]
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -216,6 +244,7 @@ class Trainer:
             return
         state = {
             "model": self.network.state_dict(),
+            "heads": self.heads.state_dict(),
             "ema": self.ema.module.state_dict(),
             "averaged": self.ema.count,
             "optimizer": self.optimizer.state_dict(),
@@ -268,7 +297,12 @@ class Trainer:
     def _state(self) -> list[Tensor]:
         """Every tensor that a step changes, those of the optimizer last: there are none before its first."""
         moments = [value for state in self.optimizer.state.values() for value in state.values()]
-        return [*self.network.state_dict().values(), *self.ema.module.state_dict().values(), *moments]
+        return [
+            *self.network.state_dict().values(),
+            *self.heads.state_dict().values(),
+            *self.ema.module.state_dict().values(),
+            *moments,
+        ]
 
     def _keep_state(self) -> None:
         now = self._state()
@@ -344,7 +378,8 @@ class Trainer:
         entry = {"step": self.step, "epoch": epoch, **{k: round(float(v), 5) for k, v in entry.items()}}
         last = self.step >= self.steps
         if self.validation is not None and (last or epoch % self.config.validate_every == 0):
-            score = validate(self._averaged(), self.validation, self.cache, self.config.validation_step)
+            seen = (self._averaged(), self.validation, self.cache, self.config.validation_step)
+            score = validate_video(self.heads, *seen) if self.config.phase == "video" else validate(*seen)
             entry |= {k: round(float(v), 5) for k, v in score.items()}
             if (value := next(iter(score.values()))) > self.best:  # the first is what a model is selected by
                 self.best = value

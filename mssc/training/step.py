@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig, TrainConfig
 from ..data.clips import Batch
+from ..model.features import Features, ImageFeatures
 from ..model.mssc import MSSC
 from ..model.transfer import first_stages
+from ..structures import Predictions
+from .heads import Asked, TrainingHeads
 from .losses import action_loss, box_losses
 
 ROIS_PER_BOX = 3  # jittered copies of a true box whose actions are judged: proposals are never exact
@@ -26,7 +29,7 @@ def learning_rate(step: int, steps: int, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
 
 
-def parameter_groups(model: MSSC, started: list[nn.Parameter], train: TrainConfig) -> list[dict]:
+def parameter_groups(model: nn.Module, started: list[nn.Parameter], train: TrainConfig) -> list[dict]:
     """Parameters by learning rate (initialised ones are gentler) and by weight decay (matrices only)."""
     known = {id(p) for p in started}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -84,14 +87,39 @@ def jitter(boxes: Tensor, size: int) -> Tensor:
     return torch.cat([centre - side / 2, centre + side / 2], -1).clamp(0, size)
 
 
-def compute_losses(model: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
-    """One forward pass of a network and its losses, see `mssc.training.losses`."""
+class Learner(nn.Module):
+    """A network and its training heads as one module: what is wrapped where several GPUs learn.
+
+    Args:
+        network: the network.
+        heads: its training heads.
+        phase: "all", or "video" for the video path and its heads alone.
+    """
+
+    def __init__(self, network: MSSC, heads: TrainingHeads, phase: str = "all") -> None:
+        super().__init__()
+        self.network, self.heads, self.phase = network, heads, phase
+
+    def forward(self, clip: Tensor, keys: Tensor, asked: Asked) -> tuple[Predictions | None, dict[str, Tensor]]:
+        """What the network predicts for boxes to classify, None in the phase "video", and the losses of the heads."""
+        state = self.network.initial_state(len(clip))
+        if self.phase == "video":
+            video, _ = self.network.video(clip, state, keys)
+            return None, self.heads(Features(ImageFeatures((), ()), video, ()), keys, asked)
+        features, _ = self.network.features(clip, state, keys)
+        return self.network.head(features, asked.rois), self.heads(features, keys, asked)
+
+
+def compute_losses(learner: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
+    """One forward pass of a `Learner` and its losses, see `mssc.training.losses` and `mssc.training.heads`."""
     real = batch.actions.any(2)
     rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
-    out = model(batch.clip, batch.keys, rois)
     judged = real.repeat_interleave(ROIS_PER_BOX, 1)
     wanted = batch.actions.repeat_interleave(ROIS_PER_BOX, 1)
-    losses = box_losses(out, batch.boxes, real, config.key_size)
+    out, losses = learner(batch.clip, batch.keys, Asked(rois, wanted, judged, batch.boxes, real, train.label_smoothing))
+    if out is None:
+        return losses
+    losses |= box_losses(out, batch.boxes, real, config.key_size)
     return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
 
 
