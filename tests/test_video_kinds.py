@@ -12,6 +12,7 @@ from test_video import make, picture, psnr
 
 from mssc.video import Writer, container, probe, read, times
 from mssc.video.colour import to_screen
+from mssc.video.sound import heard
 
 
 def remux(source: Path, target: Path, change: Callable[[int, av.Packet], None], **options) -> Path:
@@ -292,3 +293,82 @@ def test_sizes_are_checked_in_every_stream(tmp_path, monkeypatch):
     monkeypatch.setattr(container, "MAX_SIDE", 100)
     with pytest.raises(container.InputError, match="128x96"):
         probe(path)
+
+
+# --------------------------------------------------------------------------------------------------------------------- sound
+
+
+def beep(path: Path, codec: str = "aac", late: float = 0.0, frames: int = 50) -> Path:
+    """Two seconds of pictures; sound that is silent but for 0.2 s from second 1 on."""
+    rate = 24000
+    samples = np.zeros((1, 3 * rate), np.float32)
+    samples[:, rate : rate + rate // 5] = np.sin(np.arange(rate // 5) / 5) / 2
+    with av.open(str(path), "w") as out:
+        film, sound = out.add_stream("libx264", rate=25), out.add_stream(codec, rate=rate, layout="mono")
+        film.width, film.height, film.pix_fmt, film.codec_context.time_base = 64, 48, "yuv420p", Fraction(1, 1000)
+        for index in range(frames):
+            image = av.VideoFrame.from_ndarray(picture(index), "rgb24")
+            image.pts, image.time_base = round(1000 * (late + index / 25)), Fraction(1, 1000)
+            out.mux(film.encode(image))
+        out.mux(film.encode(None))
+        tone = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
+        tone.sample_rate, tone.pts = rate, 0
+        out.mux(sound.encode(tone))
+        out.mux(sound.encode(None))
+    return path
+
+
+def loud(path: Path) -> tuple[float, float]:
+    """From when to when there is sound to be heard, in seconds on the clock of the pictures."""
+    times = []
+    for time, frame in heard(path):
+        samples = frame.to_ndarray().astype(float).max(0) / (2**15 if frame.format.name.startswith("s16") else 1)
+        times += (time + np.flatnonzero(samples > 0.2) / frame.sample_rate).tolist()
+    return min(times), max(times)
+
+
+def copied(source: Path, target: Path) -> Path:
+    info = probe(source)
+    with Writer(target, info.width, info.height, info.rate, sound=source) as writer:
+        for frame in read(source):
+            writer.write(frame.image, frame.time)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "late"),
+    [
+        ("a.mp4", "aac", 0.0),
+        ("a.mkv", "libopus", 0.5),
+        ("a.mov", "pcm_s16le", 0.5),
+        ("a.avi", "libmp3lame", 0.0),
+        ("a.ts", "mp2", 0.5),
+    ],
+)
+def test_sound_goes_with_the_pictures(tmp_path, name, codec, late):
+    source = beep(tmp_path / name, codec, late)
+    path = copied(source, tmp_path / "b.mp4")
+    with av.open(str(path)) as plain:
+        assert [stream.codec_context.name for stream in plain.streams] == ["h264", "aac"]
+        assert plain.duration / 1e6 == pytest.approx(2 + late, abs=0.1), "what is heard after the last picture is left out"
+    assert loud(path) == pytest.approx(loud(source), abs=0.03) and loud(path)[0] == pytest.approx(1, abs=0.06)
+    assert seconds(path) == pytest.approx(seconds(source), abs=0.06)
+    before = path.read_bytes()
+    assert copied(source, path).read_bytes() == before
+
+
+def test_no_sound_where_the_source_has_none(tmp_path):
+    path = copied(make(tmp_path / "a.mp4"), tmp_path / "b.mp4")
+    with av.open(str(path)) as plain:
+        assert [stream.type for stream in plain.streams] == ["video"]
+
+
+def test_damaged_sound_costs_no_picture(tmp_path):
+    source = beep(tmp_path / "a.mkv")
+    data = bytearray(source.read_bytes())
+    rng = np.random.default_rng(0)
+    for place in rng.integers(len(data) // 2, len(data), 300):
+        data[place] = rng.integers(256)
+    source.write_bytes(data)
+    pictures = len(list(read(source)))
+    assert len(seconds(copied(source, tmp_path / "b.mp4"))) == pictures > 20

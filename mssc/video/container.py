@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -210,7 +210,7 @@ def _longest(path: str | Path, container: InputContainer, films: list[VideoStrea
     return max(alike, key=lambda film: film.codec_context.width * film.codec_context.height)
 
 
-def demux(path: str | Path, container: InputContainer, stream: VideoStream, *more: VideoStream) -> Iterator[av.Packet]:
+def demux(path: str | Path, container: InputContainer, stream: Stream, *more: Stream) -> Iterator[av.Packet]:
     """Packets up to the end of the file, over damage, and last the empty one that makes the decoder give what it still holds."""
     failures = 0
     while 0 <= failures < _FAILURES:

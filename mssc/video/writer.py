@@ -19,6 +19,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from ..files import explained, part_file
 from ..structures import InputError
 from .container import MAX_SIDE, MAX_THREADS, open_video
+from .sound import Sound
 
 DRAWN = "action tubes drawn by MS-SC"
 """The comment in a video that shows our own boxes, which a network must not learn from or look at."""
@@ -34,7 +35,7 @@ def is_drawn(path: str | Path) -> bool:
 
 
 class Writer:
-    """Write an MP4 that browsers play: H.264, yuv420p, index in front, no sound.
+    """Write an MP4 that browsers play: H.264, yuv420p, index in front.
 
     Odd sizes get one more column or row, a copy of the last. Use it in a `with` block: frames go to a hidden file in the same
     folder, which takes the name `path` when the block ends, and is removed when it raises.
@@ -46,6 +47,7 @@ class Writer:
         rate: frames per second, kept exactly if it is a `Fraction`: the spacing of frames that come without a time.
         pixel_aspect: width of a pixel over its height as shown.
         drawn: note in the file that boxes are drawn into it, see `is_drawn`.
+        sound: a video whose sound, if it has any, goes with the pictures, on the same clock; None for silence.
 
     Raises:
         InputError: on entry, if nothing can be written at that place; later, if the disk is full or no frame came.
@@ -60,6 +62,7 @@ class Writer:
         rate: Fraction | float,
         pixel_aspect: Fraction = Fraction(1),
         drawn: bool = False,
+        sound: str | Path | None = None,
     ) -> None:
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise ValueError(f"the size {width}x{height} must lie between 1x1 and {MAX_SIDE}x{MAX_SIDE}.")
@@ -68,12 +71,13 @@ class Writer:
         self.path = Path(path)
         self.width, self.height = int(width), int(height)
         self.rate = Fraction(rate).limit_denominator(100_000)
-        self.pixel_aspect, self.drawn = pixel_aspect, drawn
+        self.pixel_aspect, self.drawn, self.sound = pixel_aspect, drawn, sound
         # A multiple of the rate's numerator keeps constant rates exact, 1/90000 s or finer keeps variable times.
         self._base = Fraction(1, self.rate.numerator * math.ceil(90_000 / self.rate.numerator))
         self._period = round(1 / (self.rate * self._base))
         self._last = -1  # in units of the base
         self._container: OutputContainer | None = None
+        self._sound: Sound | None = None
 
     def __enter__(self) -> "Writer":
         with self._explained(), contextlib.ExitStack() as stack:
@@ -106,6 +110,8 @@ class Writer:
         frame.pts, frame.time_base = self._last, self._base
         with self._explained():
             self._container.mux(self._stream.encode(frame))
+            if self._sound is not None:
+                self._sound.write(float(self._last * self._base))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._explained() if kind is None else contextlib.nullcontext():
@@ -128,6 +134,7 @@ class Writer:
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         self._reformatter = VideoReformatter()
+        self._sound = Sound(self.sound, container) if self.sound is not None else None
 
     def _ticks(self, time: float | None) -> int:
         if time is None:
@@ -150,10 +157,14 @@ class Writer:
                 if self._last < 0:
                     raise InputError(f"{self.path}: not one frame came, so there is no video to write.")
                 container.mux(self._stream.encode(None))
+                if self._sound is not None:
+                    self._sound.close(float((self._last + self._period) * self._base))
                 container.close()
         finally:
             with contextlib.suppress(OSError, av.FFmpegError):
                 container.close()
+            if self._sound is not None:
+                self._sound.close(None)
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
         return explained(self.path, av.FFmpegError, RuntimeError)
