@@ -1,5 +1,6 @@
 """Video files as people have them: late starts, joins, edit lists, several streams, HDR, half pictures. All made here, small."""
 
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -372,3 +373,32 @@ def test_damaged_sound_costs_no_picture(tmp_path):
     source.write_bytes(data)
     pictures = len(list(read(source)))
     assert len(seconds(copied(source, tmp_path / "b.mp4"))) == pictures > 20
+
+
+# ---------------------------------------------------------------------------------------- found by benchmarks/fuzz_video.py
+
+
+def test_an_absurd_rate_in_the_header(tmp_path):
+    """24 frames in 2,061,584,303 seconds; as a rate to write with, it would be refused as no user's doing."""
+    path = make(tmp_path / "a.ivf", codec="libvpx-vp9", frames=6)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<II", data, 16, 24, 2_061_584_303)
+    path.write_bytes(data)
+    assert 0.001 <= probe(path).rate < 1000
+    assert len(list(read(copied(path, tmp_path / "b.mp4")))) == 6
+
+
+def test_streams_that_appear_in_mid_file(tmp_path):
+    """PyAV then ends a file with an IndexError, if the memory that it looks at happens not to be zero."""
+    path = make(tmp_path / "a.ts", codec="mpeg2video")
+
+    class Appearing:
+        def __init__(self, container):
+            self.container = container
+
+        def demux(self, *streams):
+            yield from (packet for packet in self.container.demux(*streams) if packet.size)
+            raise IndexError("list index out of range")
+
+    with container.open_video(path) as (real, stream):
+        assert sum(1 for _ in container.decode(path, Appearing(real), stream)) == 12

@@ -98,7 +98,7 @@ def detect_steps(
     info, stopwatch = probe(path), Stopwatch()
     if output is not None and Path(output).resolve() == Path(path).resolve():
         raise InputError(f"{output} is the video itself; name another file for the one with its tubes drawn.")
-    writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect, drawn=True) if output is not None else None
+    writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect, True, path) if output is not None else None
     linker = OnlineLinker(link, float(info.rate), threshold)
     video, detections = Path(output) if output is not None else None, DetectionLog()
     result = VideoResult(info, detector.classes, [], detections, [], stopwatch.seconds, detector.name, threshold, video)

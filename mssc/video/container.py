@@ -221,6 +221,8 @@ def demux(path: str | Path, container: InputContainer, stream: Stream, *more: St
                     failures = 0
                     yield packet
             failures = -1
+        except IndexError:  # PyAV's, behind the last packet, where streams appeared in mid-file
+            failures = -1
         except (av.FFmpegError, OSError) as error:
             failures += 1
             if failures == 1:

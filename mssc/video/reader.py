@@ -183,12 +183,12 @@ def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float, f
 def _rate(stream: VideoStream) -> Fraction | None:
     """The average, unless it is missing or absurd (a clock's 1000 or 90000 ticks a second taken for frames)."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    return next((Fraction(rate) for rate in rates if rate and 0 < rate < 1000), None)
+    return next((Fraction(rate) for rate in rates if rate and 0.001 <= rate < 1000), None)
 
 
 def _rate_of(stamps: list[float | None]) -> Fraction:
     """Frames per second, of time stamps."""
-    steps = [b - a for a, b in itertools.pairwise(stamps) if a is not None and b is not None and b - a > 0.001]
+    steps = [b - a for a, b in itertools.pairwise(stamps) if a is not None and b is not None and 0.001 < b - a < 1000]
     return Fraction(1 / statistics.median(steps)).limit_denominator(1001) if steps else FALLBACK_RATE
 
 
