@@ -12,10 +12,10 @@ import torch
 
 from mssc import evaluate
 from mssc.__main__ import main
-from mssc.ablate import CONDITIONS, METRICS, Plan, ablate, finish, load_results, score_model, score_noise, score_paths
-from mssc.ablate.runs import read_record
-from mssc.ablate.scores import frame_hits, look, resamples, tube_hits
-from mssc.ablate.studies import conditions_of, partners, replaced
+from mssc.ablate.results import METRICS, load_results
+from mssc.ablate.runs import Plan, ablate, finish, read_record
+from mssc.ablate.scores import frame_hits, look, resamples, score_model, tube_hits
+from mssc.ablate.studies import CONDITIONS, conditions_of, partners, replaced, score_noise, score_paths
 from mssc.ablate.tables import ABLATIONS, REFERENCES
 from mssc.analysis import robustness
 from mssc.analysis.corruption import CORRUPTIONS

@@ -48,8 +48,8 @@ def replaced(model: MSSC, condition: str, other: Tensor) -> Iterator[None]:
     """
     if condition not in conditions_of(model):
         raise InputError(f"{condition!r} cannot be replaced in this model; choose among {conditions_of(model)}.")
-    path = model.video
-    assert isinstance(path, VideoPath)  # else there is no condition
+    image, path = model.image, model.video
+    assert isinstance(image, ImagePath) and isinstance(path, VideoPath)  # else there is no condition
 
     def elsewhere(_: nn.Module, inputs: tuple) -> tuple:
         images = other.to(path.mean.device)
@@ -63,9 +63,9 @@ def replaced(model: MSSC, condition: str, other: Tensor) -> Iterator[None]:
         return torch.cat([maps[:, :kept], torch.zeros_like(maps[:, kept:])], 1), state
 
     if condition.endswith("another video"):
-        handle = (model.image if condition.startswith("2D") else path.backbone).register_forward_pre_hook(elsewhere)
+        handle = (image if condition.startswith("2D") else path.backbone).register_forward_pre_hook(elsewhere)
     else:
-        handle = (model.image.neck if condition.startswith("2D") else path.backbone).register_forward_hook(silenced)
+        handle = (image.neck if condition.startswith("2D") else path.backbone).register_forward_hook(silenced)
     try:
         yield
     finally:

@@ -69,7 +69,7 @@ class Ablate(Settings):
         network = self.model  # a value that does not fit is refused before anything is read
         if self.config.seed != TrainConfig.seed:
             raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")
-        from ..ablate import ablate
+        from ..ablate.runs import ablate
         from ..files import write_whole
         from ..plots import ablation_markdown, ablation_plot, studies_markdown
 
@@ -100,7 +100,7 @@ class Ablate(Settings):
 
         import numpy as np
 
-        from ..ablate import Plan
+        from ..ablate.runs import Plan
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
 
