@@ -148,6 +148,16 @@ def test_joined_recordings_go_on_in_time(tmp_path, caplog, shift):
     assert seconds(tmp_path / "b.mp4") == pytest.approx(shown, abs=1e-3)
 
 
+def test_frames_of_an_avi_are_evenly_spaced_also_with_b_frames(tmp_path):
+    """The container has no time stamps; what FFmpeg makes up for reordered frames jumps to and fro."""
+    path = make(tmp_path / "a.avi", codec="mpeg4", frames=20, options={"bf": "2"})
+    with av.open(str(path)) as plain:
+        assert any(np.diff([packet.pts for packet in plain.demux(video=0) if packet.size]) < 0), "the file has no B-frames"
+    assert seconds(path) == pytest.approx(np.arange(20) / 25, abs=1e-6)
+    path = make(tmp_path / "b.avi")
+    assert probe(path).rate == 25 and seconds(path) == pytest.approx(np.arange(12) / 25, abs=1e-6)
+
+
 def test_the_rate_is_that_of_the_first_frames_where_no_header_tells(tmp_path, monkeypatch):
     path = make(tmp_path / "a.mkv", frames=20, times=[*np.arange(10) / 50, *(1 + np.arange(10) / 50)])
     monkeypatch.setattr("mssc.video.reader._rate", lambda stream: None)
@@ -394,7 +404,7 @@ def test_streams_that_appear_in_mid_file(tmp_path):
 
     class Appearing:
         def __init__(self, container):
-            self.container = container
+            self.container, self.format = container, container.format
 
         def demux(self, *streams):
             yield from (packet for packet in self.container.demux(*streams) if packet.size)
@@ -402,3 +412,32 @@ def test_streams_that_appear_in_mid_file(tmp_path):
 
     with container.open_video(path) as (real, stream):
         assert sum(1 for _ in container.decode(path, Appearing(real), stream)) == 12
+
+
+def test_tags_of_colour_that_mean_nothing(tmp_path):
+    path = make(tmp_path / "a.mov", codec="prores_ks", pix_fmt="yuv422p10le", frames=3)
+    data, clean = bytearray(path.read_bytes()), [frame.image for frame in read(path)]
+    place = data.find(b"icpf", data.find(b"icpf") + 4) + 20
+    data[place] = 127  # the matrix of the second frame
+    path.write_bytes(data)
+    with av.open(str(path)) as plain:
+        assert [frame.colorspace for frame in plain.decode(video=0)][1] == 127, "the file is not what the test needs"
+    assert [psnr(frame.image, whole) > 40 for frame, whole in zip(read(path), clean, strict=True)] == [True] * 3
+
+
+def test_sound_whose_time_stamps_overlap(tmp_path, monkeypatch):
+    source = beep(tmp_path / "a.mkv")
+    pieces = [(time - 0.03 * (number % 3 == 2), frame) for number, (time, frame) in enumerate(heard(source))]
+    monkeypatch.setattr("mssc.video.sound.heard", lambda path: (piece for piece in pieces))
+    path = copied(source, tmp_path / "b.mp4")
+    monkeypatch.undo()
+    assert loud(path) == pytest.approx(loud(source), abs=0.03)
+
+
+def test_places_that_are_none_are_not_raised_into_the_demuxer(tmp_path):
+    """It would print a traceback and go on."""
+    (tmp_path / "a").write_bytes(b"0123456789")
+    with container._open_file(tmp_path / "a") as file:
+        assert file.seek(4) == 4 and file.read(2) == b"45"
+        assert [file.seek(place) for place in (-1, -(2**62), 2**80)] == [-1] * 3
+        assert file.read(2) == b"67"

@@ -12,6 +12,8 @@ from av.container import InputContainer
 from av.format import Flags
 from av.video.stream import VideoStream
 
+from .container import is_avi
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -25,8 +27,10 @@ SET_BACK = 0.3
 """Seconds by which time stamps that go on from there must be too early to be a join: less is disorder."""
 
 
-def start(container: InputContainer, stream: VideoStream) -> float:
-    """The time stamp at which a player begins to count, in seconds."""
+def start(container: InputContainer, stream: VideoStream) -> float | None:
+    """The time stamp at which a player begins to count, in seconds; None for that of the first frame."""
+    if is_avi(container):
+        return None
     first = (container.start_time or 0) / 1e6
     if first < 0:  # of sound that is there to warm up its decoder; browsers do not count it
         first = min(0.0, float((stream.start_time or 0) * (stream.time_base or 0)))
@@ -39,7 +43,7 @@ def resets(container: InputContainer) -> bool:
 
 
 def clocked(
-    items: Iterable[tuple[float | None, T]], path: str | Path, zero: float, period: float, resets: bool
+    items: Iterable[tuple[float | None, T]], path: str | Path, zero: float | None, period: float, resets: bool
 ) -> Iterator[tuple[float, T]]:
     """Turn time stamps into seconds as a player counts them, from 0 on and strictly increasing.
 
@@ -62,12 +66,14 @@ def clocked(
 
 
 class _Clock:
-    def __init__(self, path: str | Path, zero: float, period: float, longest: float) -> None:
+    def __init__(self, path: str | Path, zero: float | None, period: float, longest: float) -> None:
         self._path, self._zero, self._period = path, zero, period
         self._longest = max(longest, 100 * period)
         self._last = -period
 
     def __call__(self, stamp: float | None, following: float | None) -> float:
+        if self._zero is None:
+            self._zero = stamp or 0.0
         here = None if stamp is None else stamp - self._zero
         after = None if following is None else following - self._zero
         self._last = max(self._second(here, after), 0.0)
@@ -89,6 +95,6 @@ class _Clock:
             return last + period
         if here > last or (here < last - SET_BACK and (after is None or after > here)):
             log.warning("%s: its clock jumps at %.2f s, as where recordings were joined; time goes on.", self._path, last)
-            self._zero += here - (last + period)
+            self._zero = (self._zero or 0.0) + here - (last + period)
             return last + period
         return last + period / 10  # doubled or out of order: step on a little, until the time stamps have caught up

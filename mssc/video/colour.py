@@ -37,9 +37,13 @@ class ToRGB:
         # Without a tag, players take BT.709 for high definition; swscale would take BT.601.
         untagged = frame.colorspace in (0, 2) and (high or frame.height >= 720)
         matrix = (Colorspace.BT2020 if high else Colorspace.ITU709) if untagged else None
-        how = {"src_colorspace": matrix, "interpolation": Interpolation.BILINEAR}
         # One thread: handing a small frame to several costs more than it saves.
-        converted = self._reformatter.reformat(frame, width, height, "gbrp10le" if high else "rgb24", threads=1, **how)
+        how = {"src_colorspace": matrix, "interpolation": Interpolation.BILINEAR, "threads": 1}
+        try:
+            converted = self._reformatter.reformat(frame, width, height, "gbrp10le" if high else "rgb24", **how)
+        except OSError:  # tags of damaged frames, which stand for nothing
+            frame.colorspace = frame.color_primaries = frame.color_trc = 2
+            high, converted = False, self._reformatter.reformat(frame, width, height, "rgb24", **how)
         if high:
             converted = self._map(converted, int(transfer)).reformat(format="rgb24", threads=1)
         image = converted.to_ndarray()

@@ -5,6 +5,7 @@ make it open another file or an address. Sizes are checked before a frame is all
 """
 
 import contextlib
+import io
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
-from av.container import InputContainer
+from av.container import Container, InputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -101,7 +102,7 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
     Raises:
         InputError: if there is no frame at all, or one is larger than allowed.
     """
-    frames = errors = 0
+    frames, errors, avi = 0, 0, is_avi(container)
     for packet in demux(path, container, stream):
         try:
             decoded = packet.decode()
@@ -113,12 +114,19 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
         for frame in decoded:
             check_size(path, frame.width, frame.height)
             frames += 1
+            if avi:
+                frame.pts = frame.dts
             yield frame
     if errors > 1:
         log.warning("%s: %d pieces of it could not be decoded.", path, errors)
     if not frames:
         limit = f"larger than {MAX_SIDE} pixels a side"
         raise InputError(f"{path}: not one frame can be decoded: it is empty, damaged or {limit}. Get the complete file.")
+
+
+def is_avi(container: Container) -> bool:
+    """Whether frames have no time stamps but the order of their packets, and those that FFmpeg makes up are wrong with B-frames."""
+    return container.format.name == "avi"
 
 
 def check_size(path: str | Path, width: int, height: int) -> None:
@@ -157,7 +165,16 @@ def _open_file(path: str | Path) -> BinaryIO:
         os.close(descriptor)
         raise InputError(f"{path}: {why}.")
     # Opened by number: the demuxer sees no name, so neither a pattern nor a wrong extension in it matters.
-    return os.fdopen(descriptor, "rb")
+    return _File(io.FileIO(descriptor))
+
+
+class _File(io.BufferedReader):
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As always, but that places which are none, as damaged files name them, give -1: what is raised here, PyAV prints."""
+        try:
+            return super().seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 def _why_not_opened(file: BinaryIO, error: Exception) -> str:

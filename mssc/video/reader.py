@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 
 from .clock import clocked, resets, start
 from .colour import ToRGB, deinterlaced
-from .container import decode, demux, open_video
+from .container import decode, demux, is_avi, open_video
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def probe(path: str | Path) -> VideoInfo:
         count, anew = stream.frames, resets(container)
     duration = _length(path) if anew else float(seconds) if seconds > 0 else None
     count = count or (max(1, round(duration * rate)) if duration else None)
-    return VideoInfo(Path(path), width, height, rate, count, duration, aspect, zero)
+    return VideoInfo(Path(path), width, height, rate, count, duration, aspect, zero or 0.0)
 
 
 def read(path: str | Path) -> Iterator[Frame]:
@@ -175,7 +175,7 @@ def _length(path: str | Path) -> float | None:
         return None if last is None else last + period
 
 
-def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float, float, bool]:
+def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float | None, float, bool]:
     """What `clocked` wants to know: where time begins, seconds from frame to frame, whether the clock may start anew."""
     return start(container, stream), float(1 / (_rate(stream) or FALLBACK_RATE)), resets(container)
 
@@ -183,6 +183,8 @@ def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float, f
 def _rate(stream: VideoStream) -> Fraction | None:
     """The average, unless it is missing or absurd (a clock's 1000 or 90000 ticks a second taken for frames)."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    if is_avi(stream.container):  # it counts the halves of H.264's frames
+        rates = rates[1:]
     return next((Fraction(rate) for rate in rates if rate and 0.001 <= rate < 1000), None)
 
 

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 USUAL_RATE = 48000
+GAP = 0.1  # seconds without a sound that are kept as such
 
 
 def heard(path: str | Path) -> Generator[tuple[float, AudioFrame]]:
@@ -55,7 +56,7 @@ class Sound:
 
     def __init__(self, source: str | Path, target: OutputContainer) -> None:
         self._source, self._target, self._pieces, self._stream = source, target, heard(source), None
-        self._waiting = next(self._pieces, None)
+        self._waiting, self._end = next(self._pieces, None), 0  # in samples
         if self._waiting is not None:
             frame = self._waiting[1]
             rate = frame.sample_rate if frame.sample_rate in AAC_RATES else USUAL_RATE
@@ -65,7 +66,11 @@ class Sound:
         """Write what is heard before this second."""
         while self._waiting is not None and self._waiting[0] < until:
             time, frame = self._waiting
-            frame.pts, frame.time_base = round(time * frame.sample_rate), Fraction(1, frame.sample_rate)
+            begin = round(time * frame.sample_rate)
+            if begin < self._end or begin - self._end < GAP * frame.sample_rate:  # rounded stamps; an encoder wants no holes
+                begin = self._end
+            self._end = begin + frame.samples
+            frame.pts, frame.time_base = begin, Fraction(1, frame.sample_rate)
             self._encode(frame, time)
             self._waiting = next(self._pieces, None) if self._stream is not None else None
 
