@@ -34,45 +34,49 @@ class ModelConfig:
     """
 
     classes: tuple[str, ...] = ("action",)
-    actions: Literal["exclusive", "multilabel"] = "exclusive"  # J-HMDB, UCF101-24 | AVA (ours)
-    paths: Literal["both", "key", "clip"] = "both"  # table T-A's controls leave one out
+    actions: Literal["exclusive", "multilabel"] = "exclusive"  # whether they exclude each other, or go together as in AVA (ours)
+    paths: Literal["both", "key", "clip"] = "both"  # 2D and 3D path, or one alone, as in table T-A's controls
 
-    key_size: int = 224  # pixels, square (YOWO family)
-    clip_size: int = 112  # pixels; divides key_size (ours: motion needs less detail than boxes)
+    key_size: int = 224  # side of a key frame in pixels (YOWO family)
+    clip_size: int = 112  # side of a clip's frames in pixels; divides that of key frames (ours: motion needs less detail)
     window: int = 16  # frames of the causal window means (paper family: clips of 16)
     width: int = 64  # channels C = D at every level
-    backbone2d: str = "cspdarknet_nano"  # or "timm/<name>"
-    backbone3d: str = "causal_cspdarknet_nano"  # or "causal_cspdarknet_nano_rgb" (no optical flow), or "torchvision/<name>"
+    backbone2d: str = "cspdarknet_nano"  # of the 2D path: this, or timm/NAME
+    backbone3d: str = "causal_cspdarknet_nano"  # of the 3D path: this, causal_cspdarknet_nano_rgb (no flow), or torchvision/NAME
 
-    motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"
-    motion_branches: Literal["both", "perceptual", "spacetime", "none"] = "both"
-    motion_average: Literal["thw", "t", "hw", "none"] = "thw"  # axes of the video-level average
-    motion_perceptual: Literal["distance", "product", "centred"] = "distance"  # ours | TriDet's product | that, centred
-    motion_fc: Literal["depthwise", "full"] = "depthwise"  # of the product: TriDet's code | TriDet's wording
-    motion_memory: Literal["window", "video"] = "window"  # the average is that of the last frames | of all that was seen
-    motion_wide: int = 7  # spatial side of the wide kernel; 0 for none
-    motion_scale: Literal["conv", "one"] = "conv"  # psi, the dynamic scale gate
-    motion_dims: Literal["3d", "2d", "1d"] = "3d"
-    motion_reach: Literal["short", "wide"] = "wide"  # of the wide kernel in time: 3 frames | as many as its side, separable
-    motion_gate: Literal["sigmoid", "linear"] = "sigmoid"  # of psi: ours | TriDet's
+    motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"  # MSM, or what stands in its place
+    motion_branches: Literal["both", "perceptual", "spacetime", "none"] = "both"  # of MSM's two branches, those that there are
+    motion_average: Literal["thw", "t", "hw", "none"] = "thw"  # axes of MSM's video-level average
+    motion_perceptual: Literal["distance", "product", "centred"] = "distance"  # ours, TriDet's product, or that, centred
+    motion_fc: Literal["depthwise", "full"] = "depthwise"  # FC of the product: as in TriDet's code, or in its wording
+    motion_memory: Literal["window", "video"] = "window"  # MSM's average is that of the last frames, or of all that was seen
+    motion_wide: int = 7  # side of the spacetime branch's wide kernel; 0 for none
+    motion_scale: Literal["conv", "one"] = "conv"  # psi, the dynamic scale gate, or none
+    motion_dims: Literal["3d", "2d", "1d"] = "3d"  # kernels of the spacetime branch: over space and time, space, or time
+    motion_reach: Literal["short", "wide"] = "wide"  # of the wide kernel in time: 3 frames, or as many as its side, separable
+    motion_gate: Literal["sigmoid", "linear"] = "sigmoid"  # of psi: ours, or TriDet's
     motion_residual: float = 1.0  # LayerScale of both residuals at the start; TriDet's blocks begin lower
-    motion_ffn_ratio: float = 1.0
-    motion_position: Literal["projected", "native"] = "projected"  # after P3 | before it
-    collapse: Literal["mixed", "mean", "current"] = "mixed"  # how time is left before fusion
+    motion_ffn_ratio: float = 1.0  # width of MSM's FFN over that of its features; 0 for no FFN
+    motion_position: Literal["projected", "native"] = "projected"  # MSM after P3, or before it
+    collapse: Literal["mixed", "mean", "current"] = "mixed"  # how time is left before fusion: learnt, mean, current frame
 
-    fusion: Literal["sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_attention"] = "sfm"
-    fusion_branch: Literal["shared", "task"] = "shared"  # one SFM per level | per level and task
-    fusion_head_width: int = 64  # d, channels of an attention head (CMX)
-    fusion_reduction: int = 1  # rho (CMX)
-    fusion_context: Literal["correlation", "mean", "none"] = "correlation"  # ours | sum over N | the plain sum (CMX)
-    fusion_norm: Literal["layer", "none"] = "none"  # behind the exchange: CMX's | what moves more keeps its larger norm (ours)
-    fusion_skip: Literal["dwconv", "none"] = "dwconv"  # CMX's depthwise skip in stage 2
+    fusion: Literal["sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_attention"] = "sfm"  # what merges the paths
+    fusion_branch: Literal["shared", "task"] = "shared"  # one SFM per level, or one per level and task
+    fusion_head_width: int = 64  # channels of an attention head, d (CMX)
+    fusion_reduction: int = 1  # how many times narrower SFM is inside, rho (CMX)
+    fusion_context: Literal["correlation", "mean", "none"] = (
+        "correlation"  # the attention's context: ours, the sum over N, or the plain sum (CMX)
+    )
+    fusion_norm: Literal["layer", "none"] = (
+        "none"  # behind the exchange: CMX's, or none, so that what moves more keeps its larger norm (ours)
+    )
+    fusion_skip: Literal["dwconv", "none"] = "dwconv"  # CMX's depthwise skip in stage 2, or none
 
-    classifier: Literal["fused", "loose", "two-stream", "anchor"] = "fused"  # see `mssc.model.head`
+    classifier: Literal["fused", "loose", "two-stream", "anchor"] = "fused"  # SFM alone names actions, or more does
     hidden: int = 192  # width of the pooled classifier
-    dropout: float = 0.5
+    dropout: float = 0.5  # share of the pooled classifier's features that training drops
     image_dropout: float = 0.25  # share of key frames whose image fusion does not see in training (ours)
-    motion_dropout: float = 0.1  # likewise, whose motion
+    motion_dropout: float = 0.1  # likewise, whose motion fusion does not see
     rgb_dropout: float = 0.5  # share of clips of which the video path sees the flow stream alone in training (ours)
     kept: int = 32  # boxes per frame whose actions are classified
     version: int = CONFIG_VERSION
@@ -148,36 +152,34 @@ class TrainConfig:
     """A training run. Lengths in frames, learning rates per step, shares in [0, 1]."""
 
     epochs: int = 24  # in one, every video gives a clip; where only some frames are labelled (AVA), each of those gives one
-    batch: int = 8  # clips
+    batch: int = 8  # clips in a step
     clip_length: int = 16  # frames a clip spans, from a true start: the network's state begins empty there
     keys: int = 3  # key frames per clip
-    stride_jitter: tuple[float, float] = (0.7, 1.6)  # frame-rate jitter
-    learning_rate: float = 1e-3
+    stride_jitter: tuple[float, float] = (0.7, 1.6)  # stride of a clip's frames over the usual one, least and most
+    learning_rate: float = 1e-3  # its peak
     initialised_rate: float = 1 / 3  # share of it on layers that start from COCO weights
-    weight_decay: float = 0.05
-    warmup: float = 0.05  # share of all steps
-    clip_gradient: float = 5.0  # norm
+    weight_decay: float = 0.05  # of AdamW
+    warmup: float = 0.05  # share of all steps in which the learning rate rises
+    clip_gradient: float = 5.0  # largest norm of the gradient
     ema: float = 0.998  # decay of the averaged weights that are validated and saved
-    box_weight: float = 5.0  # YOWOv2: 5 x (1 - GIoU)
-    action_weight: float = 1.0
-    heads: tuple[Literal["image", "motion", "distance"], ...] = ("motion", "distance")  # see `mssc.training.heads` (ours)
-    image_head_weight: float = 0.3
-    motion_head_weight: float = 0.5
-    distance_head_weight: float = 0.3
-    phase: Literal["all", "video"] = (
-        "all"  # "video" trains the video path alone, by its training heads, to start a whole model from
-    )
-    label_smoothing: float = 0.1
+    box_weight: float = 5.0  # of the box loss: YOWOv2's 5 x (1 - GIoU)
+    action_weight: float = 1.0  # of the action loss
+    heads: tuple[Literal["image", "motion", "distance"], ...] = ("motion", "distance")  # parts asked in training alone (ours)
+    image_head_weight: float = 0.3  # of the image path's training head
+    motion_head_weight: float = 0.5  # of the video path's training head
+    distance_head_weight: float = 0.3  # of the training head that asks MSM for distance
+    phase: Literal["all", "video"] = "all"  # video trains that path alone, by its training heads, to start a whole model from
+    label_smoothing: float = 0.1  # of the action loss
     mixup: float = 0.4  # share of batches whose clips are mixed
-    smallest_crop: float = 0.4  # area of the frame
+    smallest_crop: float = 0.4  # least share of the frame's area that a crop keeps
     background: float = 0.25  # share of clips drawn from frames without action, where there are any
     frozen: Literal["none", "stem"] = "stem"  # stem and first stage of both paths keep COCO's weights
-    precision: Literal["no", "fp16", "bf16"] = "no"
-    workers: int = 1
-    seed: int = 0
-    validate_every: int = 1  # epochs
+    precision: Literal["no", "fp16", "bf16"] = "no"  # mixed precision, for GPUs
+    workers: int = 1  # processes that prepare clips
+    seed: int = 0  # of order, augmentation and initial weights
+    validate_every: int = 1  # epochs from one validation to the next
     validation_step: int = 4  # every n-th frame of the validation videos is scored during training
-    checkpoint_minutes: float = 2.0
+    checkpoint_minutes: float = 2.0  # minutes from one checkpoint to the next, beside those after each epoch
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stride_jitter", tuple(self.stride_jitter))

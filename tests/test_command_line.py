@@ -14,7 +14,7 @@ import tyro
 
 from mssc import __main__ as command_line
 from mssc.commands import COMMANDS
-from mssc.commands.options import CONFIG, NO_OPTIONS, USUAL_NETWORK, USUAL_RUN
+from mssc.commands.options import CONFIG, NO_OPTIONS, USUAL_NETWORK, USUAL_RUN, meanings
 from mssc.config import ModelConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +89,11 @@ def test_options_of_a_run_and_of_its_network_come_in_groups(name, capsys):
     assert groups[-4:] == ["options", "run options", "network options", "rarely used options"]
     assert set(USUAL_RUN) < set(TrainConfig.__dataclass_fields__)
     assert {*USUAL_NETWORK, *NO_OPTIONS} < set(ModelConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("config", [TrainConfig, ModelConfig])
+def test_what_every_setting_means_stands_behind_it(config):
+    assert set(meanings(config)) | {*NO_OPTIONS} >= set(config.__dataclass_fields__)
 
 
 def test_options_become_the_configs():

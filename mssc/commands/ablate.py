@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..ablate.tables import ABLATIONS, REFERENCES
 from ..config import ModelConfig, TrainConfig
 from ..structures import InputError
 from .options import DIR, OUTPUT, RARE, RunOptions, Settings, command_line, default
@@ -73,8 +72,7 @@ class Ablate(Settings):
         from ..files import write_whole
         from ..plots import ablation_markdown, ablation_plot, studies_markdown
 
-        rows = self._rows()
-        reference = self._reference(rows)
+        rows, reference = self._rows()
         plan = self._plan(network)
         results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, command_line())
         table = "\n".join(part for part in (ablation_markdown(results), studies_markdown(results)) if part)
@@ -83,17 +81,15 @@ class Ablate(Settings):
         sys.stdout.write(table)
         log.info("results are in %s", self.output / f"{self.table}.json")
 
-    def _rows(self) -> dict[str, dict[str, object]]:
-        known = ABLATIONS[self.table]
-        strange = [row for row in self.rows if row not in known]
-        if strange:
-            raise InputError(f"{self.table} has no row {strange[0]!r}; use some of: {'; '.join(known)}.")
-        return {row: changes for row, changes in known.items() if not self.rows or row in self.rows}
+    def _rows(self) -> tuple[dict[str, dict[str, object]], str]:
+        """The rows that were asked for, and the one that they are compared with."""
+        from ..ablate.tables import ABLATIONS, REFERENCES
 
-    def _reference(self, rows: dict[str, dict[str, object]]) -> str:
-        if self.rare.reference is not None and self.rare.reference not in ABLATIONS[self.table]:
-            raise InputError(f"{self.table} has no row {self.rare.reference!r}; use one of: {'; '.join(ABLATIONS[self.table])}.")
-        return self.rare.reference or REFERENCES[self.table]
+        known, reference = ABLATIONS[self.table], self.rare.reference or REFERENCES[self.table]
+        for row in (*self.rows, reference):
+            if row not in known:
+                raise InputError(f"{self.table} has no row {row!r}; use some of: {'; '.join(known)}.")
+        return {row: changes for row, changes in known.items() if not self.rows or row in self.rows}, reference
 
     def _plan(self, network: ModelConfig):
         import dataclasses

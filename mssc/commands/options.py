@@ -46,14 +46,19 @@ def _readable(value: str) -> str:
     return "(default: " + re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.4g}", value) + ")"
 
 
+def meanings(config: type) -> dict[str, str]:
+    """What the fields of a config mean: the comment behind each."""
+    return dict(re.findall(r"^    (\w+): .*(?:\n     .*)?  # (.+)$", inspect.getsource(config), re.MULTILINE))
+
+
 def _options(config: type, names: list[str], prefix: str) -> type:
-    """A dataclass of some of a config's fields. What a field means stands behind it, as a comment."""
-    comments = dict(re.findall(r"^    (\w+): .*  # (.+)$", inspect.getsource(config), re.MULTILINE))
-    hints, fields = typing.get_type_hints(config), []
+    """A dataclass of some of a config's fields."""
+    comments, hints, fields = meanings(config), typing.get_type_hints(config), []
     for item in dataclasses.fields(config):
         if item.name in names:
             flag, text = prefix + item.name.replace("_", "-"), comments.get(item.name, "")
-            shown = tyro.conf.arg(name=flag, prefix_name=False, help=text[:1].upper() + text[1:], help_behavior_hint=_readable)
+            text = text[:1].upper() + text[1:] + "."
+            shown = tyro.conf.arg(name=flag, prefix_name=False, help=text, help_behavior_hint=_readable)
             fields.append((item.name, Annotated[hints[item.name], shown], item.default))
     return dataclasses.make_dataclass(config.__name__, fields, frozen=True, namespace={"__doc__": ""})
 
