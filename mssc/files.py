@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -98,6 +99,44 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     """
     with whole_file(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def undamaged(path: str | Path, way_out: str) -> Iterator[None]:
+    """Within the block, whatever a file makes its reader raise becomes an `InputError` that names it and the way out.
+
+    Files are cut off by full disks, power failures and half-done copies; libraries raise nearly anything then.
+    """
+    try:
+        yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path} was refused: {str(error).rstrip('.')}; {way_out}.") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"{path} cannot be read ({error.strerror}); {way_out}.") from error
+        raise InputError(f"{path} is cut off or damaged ({type(error).__name__}: {str(error)[:200]}); {way_out}.") from error
+
+
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Files and folders that a pattern fits, sorted, without those that macOS and others hide by a dot before their names."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def claim(folder: Path, mark: str, *names: str) -> None:
+    """See, before any work, that files of these names may be written into a folder.
+
+    Raises:
+        InputError: if one is there that an earlier run did not write: the first of an earlier run's is a JSON with the key `mark`.
+    """
+    there = [folder / name for name in names if (folder / name).exists()]
+    try:
+        ours = not there or mark in json.loads((folder / names[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise InputError(f"{there[0]} is there already, and no earlier run wrote it; name another place with -o.")
 
 
 def set_aside(path: Path) -> Path | None:

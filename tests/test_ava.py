@@ -79,16 +79,21 @@ def test_both_dialects_of_class_lists(tmp_path):
         ([f"{ROW},12", f"{ROW},x"], "line 2: 'x' is no number"),
         (["film,902,nan,0.1,0.5,0.9,12"], "NaN"),
         (["film,902,10,20,50,90,12"], "are they pixels"),
-        (["film,902,0.5,0.1,0.25,0.9,12"], "x2 <= x1"),
+        (["film,902,0.5,0.1,0.25,0.9,12"], "x2 < x1"),
         (["film,902.5,0.1,0.1,0.25,0.9,12"], "no whole number"),
         (["film,902,0.1,0.1,0.25,0.9,0"], "action below 1"),
-        ([f"{ROW},12", f"{ROW},13", f"{ROW},12"], "line 3 repeats"),
     ],
 )
 def test_bad_rows_are_refused_with_their_line(tmp_path, rows, says):
     (tmp_path / "rows.csv").write_text("\n".join(rows))
     with pytest.raises(InputError, match=f"rows.csv.*{says}"):
         ava.read_rows(tmp_path / "rows.csv")
+
+
+def test_rows_that_repeat_others_or_are_empty_cost_themselves_alone(tmp_path, caplog):
+    (tmp_path / "rows.csv").write_text("\n".join([f"{ROW},12", f"{ROW},13", f"{ROW},12", "film,0902,0.5,0.1,0.5,0.9,12"]))
+    assert ava.read_rows(tmp_path / "rows.csv").action.tolist() == [12, 13]
+    assert "2 rows without area or that repeat others are left out, the first in line 3" in caplog.text
 
 
 def test_tabs_and_rows_without_boxes(tmp_path):
@@ -144,6 +149,13 @@ def test_key_frames_of_a_variable_rate_are_those_shown_then(tmp_path):
     test_video.make(tmp_path / "videos" / "film.mp4", frames=len(times), times=times)
     (video,) = ava.load(tmp_path).videos
     assert video.frames == len(times) and video.labelled == (0, 10, 20, 95)
+
+
+def test_a_clip_whose_seconds_count_from_0(tmp_path):
+    write(tmp_path, [f"film,{second},0.1,0.1,0.5,0.5,12,1" for second in (0, 1, 3)])
+    (tmp_path / "videos").mkdir()
+    test_video.make(tmp_path / "videos" / "film.mp4", frames=40, rate=Fraction(10))
+    assert ava.load(tmp_path).videos[0].labelled == (0, 10, 30)
 
 
 def test_a_film_too_short_for_its_key_frames(tmp_path):

@@ -182,15 +182,20 @@ def bad_folder(root: Path, kind: str) -> Video:
         ("video", "bad.mp4"),
     ],
 )
-def test_bad_sources_leave_the_cache_as_it_was(tmp_path, kind, says):
+def test_a_bad_source_does_not_cost_what_was_decoded(tmp_path, kind, says):
     data, out = dataset(tmp_path / "in"), tmp_path / "out"
     FrameCache.build(data, out, progress=False)
-    before = sorted(out.iterdir())
-    worse = Dataset("d", ("x",), (bad_folder(tmp_path / "in", kind), *data.videos, folder_video(tmp_path / "in", "last", 3)))
+    bad = bad_folder(tmp_path / "in", kind)
+    worse = Dataset("d", ("x",), (folder_video(tmp_path / "in", "first", 3), bad, *data.videos))
     with pytest.raises(InputError, match=says):
-        FrameCache.build(worse, out, progress=False)
-    assert sorted(out.iterdir()) == before
+        FrameCache.build(worse, out, progress=False, workers=1)
     check(FrameCache(out))
+    assert "bad" not in FrameCache(out) and len(list(out.iterdir())) == 2
+    assert ("first" in FrameCache(out)) == (kind not in ("missing", "empty"))  # these are seen before any work
+    before = sorted(out.iterdir())
+    with pytest.raises(InputError, match=says):
+        FrameCache.build(Dataset("d", ("x",), (bad,)), out, progress=False)
+    assert sorted(out.iterdir()) == before
 
 
 def test_full_disk_is_seen_before(tmp_path, monkeypatch):

@@ -302,6 +302,6 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path):
 
     text = "\n".join([HEADER, *(f"v{n % 50},{n // 50},{n % 40},1,{n % 40 + 20},40,run,{n % 50}" for n in range(100_000))])
     (tmp_path / "boxes.csv").write_text(text)
-    start = time.monotonic()
+    start = time.process_time()  # of this process alone: others may be at work
     assert len(table.read_csv(tmp_path / "boxes.csv")) == 100_000
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10

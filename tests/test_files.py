@@ -1,12 +1,13 @@
 """Files appear whole or not at all, and errors say what to do."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from mssc.files import STALE, explained, whole_file, write_whole
+from mssc.files import STALE, claim, explained, set_aside, undamaged, visible, whole_file, write_whole
 from mssc.structures import InputError
 
 
@@ -81,3 +82,41 @@ def test_what_killed_processes_left_goes_after_a_day(tmp_path):
         os.utime(left, (left.stat().st_mtime - STALE * (left is not young) - 1,) * 2)
     write_whole(tmp_path / "a", "")
     assert sorted(os.listdir(tmp_path)) == [".mine.part", ".mssc-0b.part", "a"]
+
+
+def test_damaged_files_are_named_with_the_way_out(tmp_path):
+    path = tmp_path / "last.pt"
+    for error, says in (
+        (RuntimeError("failed finding central directory"), "is cut off or damaged .RuntimeError: failed.*; copy it again"),
+        (OSError("no number"), "is cut off or damaged"),
+        (FileNotFoundError(2, "No such file"), "cannot be read .No such file.; copy it again"),
+        (InputError("scores must lie in [0, 1]."), r"was refused: scores must lie in \[0, 1\]; copy it again"),
+    ):
+        with pytest.raises(InputError, match=f"last.pt {says}"), undamaged(path, "copy it again"):
+            raise error
+    with pytest.raises(KeyboardInterrupt), undamaged(path, "copy it again"):
+        raise KeyboardInterrupt
+
+
+def test_what_nobody_of_us_wrote_stays(tmp_path):
+    claim(tmp_path / "new", "usable", "report.json", "boxes.png")
+    (tmp_path / "boxes.png").write_text("mine")
+    with pytest.raises(InputError, match="boxes.png is there already, and no earlier run wrote it; name another place"):
+        claim(tmp_path, "usable", "report.json", "boxes.png")
+    for content, ours in (('{"usable": true}', True), ('{"a": 1}', False), ('{"usab', False), ("[]", False), ("3", False)):
+        (tmp_path / "report.json").write_text(content)
+        with contextlib.nullcontext() if ours else pytest.raises(InputError, match="report.json is there already"):
+            claim(tmp_path, "usable", "report.json", "boxes.png")
+    assert set_aside(tmp_path / "gone.csv") is None
+    assert [set_aside(write_again(tmp_path / "boxes.csv")).name for _ in range(2)] == ["boxes.csv.1", "boxes.csv.2"]
+
+
+def write_again(path):
+    write_whole(path, "a")
+    return path
+
+
+def test_hidden_files_are_not_seen(tmp_path):
+    for name in ("._b.npz", "b.npz", "a.npz", "c.txt"):
+        (tmp_path / name).write_text("")
+    assert [path.name for path in visible(tmp_path, "*.npz")] == ["a.npz", "b.npz"]

@@ -290,13 +290,13 @@ def test_damaged_original_layout(tmp_path):
     every = write_original(tmp_path)
     mask = tmp_path / "puppet_mask" / every[0] / "puppet_mask.mat"
     mask.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="title0jump.*no readable part_mask"):
+    with pytest.raises(InputError, match="title0jump.*must hold part_mask"):
         jhmdb.load(tmp_path, part="trainval")
     savemat(mask, {"part_mask": np.zeros(3)[:, None, None, None]})
     with pytest.raises(InputError, match="must be .height, width, frames."):
         jhmdb.load(tmp_path, part="trainval")
     mask.unlink()
-    with pytest.raises(InputError, match="title0jump.*no readable part_mask"):
+    with pytest.raises(InputError, match="title0jump.*must hold part_mask"):
         jhmdb.load(tmp_path, part="trainval")
     (tmp_path / "splits" / "run_test_split1.txt").write_text("clip.avi 7\n")
     with pytest.raises(InputError, match="line 1 is 'clip.avi 7'"):

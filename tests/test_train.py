@@ -57,6 +57,33 @@ def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, t
         trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, learning_rate=0.5))
 
 
+@pytest.mark.parametrize(("name", "kept"), [("last.pt", 0), ("last.pt", 2000), ("last.pt", -100), ("run.json", 40)])
+def test_files_that_are_cut_off_are_named_with_the_way_out(tmp_path, toy_videos, toy_cache, tiny_config, name, kept):
+    trainer(tmp_path, toy_videos, toy_cache, tiny_config).run(stop=lambda: True)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match=f"{name} is cut off or damaged.*copy it again, or delete it to begin the run anew"):
+        trainer(tmp_path, toy_videos, toy_cache, tiny_config)
+
+
+def test_a_cut_line_of_the_metrics_costs_itself_alone(tmp_path, toy_videos, toy_cache, tiny_config):
+    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config)
+    run.run()
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(lines[:-20])
+    trainer(tmp_path, toy_videos, toy_cache, tiny_config)
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines.splitlines()[:-1]
+    (tmp_path / "metrics.jsonl").unlink()
+    assert trainer(tmp_path, toy_videos, toy_cache, tiny_config).step == run.steps
+
+
+def test_files_of_something_else_are_not_overwritten(tmp_path, toy_videos, toy_cache, tiny_config):
+    (tmp_path / "metrics.jsonl").write_text("mine\n")
+    with pytest.raises(InputError, match="holds files of something else than a run; name another folder"):
+        trainer(tmp_path, toy_videos, toy_cache, tiny_config)
+    assert (tmp_path / "metrics.jsonl").read_text() == "mine\n"
+
+
 def test_the_best_model_is_kept_and_loads(tmp_path, toy_videos, toy_cache, tiny_config):
     run = trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, epochs=1), toy_videos)
     final = run.run()

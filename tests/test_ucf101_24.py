@@ -161,7 +161,7 @@ def test_matlab_file_gives_the_same(tmp_path, monkeypatch):
         ucf101_24.load(root)
     monkeypatch.undo()
     (root / "finalAnnots.mat").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no readable annot"):
+    with pytest.raises(InputError, match="must hold annot"):
         ucf101_24.load(root)
 
 

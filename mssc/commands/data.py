@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from ..files import set_aside
+from ..files import claim, set_aside
 from ..structures import InputError, counted
 from .options import DIR, OUTPUT, OnData, default
 
@@ -31,6 +31,8 @@ class CheckData(OnData):
         """Read every part that is there, decode every video, report."""
         from ..data.check import check
 
+        if self.output is not None:
+            claim(self.output, "usable", "report.json", "boxes.png")
         parts, problems = self._custom() if self.dataset == "custom" else self._known()
         report = check(f"{self.dataset} in {self.data}", parts, problems, lambda videos: _bar(videos, "decoding"))
         for line in report.lines():

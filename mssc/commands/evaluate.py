@@ -54,7 +54,7 @@ class Evaluate(OnData):
 
     def run(self) -> None:
         """Detect what is missing, score, write."""
-        from ..files import write_whole
+        from ..files import claim, write_whole
         from ..scoring.report import markdown, page
         from ..scoring.run import versions
 
@@ -63,6 +63,9 @@ class Evaluate(OnData):
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise InputError(f"threshold is {self.threshold}; it must lie in [0, 1].")
         folder, file = self._places()
+        claim(folder, "protocols", "result.json", "result.md", "report.html")
+        if file is not None:
+            claim(file.parent, "protocols", file.name)
         if self.model is not None:
             results, facts = self._run(self.model, folder)
         else:

@@ -5,7 +5,7 @@ Read are the files as published, in one folder or in its folder ``annotations``:
     ava_train_v2.2.csv                                   video,second,x1,y1,x2,y2,action[,person]; boxes are shares of the frame
     ava_action_list_v2.2_for_activitynet_2019.pbtxt      the 60 actions of the task; without "_for_…", all 80
     ava_train_excluded_timestamps_v2.2.csv               video,second: key frames that do not count
-    videos/<video>.mp4                                   whole films, or their quarter of an hour from second 900 on
+    videos/<video>.mp4                                   whole films, their quarter of an hour from second 900 on, or clips from second 0
     frames/<video>/<video>_000001.jpg                    that quarter of an hour at 30 frames a second, instead of videos
 
 A key frame is the frame at its second, at the film's true frame rate. What happens between key frames is not annotated, so a
@@ -30,6 +30,7 @@ from mssc.data import media
 from mssc.data.annotations.table import read_text
 from mssc.data.dataset import Dataset, Video
 from mssc.data.media import Media, first_few, say_missing
+from mssc.files import visible
 from mssc.structures import InputError, Tube
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ PARTS = ("train", "val", "test")
 FIRST_SECOND = 900
 """Where the annotated quarter of an hour begins in a film."""
 SEGMENT_SECONDS = 1000
-"""A video that is shorter is that quarter of an hour alone."""
+"""A video that is shorter is that quarter of an hour alone, unless seconds before it are annotated: then it is a clip of one's own."""
 FRAMES_RATE = Fraction(30)
 VERSIONS = ("v2.2", "v2.1", "v1.0")
 
@@ -120,8 +121,8 @@ def read_rows(path: str | Path) -> AvaRows:
     """Reads a csv of annotations; commas or tabs (v1.0) separate its 7 or 8 columns. Rows without a box (",,,,") say nothing.
 
     Raises:
-        InputError: naming the line, for a wrong number of columns, something that is no number, boxes in pixels or inverted, a
-            second or an action out of range, and rows that repeat each other.
+        InputError: naming the line, for a wrong number of columns, something that is no number, boxes in pixels or inverted, and a
+            second or an action out of range. Boxes without area, and rows that repeat each other, are left out with a warning.
     """
     path = Path(path)
     numbered = [(line, row) for line, row in _cells(path, (7, 8)) if any(cell.strip() for cell in row[2:])]
@@ -134,7 +135,7 @@ def read_rows(path: str | Path) -> AvaRows:
     for says, bad in (
         ("has NaN or infinity", ~np.isfinite(values).all(1)),
         ("has boxes that are no shares of the frame (0 to 1); are they pixels?", ((boxes < 0) | (boxes > 1)).any(1)),
-        ("has a box with x2 <= x1 or y2 <= y1", (boxes[:, 2:] <= boxes[:, :2]).any(1)),
+        ("has a box with x2 < x1 or y2 < y1", (boxes[:, 2:] < boxes[:, :2]).any(1)),
         ("has a second, an action or a person that is no whole number", (whole % 1 != 0).any(1)),
         ("has a negative second or an action below 1", (whole[:, 0] < 0) | (whole[:, 1] < 1)),
     ):
@@ -142,13 +143,13 @@ def read_rows(path: str | Path) -> AvaRows:
             index = int(np.flatnonzero(bad)[0])
             raise InputError(f"{path}, line {lines[index]} {says}: {','.join(numbered[index][1])}; {bad.sum()} such rows in all.")
     names, video = np.unique([row[0] for _, row in numbered], return_inverse=True)
-    table = np.column_stack([video, values])
-    _, first = np.unique(table, axis=0, return_index=True)
-    if len(first) < len(table):
-        again = int(np.setdiff1d(np.arange(len(table)), first)[0])
-        raise InputError(f"{path}, line {lines[again]} repeats another: {','.join(numbered[again][1])}; remove one of them.")
+    _, first = np.unique(np.column_stack([video, values]), axis=0, return_index=True)
+    bad = (boxes[:, 2:] == boxes[:, :2]).any(1) | ~np.isin(np.arange(len(values)), first)
+    if bad.any():
+        line = lines[int(np.flatnonzero(bad)[0])]
+        log.warning("%s: %d rows without area or that repeat others are left out, the first in line %d.", path, bad.sum(), line)
     second, action, person = (column.astype(np.int64) for column in whole.T)
-    return AvaRows(tuple(names.tolist()), video.astype(np.int64), second, boxes, action, person)
+    return AvaRows(tuple(names.tolist()), video.astype(np.int64), second, boxes, action, person).take(~bad)
 
 
 def _cells(path: Path, widths: tuple[int, ...]) -> list[tuple[int, list[str]]]:
@@ -180,7 +181,7 @@ def find_file(root: Path, *patterns: str) -> Path | None:
     """The first file below `root` or its ``annotations`` that one of the patterns fits."""
     for pattern in patterns:
         for place in (root / "annotations", root):
-            fits = sorted(place.glob(pattern)) if place.is_dir() else []
+            fits = visible(place, pattern) if place.is_dir() else []
             if fits:
                 return fits[0]
     return None
@@ -281,20 +282,21 @@ def _find_videos(root: Path, names: tuple[str, ...]) -> dict[str, Path]:
 
 def _video(name: str, path: Path, look: Media, rows: AvaRows, label: dict[int, int]) -> Video:
     """One film: a tube of one frame for each box and action."""
-    begin = FIRST_SECOND if path.is_dir() or look.times[-1] < SEGMENT_SECONDS else 0
+    alone = rows.second.min() >= FIRST_SECOND and (path.is_dir() or look.times[-1] < SEGMENT_SECONDS)
+    begin = FIRST_SECOND if alone else 0
     # The frame that a player shows then; half a frame is room for rates such as 29.97.
-    frames = np.searchsorted(look.times, rows.second - begin + 0.5 / float(look.rate), "right") - 1
+    frames = np.maximum(np.searchsorted(look.times, rows.second - begin + 0.5 / float(look.rate), "right") - 1, 0)
     beyond = rows.second - begin >= look.times[-1] + 1 / float(look.rate)
-    if (beyond | (frames < 0)).all():
+    if beyond.all():
         raise InputError(
             f"{path} lasts {look.times[-1]:.0f} s, but its key frames are at {rows.second.min()} to {rows.second.max()} s; "
-            "it must be the whole film, or its part from second 900 on."
+            "it must be the whole film, its part from second 900 on, or a clip whose seconds count from 0."
         )
     if beyond.any():
         late = first_few(sorted({str(second) for second in rows.second[beyond]}))
         log.warning("%s ends before its key frames at second %s; these are left out.", path, late)
     boxes = rows.boxes * [look.width, look.height, look.width, look.height]
-    kept = np.flatnonzero(~beyond & (frames >= 0))
+    kept = np.flatnonzero(~beyond)
     tubes = tuple(Tube(int(label[rows.action[i]]), 1.0, int(frames[i]), boxes[i : i + 1]) for i in kept)
     labelled = tuple(np.unique(frames[kept]).tolist())
     return Video(name, path, look.frames, look.width, look.height, look.rate, tubes, labelled)

@@ -82,7 +82,7 @@ class FrameCache:
     ) -> "FrameCache":
         """Decodes what the folder does not hold yet, and opens it.
 
-        Nothing of the folder changes until every video is decoded, so that an interrupted build leaves it as it was.
+        An interrupted build, or one on a full disk, leaves the folder as it was. If a video cannot be decoded, those that were are kept.
 
         Args:
             dataset: its videos are decoded as far as their `frames` say; a video that ends before is cached as it is, logged.
@@ -114,10 +114,15 @@ class FrameCache:
         with _new_file(folder, end) as file:
             for name, entry in keep.items():
                 _copy(folder / index[0], entry.offset, file, plan[name])  # type: ignore[index]
-            lengths = _decode_all(todo, file, plan, progress, workers)
-            entries = {name: _shortened(entry, lengths.get(name, entry.frames)) for name, entry in plan.items()}
+            lengths, refused = _decode_all(todo, file, plan, progress, workers)
+            if refused is not None and not lengths:
+                raise refused
+            done = {name: plan[name] for name in (*keep, *lengths)}
+            entries = {name: _shortened(entry, lengths.get(name, entry.frames)) for name, entry in done.items()}
             _write_index(folder, file.name, max_side, entries)
         _remove_leftovers(folder, file.name, index[0] if index else None)
+        if refused is not None:
+            raise refused
         return cls(folder)
 
     def __contains__(self, name: str) -> bool:
@@ -311,8 +316,10 @@ def _copy(source: Path, start: int, target: Path, entry: _Entry) -> None:
             left -= new.write(block)
 
 
-def _decode_all(todo: Sequence[Video], part: Path, plan: dict[str, _Entry], progress: bool, workers: int) -> dict[str, int]:
-    """Frames of each video; the first error stops the rest."""
+def _decode_all(
+    todo: Sequence[Video], part: Path, plan: dict[str, _Entry], progress: bool, workers: int
+) -> tuple[dict[str, int], InputError | None]:
+    """Frames of each video that was decoded to its end, and why the first one that was not was refused; that stops the rest."""
     stop: list[bool] = []
     with (
         ThreadPoolExecutor(max(1, workers)) as pool,
@@ -330,7 +337,12 @@ def _decode_all(todo: Sequence[Video], part: Path, plan: dict[str, _Entry], prog
         finally:  # an interrupt or an error: let the threads run dry
             if not all(job.done() and job.exception() is None for job in jobs.values()):
                 stop.append(True)
-        return {name: job.result() for name, job in jobs.items()}
+        errors = [error for job in jobs.values() if (error := job.exception()) is not None]
+        other = next((error for error in errors if not isinstance(error, InputError)), None)
+        if other is not None:
+            raise other
+        lengths = {name: job.result() for name, job in jobs.items() if job.exception() is None}
+        return {name: frames for name, frames in lengths.items() if frames}, errors[0] if errors else None  # type: ignore[return-value]
 
 
 def _wanted(images: Iterator[np.ndarray], kept: Sequence[tuple[int, int]] | None) -> Iterator[np.ndarray | None]:
@@ -359,7 +371,7 @@ def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool]) -> in
         file.seek(entry.offset)
         for image in _wanted(decode(video.path), entry.kept):
             if stop:
-                return 0
+                return 0  # not whole
             if image is None:
                 continue
             if frames == entry.frames:

@@ -29,6 +29,7 @@ import numpy as np
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
+from mssc.files import undamaged, visible
 from mssc.structures import InputError, Tube, class_name, counted
 from mssc.video import VIDEO_SUFFIXES
 
@@ -167,7 +168,7 @@ def _read_pickle(path: Path, split: int):
 
 def _read_masks(root: Path, split: int):
     """The same three from the original layout."""
-    files = sorted((root / "splits").glob(f"*_test_split{split}.txt"))
+    files = visible(root / "splits", f"*_test_split{split}.txt")
     if not files:
         raise InputError(f"{root / 'splits'} has no file <class>_test_split{split}.txt.")
     classes = [file.name.removesuffix(f"_test_split{split}.txt") for file in files]
@@ -194,10 +195,8 @@ def _load_masks(path: Path) -> np.ndarray:
     """(H, W, T), non-zero on the actor."""
     from scipy.io import loadmat  # a slow import that only this layout needs
 
-    try:
+    with undamaged(path, "it must hold part_mask; fetch it again"):
         masks = loadmat(path, variable_names=["part_mask"])["part_mask"]
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise InputError(f"{path} holds no readable part_mask ({type(error).__name__}: {error}).") from None
     if masks.ndim == 2:  # MATLAB drops a trailing axis of one frame
         masks = masks[:, :, None]
     if masks.ndim != 3:

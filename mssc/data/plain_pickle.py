@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mssc.files import undamaged
 from mssc.structures import InputError
 
 
@@ -54,12 +55,5 @@ def load(path: Path) -> Any:
     Raises:
         InputError: for a missing or damaged file, and for anything else in it, named; nothing of it is executed.
     """
-    try:
-        with open(path, "rb") as file:
-            return _Unpickler(file, encoding="latin1").load()
-    except InputError as error:
-        raise InputError(f"{path} was refused: {error}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise InputError(f"{path} is not a readable pickle ({type(error).__name__}: {error}); fetch it again.") from None
+    with undamaged(path, "fetch it again"), open(path, "rb") as file:
+        return _Unpickler(file, encoding="latin1").load()

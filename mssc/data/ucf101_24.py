@@ -23,7 +23,9 @@ import numpy as np
 
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
+from mssc.data.decoding import image_files
 from mssc.data.media import first_few, say_missing
+from mssc.files import undamaged
 from mssc.structures import InputError, Tube
 from mssc.video.container import VIDEO_SUFFIXES, open_video
 
@@ -177,7 +179,7 @@ def _video(name: str, path: Path, frames: int, rows: list[_Rows], short: list[st
 def _length(path: Path) -> tuple[int | None, Fraction]:
     """Frames, or None where the container does not say, and frames per second."""
     if path.is_dir():
-        return sum(1 for file in path.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png")), RATE
+        return len(image_files(path)), RATE
     with open_video(path) as (_, stream):
         return stream.frames or None, Fraction(stream.average_rate or RATE)
 
@@ -242,7 +244,7 @@ def _from_matlab(path: Path) -> Iterator[tuple[str, int, list[_Rows]]]:
         from scipy.io import loadmat  # a slow import that only this file needs
     except ImportError:
         raise InputError(f"{path} needs scipy; install it (pip install scipy) or use pyannot.pkl.") from None
-    try:
+    with undamaged(path, "it must hold annot; fetch it again"):
         annot = loadmat(path, variable_names=["annot"])["annot"]
         for entry in annot.reshape(-1):
             name, tubes = str(entry["name"].reshape(-1)[0]), []
@@ -250,7 +252,3 @@ def _from_matlab(path: Path) -> Iterator[tuple[str, int, list[_Rows]]]:
                 start, label = (int(tube[key].reshape(-1)[0]) for key in ("sf", "class"))
                 tubes.append(_Rows(label - 1, start - 1, tube["boxes"].reshape(-1, 4)))
             yield name, int(entry["num_imgs"].reshape(-1)[0]), tubes
-    except InputError:
-        raise
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise InputError(f"{path} holds no readable annot ({type(error).__name__}: {error}); fetch it again.") from None

@@ -4,6 +4,7 @@ What a step does depends on the seed and the step's number alone: order, augment
 that was killed and resumed gives the numbers of one that was not.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -27,7 +28,7 @@ from ..data.clips import Batch, BatchOrder, ClipDataset, collate
 from ..data.dataset import Dataset, Video
 from ..detection.detector import Detector, prepare
 from ..evaluate import Truth, actor_ap, frame_map
-from ..files import explained, whole_file, write_whole
+from ..files import explained, undamaged, whole_file, write_whole
 from ..model.checkpoint import save_model
 from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
@@ -217,23 +218,31 @@ class Trainer:
             self.folder.mkdir(parents=True, exist_ok=True)
         described, last = self.folder / "run.json", self.folder / "last.pt"
         if last.exists():
-            if described.exists() and json.loads(described.read_text()) != self._identity():
-                raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
-            saved = torch.load(last, map_location="cpu", weights_only=True)
-            self.network.load_state_dict(saved["model"])
-            self.heads.load_state_dict(saved["heads"])
-            self.ema.module.load_state_dict(saved["ema"])
-            self.ema.count = saved["averaged"]
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.step, self.best = saved["step"], saved["best"]
+            anew = "copy it again, or delete it to begin the run anew (first keep model/, the best so far, if you want it)"
+            with undamaged(described, anew):
+                if described.exists() and json.loads(described.read_text()) != self._identity():
+                    raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
+            with undamaged(last, anew):
+                saved = torch.load(last, map_location="cpu", weights_only=True)
+                self.network.load_state_dict(saved["model"])
+                self.heads.load_state_dict(saved["heads"])
+                self.ema.module.load_state_dict(saved["ema"])
+                self.ema.count = saved["averaged"]
+                self.optimizer.load_state_dict(saved["optimizer"])
+                self.step, self.best = saved["step"], saved["best"]
             self._drop_later_metrics()
+        elif not described.exists() and any((self.folder / name).exists() for name in ("metrics.jsonl", "model")):
+            raise InputError(f"{self.folder} holds files of something else than a run; name another folder with -o.")
         elif self.accelerator.is_main_process:
             write_whole(described, json.dumps(self._identity(), indent=2))
             write_whole(self.folder / "metrics.jsonl", "")
 
     def _drop_later_metrics(self) -> None:
         path = self.folder / "metrics.jsonl"
-        lines = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= self.step]
+        lines = []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last one may be cut off
+                lines += [line] if json.loads(line)["step"] <= self.step else []
         if self.accelerator.is_main_process:
             write_whole(path, "".join(line + "\n" for line in lines))
 

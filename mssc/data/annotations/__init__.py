@@ -16,7 +16,7 @@ __all__ = ["KINDS", "Rows", "find", "read", "to_pixels", "write_csv"]
 KINDS = "the plain csv, CVAT's XML or zip, JSON of Label Studio, VIA 3 or COCO, VIA's csv, or tracking text (frame id x y w h)"
 """What can be read."""
 
-LISTS = ("splits.csv", "classes.txt", "labels.txt", "train.txt", "val.txt", "test.txt")
+LISTS = ("splits.csv", "report.json")  # the parts; what check-data wrote
 TEXTS = ("labels", "tracks", "gt")
 
 

@@ -6,6 +6,7 @@ see `checks`.
 
 from pathlib import Path
 
+from ...files import visible
 from ...structures import Detections, InputError, Tube
 from .act import read_act
 from .ava import read_ava
@@ -43,7 +44,7 @@ def read_detections(path: Path, known: Known, first_frame: int | None = None) ->
         raise InputError(f"{path} holds {len(arrays)} arrays, {arrays[0].name} and {arrays[1].name} among them; name one.")
     if arrays:
         return read_act(arrays[0], known, first)
-    if tube_files(path) and not (path.is_dir() and any(path.glob("*.txt"))):
+    if tube_files(path) and not (path.is_dir() and bool(visible(path, "*.txt"))):
         return read_tubes(path, known, first)[1]
     if path.is_dir():
         return read_yowo(path, known, first)
@@ -73,5 +74,5 @@ def _first(given: int | None) -> int:
 def _arrays(path: Path) -> list[Path]:
     """ACT's arrays that a path is or, beside no text file, holds."""
     if path.is_dir():
-        return [] if any(path.glob("*.txt")) else [file for file in sorted(path.iterdir()) if file.is_file() and _arrays(file)]
+        return [] if bool(visible(path, "*.txt")) else [file for file in visible(path, "*") if file.is_file() and _arrays(file)]
     return [path] if path.suffix.lower() in (".npy", ".pkl", ".pickle") and not path.name.endswith(SUFFIX) else []

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...boxes import BoxTable
 from ...data import plain_pickle
+from ...files import undamaged
 from ...structures import Detections, InputError
 from .checks import Known, build, finite, whole
 
@@ -44,10 +45,8 @@ def read_act(path: Path, known: Known, first: int = 1) -> dict[str, dict[int, De
 def _load(path: Path) -> Any:
     if path.suffix.lower() != ".npy":
         return plain_pickle.load(path)
-    try:
+    with undamaged(path, "it must be an array of numbers; write it again"):
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array of numbers: {error}.") from None
 
 
 def _from_dict(content: dict, known: Known, path: Path) -> np.ndarray:

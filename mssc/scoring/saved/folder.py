@@ -7,17 +7,18 @@
 """
 
 import json
-import zipfile
+import zlib
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
-from ...files import explained, whole_file, write_whole
+from ...files import explained, undamaged, visible, whole_file, write_whole
 from ...structures import Detections, InputError
 from .checks import Known
 
 ABOUT, PLACE, VERSION = "about.json", "detections", 1
+LONGEST = 200  # letters of a file's name; a longer one is cut and gets a number
 
 
 class Folder:
@@ -48,7 +49,10 @@ class Folder:
 
     def file(self, video: str) -> Path:
         """Where a video's detections are, or will be."""
-        return self.path / PLACE / (quote(video, safe=" ()@,+=!") + ".npz")
+        name = quote(video, safe=" ()@,+=!")
+        if len(name) > LONGEST:
+            name = f"{name[:LONGEST]}-{zlib.crc32(video.encode()):08x}"
+        return self.path / PLACE / f"{name}.npz"
 
     def __contains__(self, video: str) -> bool:
         return self.file(video).exists()
@@ -76,13 +80,11 @@ class Folder:
             InputError: for a file that is missing or damaged.
         """
         file = self.file(video)
-        try:
+        with undamaged(file, "remove it and run the evaluation again"):
             with np.load(file, allow_pickle=False) as saved:
                 count, frame, label, score, box = (saved[key] for key in ("frames", "frame", "label", "score", "box"))
             ends = np.searchsorted(frame, np.arange(int(count) + 1))
             return [Detections(box[a:b], label[a:b], score[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, InputError) as error:
-            raise InputError(f"{file} is damaged ({error}); remove it and run the evaluation again.") from None
 
 
 def is_folder(path: Path) -> bool:
@@ -98,7 +100,7 @@ def read_folder(path: Path, known: Known) -> dict[str, dict[int, Detections]]:
     """
     folder = Folder(path, _about(path))
     files = {folder.file(name): name for name in known.truth}
-    strange = sorted(set((path / PLACE).glob("*.npz")) - set(files))
+    strange = [file for file in visible(path / PLACE, "*.npz") if file not in files]
     if strange:
         raise InputError(f"{strange[0]} is of a video that is not in the data set; was it made for another part?")
     absent = [name for name in known.truth if name not in folder]

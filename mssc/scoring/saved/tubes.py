@@ -8,7 +8,6 @@
 """
 
 import contextlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 
 from ...boxes import BoxTable
 from ...data import plain_pickle
+from ...files import undamaged, visible
 from ...structures import Detections, InputError, Tube
 from .checks import Known, build, finite, whole
 
@@ -37,12 +37,12 @@ def tube_files(path: Path) -> list[Path]:
     """The files of tubes that a path is or holds: one .npz, or a file for each video."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".npz" or path.name.endswith(SUFFIX) else []
-    arrays = sorted(path.glob("*.npz"))
+    arrays = visible(path, "*.npz")
     if len(arrays) > 1:
         raise InputError(
             f"{path} holds {len(arrays)} files of tubes, {arrays[0].name} and {arrays[1].name} among them; name one."
         )
-    return arrays or sorted(path.rglob("*" + SUFFIX))
+    return arrays or visible(path, "**/*" + SUFFIX)
 
 
 def read_tubes(path: Path, known: Known, first: int = 1) -> tuple[dict[str, list[Tube]], dict[str, dict[int, Detections]]]:
@@ -84,13 +84,8 @@ def read_tubes(path: Path, known: Known, first: int = 1) -> tuple[dict[str, list
 
 
 def _from_arrays(path: Path) -> Iterator[_Raw]:
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            index, boxes = (np.asarray(saved[key], np.float64) for key in ("idx", "boxes"))
-    except KeyError as error:
-        raise InputError(f"{path} lacks {error}; a file of tubes has the arrays idx and boxes.") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as arrays of numbers: {error}.") from None
+    with undamaged(path, "a file of tubes has the arrays idx and boxes, of numbers"), np.load(path, allow_pickle=False) as saved:
+        index, boxes = (np.asarray(saved[key], np.float64) for key in ("idx", "boxes"))
     if index.ndim != 2 or index.shape[1] != 4 or boxes.ndim != 2 or boxes.shape[1] != 5:
         raise InputError(f"{path} has idx of shape {index.shape} and boxes of {boxes.shape}; they must be (M, 4) and (N, 5).")
     finite(index, f"{path}, idx")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...boxes import BoxTable
+from ...files import visible
 from ...structures import Detections, InputError
 from .checks import Known, build, finite, whole
 
@@ -22,7 +23,7 @@ def read_yowo(folder: Path, known: Known, first: int = 1) -> dict[str, dict[int,
     """
     index = {name.replace("/", "_"): i for i, name in enumerate(known.truth)}
     heads, lines = [], []
-    files = sorted(folder.glob("*.txt"))
+    files = visible(folder, "*.txt")
     if not files:
         raise InputError(f"{folder} holds no text file <class>_<video>_<frame>.txt, and was not written by 'mssc evaluate'.")
     for file in files:
