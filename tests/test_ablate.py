@@ -1,5 +1,6 @@
 """Ablations: rows see the same data, runs are kept and gone on with, scores are those of `evaluate`, intervals are paired."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -298,6 +299,37 @@ def test_noise_is_that_of_the_analysis(toy_videos, tiny_config, monkeypatch):
     assert pairs.keys() == wanted.hits.keys()
     for (kind, amount), score in pairs.items():
         assert score == pytest.approx(wanted.frame_map(kind, amount).value, abs=1e-9)
+
+
+@pytest.mark.gpu
+def test_a_gpu_scores_as_the_cpu_does(toy_videos, toy_cache, tiny_config, monkeypatch):
+    monkeypatch.setattr("mssc.analysis.corruption.CORRUPTIONS", FEW)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    here = Detector(sharp(MSSC(tiny_config)))
+    there = Detector(copy.deepcopy(here.model).cuda())
+    for score in (
+        lambda one: {"": score_model(one, toy_videos, toy_cache, rounds=2).scores},
+        lambda one: {name: scored.scores for name, scored in score_paths(one, toy_videos, toy_cache, rounds=2).items()},
+        lambda one: {
+            kind: {k: v["score"] for k, v in found.items()} for kind, found in score_noise(one, toy_videos, 6, 2).items()
+        },
+    ):
+        first, second = score(here), score(there)
+        assert first.keys() == second.keys()
+        for name, values in first.items():
+            assert second[name] == pytest.approx(values, abs=0.02), (
+                name
+            )  # one hit more or less, where a score or an overlap is on the edge
+
+
+@pytest.mark.gpu
+def test_runs_are_trained_and_scored_on_the_device_that_was_asked_for(plan, monkeypatch):
+    monkeypatch.setattr("mssc.analysis.corruption.CORRUPTIONS", FEW)
+    studied = replace(plan, studies=("paths", "noise"), noise_step=9)
+    found = ablate(studied, {"MS-SC": {}}, (0,), "T-A", progress=False)
+    assert found.run("MS-SC", 0).paths and found.run("MS-SC", 0).noise
+    assert plan.detector(plan.place({}, 0)).device.type == "cuda"
+    assert replace(plan, device="cpu").detector(plan.place({}, 0)).device.type == "cpu"
 
 
 # -------------------------------------------------------------------- runs

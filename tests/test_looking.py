@@ -1,5 +1,6 @@
 """Hooks, key frames, and what a study finds in tiny networks with random weights."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -347,3 +348,19 @@ def test_what_cannot_be_studied(model, few):
         examine(Detector(model), nothing)
     with pytest.raises(InputError, match="no.* ground truth"):
         analysis.robustness(Detector(model), nothing)
+
+
+@pytest.mark.gpu
+def test_a_gpu_sees_what_the_cpu_sees(few):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    here = Detector(network(few.classes, fusion="sfm_softmax"))
+    there = Detector(copy.deepcopy(here.model).cuda())
+    studies = [examine(one, few, step=8, examples=1) for one in (here, there)]
+    for tap in BOTH:
+        first, second = (study.distance(tap, "d_euc").value for study in studies)
+        assert first == pytest.approx(second, rel=1e-3)
+    for kind in ("OUT 8", "attention 8", "Grad-CAM 8"):
+        first, second = (study.response(kind, "EIB").value for study in studies)
+        assert first == pytest.approx(second, rel=1e-2)
+    maps_ = [analysis.robustness(one, few, "m", step=9).frame_map("frozen", 1.0).value for one in (here, there)]
+    assert maps_[0] == pytest.approx(maps_[1], abs=1e-3)
