@@ -4,12 +4,13 @@ Which detections are right does not depend on other videos. So it is found once,
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..analysis.hooks import capture
 from ..boxes import BoxTable
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
@@ -17,6 +18,7 @@ from ..detection.detector import Detector
 from ..evaluate import PROTOCOLS
 from ..evaluate.matching import claim, collect, find_hits, score_hits, select, without_labels
 from ..evaluate.videos import tube_pairs
+from ..model.features import Features
 from ..model.mssc import MSSC
 from ..scoring.run import known_of, link_all
 from ..structures import Detections, InputError, Tube
@@ -102,21 +104,6 @@ def _count(video: np.ndarray, label: np.ndarray, videos: int, classes: int) -> n
 # -------------------------------------------------------------------- a model on videos
 
 
-@contextmanager
-def _head_inputs(model: MSSC) -> Iterator[list[tuple]]:
-    """What the head was last given."""
-    seen: list[tuple] = []
-
-    def keep(_module: object, arguments: tuple) -> None:
-        seen[:] = [arguments]
-
-    handle = model.head.register_forward_pre_hook(keep)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
 def look(detector: Detector, video: Video, cache: FrameCache, change: Change | None = None) -> tuple[list[Detections], int, int]:
     """Stream one video.
 
@@ -134,18 +121,18 @@ def look(detector: Detector, video: Video, cache: FrameCache, change: Change | N
     frames = range(min(cache.length(video.name), video.frames))
     found: list[Detections] = []
     right = count = 0
-    with _head_inputs(detector.model) as inputs:
-        for start in frames[:: stream.at_once]:
-            some = frames[start : start + stream.at_once]
-            shown = some[:: stream.every]
-            with change(video, shown) if change is not None else nullcontext():
-                found += stream(cache.frames(video.name, some))
-            hits, boxes = _classified(detector.model, inputs[0], video, shown)
-            right, count = right + hits, count + boxes
+    for start in frames[:: stream.at_once]:
+        some = frames[start : start + stream.at_once]
+        shown = some[:: stream.every]
+        changed = change(video, shown) if change is not None else nullcontext()
+        with changed, capture(detector.model, inputs=["head"]) as seen:
+            found += stream(cache.frames(video.name, some))
+        hits, boxes = _classified(detector.model, seen.inputs["head"][0], video, shown)
+        right, count = right + hits, count + boxes
     return found, right, count
 
 
-def _classified(model: MSSC, inputs: tuple, video: Video, frames: Sequence[int]) -> tuple[int, int]:
+def _classified(model: MSSC, features: Features, video: Video, frames: Sequence[int]) -> tuple[int, int]:
     """How many true boxes of these frames the head gives the right class, and how many there are."""
     truth = [video.boxes_at(frame) for frame in frames]
     most = max(len(labels) for _, labels in truth)
@@ -157,7 +144,7 @@ def _classified(model: MSSC, inputs: tuple, video: Video, frames: Sequence[int])
     scale = model.config.key_size / np.array([video.width, video.height] * 2, np.float32)
     device = next(model.parameters()).device
     with torch.inference_mode():
-        logits = model.head(inputs[0], torch.from_numpy(boxes * scale).to(device)).logits
+        logits = model.head(features, torch.from_numpy(boxes * scale).to(device)).logits
     said = logits.argmax(2).cpu().numpy()
     right = sum(int((said[row, : len(labels)] == labels).sum()) for row, (_, labels) in enumerate(truth))
     return right, sum(len(labels) for _, labels in truth)

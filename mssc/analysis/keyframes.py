@@ -117,10 +117,9 @@ def collect(detector: Detector, video: Video, step: int = 4, mode: Mode = "strea
         raise InputError(f"the mode is {mode!r}; use stream or clip.")
     model, state = detector.model, detector.model.initial_state(1)
     for clip, places, frames in (_stream if mode == "stream" else _clips)(detector, video, key_frames(video, step)):
+        keys = torch.tensor([places or [clip.shape[2] - 1]])  # the state must go on in any case
         with _taps(model) as seen:
-            _, after = detector.step(
-                clip, state, torch.tensor([places or [clip.shape[2] - 1]])
-            )  # the state must go on in any case
+            _, after = detector.step(clip, state, keys)
         state = after if mode == "stream" else state
         for row, (place, frame) in enumerate(zip(places, frames, strict=True)):
             yield _key_frame(model, video, frame, clip[0, :, place], seen, row, place)
