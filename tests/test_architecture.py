@@ -1,6 +1,8 @@
 """The house: imports point one way, files stay readable, nothing prints."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,10 @@ def test_nothing_speaks_of_the_place_where_it_was_made():
     words = ["/".join(("", "work", "")), "MSSC" + "_CONTRACT", "shared" + "/design"]
     for path in [*FILES, *(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "app.py"]:
         assert not [word for word in words if word in path.read_text()], path
+
+
+def test_training_from_decoded_frames_needs_no_video_library():
+    blocked = ("av", "timm", "tyro", "gradio", "plotly", "matplotlib", "onnxruntime")
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import mssc.ablate, mssc.training.recipes"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

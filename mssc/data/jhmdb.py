@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mssc import video as video_files
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
 from mssc.files import undamaged, visible
 from mssc.structures import InputError, Tube, class_name, counted
-from mssc.video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _find_videos(root: Path, names: Sequence[str], missing: str) -> dict[str, Pa
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if base in FRAME_FOLDERS and path.is_dir():
                     found[path.name] = path
-                elif base in VIDEO_FOLDERS and path.suffix.lower() in VIDEO_SUFFIXES:
+                elif base in VIDEO_FOLDERS and path.suffix.lower() in video_files.VIDEO_SUFFIXES:
                     found[path.stem] = path
             listed[base, category] = found
         return listed[base, category].get(clip)

@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mssc import video as video_files
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.decoding import image_files
 from mssc.data.media import first_few, say_missing
 from mssc.files import undamaged
 from mssc.structures import InputError, Tube
-from mssc.video.container import VIDEO_SUFFIXES, open_video
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,9 @@ class _Places:
         if (base, place) not in self.listed:
             folder, found = self.root / base / place, {}
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.is_dir() == (base in FRAME_FOLDERS) and (path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES):
+                if path.is_dir() == (base in FRAME_FOLDERS) and (
+                    path.is_dir() or path.suffix.lower() in video_files.VIDEO_SUFFIXES
+                ):
                     found[path.name if path.is_dir() else path.stem] = path
             self.listed[base, place] = found
         return self.listed[base, place]
@@ -180,7 +182,7 @@ def _length(path: Path) -> tuple[int | None, Fraction]:
     """Frames, or None where the container does not say, and frames per second."""
     if path.is_dir():
         return len(image_files(path)), RATE
-    with open_video(path) as (_, stream):
+    with video_files.open_video(path) as (_, stream):
         return stream.frames or None, Fraction(stream.average_rate or RATE)
 
 

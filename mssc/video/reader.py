@@ -32,14 +32,8 @@ log = logging.getLogger(__name__)
 FALLBACK_RATE = Fraction(25)
 """Frames per second, where neither the container nor the codec gives a believable number."""
 
-USUAL_RATE = 30
-"""Frames per second that the networks learn from, give or take a third."""
-
 RATE_FRAMES = 30
 """From so many frames the rate is estimated where the container has none."""
-
-FASTEST_RATE = 240
-"""Of a camera; files that claim more count in milliseconds."""
 
 
 PROMISED = ("h264", "hevc", "av1", "mjpeg")
@@ -229,8 +223,3 @@ class _Turn(NamedTuple):
         if self.transpose:
             image = image.swapaxes(0, 1)
         return np.ascontiguousarray(image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
-
-
-def frames_per_look(rate: float) -> int:
-    """Of how many frames one is looked at, in a video of `rate` frames a second: at 60, motion would look half as fast as it was learnt."""
-    return max(1, round(rate / USUAL_RATE)) if rate <= FASTEST_RATE else 1
