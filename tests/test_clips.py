@@ -52,10 +52,10 @@ def test_a_batch_depends_on_its_seeds_alone(toy_videos, toy_cache, tiny_config):
 def test_frames_on_a_device_give_the_batch_that_frames_on_disk_give(toy_videos, toy_cache, tiny_config):
     clips = ClipDataset(toy_videos, toy_cache, tiny_config, TRAIN)
     samples = [clips[item] for item in next(iter(BatchOrder(len(toy_videos), 4, 0)))]
-    held = DeviceFrames(toy_cache, [video.name for video in toy_videos.videos], torch.device("cpu"))
-    one, other = collate(samples, toy_cache, 64), collate(samples, held, 64)
-    assert torch.equal(one.clip, other.clip) and torch.equal(one.boxes, other.boxes)
-    assert DeviceFrames.where_they_fit(toy_cache, [], torch.device("cpu")) is None
+    on_disk = collate(samples, toy_cache, 64)
+    for names in ([video.name for video in toy_videos.videos], []):  # all held, none held
+        other = collate(samples, DeviceFrames(toy_cache, names, torch.device("cpu")), 64)
+        assert torch.equal(on_disk.clip, other.clip) and torch.equal(on_disk.boxes, other.boxes)
 
 
 def test_the_order_is_a_permutation_and_goes_on_after_a_skip():

@@ -15,7 +15,7 @@ from mssc.structures import InputError, Tube
 from mssc.training.heads import TrainingHeads
 from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, _at, validate
 from mssc.training.losses import total
-from mssc.training.step import Learner, compute_losses, jitter, learning_rate, parameter_groups
+from mssc.training.step import Learner, compute_losses, jitter, learning_rate, mix, parameter_groups
 
 SHORT = TrainConfig(epochs=2, batch=2, clip_length=6, keys=2, workers=0, frozen="none", warmup=0.2)
 
@@ -96,6 +96,18 @@ def test_the_best_model_is_kept_and_loads(tmp_path, toy_videos, toy_cache, tiny_
 def test_classes_must_agree(tmp_path, toy_videos, toy_cache, tiny_config):
     with pytest.raises(InputError, match="classes"):
         trainer(tmp_path, toy_videos, toy_cache, replace(tiny_config, classes=("jump",)))
+
+
+def test_no_step_waits_for_a_gpu(tmp_path, toy_videos, toy_cache, tiny_config):
+    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config)
+    batch = next(run._batches())
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        mixed = mix(batch, 1.0, np.random.default_rng(0))
+        total(compute_losses(run.learner, mixed, tiny_config, SHORT), SHORT).backward()
+    names = {event.key for event in profile.key_averages()}
+    # none gives a number to Python, or a tensor whose size depends on the data
+    assert not names & {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::is_nonzero"}
+    assert {"aten::topk", "aten::roll"} <= names
 
 
 def spoil(run):

@@ -17,7 +17,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 INDEX = "index.json"
 MARGIN = 64 << 20  # bytes that stay free on the disk
+Decoder = Callable[[Path], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class FrameCache:
         max_side: int = 320,
         workers: int = 2,
         reach: int | None = None,
+        decoder: Decoder | None = None,
     ) -> "FrameCache":
         """Decodes what the folder does not hold yet, and opens it.
 
@@ -92,6 +94,7 @@ class FrameCache:
             workers: threads that decode.
             reach: of videos that are labelled in some frames only, keep those within so many looks (see `frames_per_look`) of a
                 labelled one; None keeps all.
+            decoder: gives a file's frames, (H, W, 3) uint8 RGB, in order; PyAV does if not given.
 
         Raises:
             InputError: for a video that cannot be read or has another size than its annotations say, a full disk, and a
@@ -114,7 +117,7 @@ class FrameCache:
         with _new_file(folder, end) as file:
             for name, entry in keep.items():
                 _copy(folder / index[0], entry.offset, file, plan[name])  # type: ignore[index]
-            lengths, refused = _decode_all(todo, file, plan, progress, workers)
+            lengths, refused = _decode_all(todo, file, plan, progress, workers, decoder or decode)
             if refused is not None and not lengths:
                 raise refused
             done = {name: plan[name] for name in (*keep, *lengths)}
@@ -191,31 +194,29 @@ class FrameCache:
 
 
 class DeviceFrames:
-    """The frames of videos in the memory of a device.
+    """The frames of videos for a GPU: in its memory where they fit, else brought there when they are wanted.
 
     Args:
         cache: holds them.
         names: of the videos.
         device: a GPU, say.
+        share: how many processes use it at the same time. Each takes half of its share of the free memory at most.
     """
 
-    def __init__(self, cache: FrameCache, names: Sequence[str], device: torch.device) -> None:
-        self.cache, self.device = cache, device
-        self._videos = {name: torch.from_numpy(np.array(cache.whole(name))).to(device) for name in names}
-
-    @classmethod
-    def where_they_fit(cls, cache: FrameCache, names: Sequence[str], device: torch.device) -> "DeviceFrames | None":
-        """On a GPU with room for twice of them; None elsewhere."""
-        if device.type != "cuda":
-            return None
-        fits = 2 * sum(cache.whole(name).size for name in names) <= torch.cuda.mem_get_info(device)[0]
-        return cls(cache, names, device) if fits else None
+    def __init__(self, cache: FrameCache, names: Sequence[str], device: torch.device, share: int = 1) -> None:
+        self.cache, self.device, self.cuda = cache, device, device.type == "cuda"
+        size = sum(cache.whole(name).size for name in names)
+        fits = not self.cuda or 2 * share * size <= torch.cuda.mem_get_info(device)[0]
+        self.held = {name: torch.from_numpy(np.array(cache.whole(name))).to(device) for name in names if fits}
 
     def clip(self, name: str, indices: Sequence[int] | np.ndarray, crop: tuple[int, int, int, int]) -> torch.Tensor:
-        """As of `FrameCache`."""
+        """As of `FrameCache`, on the device. Nothing waits for it."""
+        if name not in self.held:
+            part = self.cache.clip(name, indices, crop)
+            return (part.pin_memory() if self.cuda else part).to(self.device, non_blocking=True)
         top, left, height, width = crop
         places = torch.from_numpy(self.cache.places(name, indices)).to(self.device, non_blocking=True)
-        return self._videos[name][:, top : top + height, left : left + width].index_select(0, places)
+        return self.held[name][:, top : top + height, left : left + width].index_select(0, places)
 
 
 def _near(video: Video, reach: int) -> tuple[tuple[int, int], ...] | None:
@@ -317,7 +318,7 @@ def _copy(source: Path, start: int, target: Path, entry: _Entry) -> None:
 
 
 def _decode_all(
-    todo: Sequence[Video], part: Path, plan: dict[str, _Entry], progress: bool, workers: int
+    todo: Sequence[Video], part: Path, plan: dict[str, _Entry], progress: bool, workers: int, decoder: Decoder
 ) -> tuple[dict[str, int], InputError | None]:
     """Frames of each video that was decoded to its end, and why the first one that was not was refused; that stops the rest."""
     stop: list[bool] = []
@@ -327,7 +328,7 @@ def _decode_all(
     ):
 
         def work(video: Video) -> int:
-            frames = 0 if stop else _decode_one(video, part, plan[video.name], stop)
+            frames = 0 if stop else _decode_one(video, part, plan[video.name], stop, decoder)
             bar.update()
             return frames
 
@@ -361,7 +362,7 @@ def _wanted(images: Iterator[np.ndarray], kept: Sequence[tuple[int, int]] | None
             start, stop = following
 
 
-def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool]) -> int:
+def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool], decoder: Decoder) -> int:
     """Writes one video's frames to their place and says how many there were, at most as many as wanted.
 
     Gives up without a word when `stop` gets an entry.
@@ -369,7 +370,7 @@ def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool]) -> in
     frames = 0
     with open(part, "r+b") as file:
         file.seek(entry.offset)
-        for image in _wanted(decode(video.path), entry.kept):
+        for image in _wanted(decoder(video.path), entry.kept):
             if stop:
                 return 0  # not whole
             if image is None:

@@ -37,10 +37,6 @@ class Batch:
         """The same batch there."""
         return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in ("clip", "keys", "boxes", "actions")))
 
-    def pin_memory(self) -> "Batch":
-        """The same batch in memory that a GPU copies from while others work."""
-        return Batch(*(getattr(self, name).pin_memory() for name in ("clip", "keys", "boxes", "actions")))
-
 
 @dataclass(frozen=True)
 class Sample:

@@ -233,9 +233,11 @@ def strongest_anchors(objectness: list[Tensor], kept: int) -> Tensor:
 
 def fitting_anchors(boxes: Tensor, anchor_boxes: Tensor) -> Tensor:
     """Indices (B, K) of the anchors (B, N, 4) that overlap the boxes (B, K, 4) most."""
-    from torchvision.ops import box_iou  # here: see above
-
-    return torch.stack([box_iou(b, a).argmax(1) for b, a in zip(boxes, anchor_boxes.detach(), strict=True)])
+    one, other = boxes[:, :, None], anchor_boxes.detach()[:, None]
+    sides = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
+    shared = sides[..., 0] * sides[..., 1]
+    areas = [(x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (one, other)]
+    return (shared / (areas[0] + areas[1] - shared)).argmax(2)
 
 
 def _tower(width: int) -> nn.Sequential:

@@ -138,7 +138,7 @@ class Trainer:
         start: weights of an earlier run (a model's folder) to start from instead.
         progress: show a bar.
         cpu: leave GPUs alone.
-        frames: those of the training videos on this process's device, if they are there already.
+        share: how many processes train on this process's GPU.
 
     Raises:
         InputError: if the folder holds another run, or the data set's classes are not the model's.
@@ -156,7 +156,7 @@ class Trainer:
         start: dict[str, Tensor] | None = None,
         progress: bool = True,
         cpu: bool = False,
-        frames: DeviceFrames | None = None,
+        share: int = 1,
     ) -> None:
         if tuple(training.classes) != model_config.classes:
             raise InputError(
@@ -167,6 +167,8 @@ class Trainer:
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         self.progress = progress and self.accelerator.is_main_process
+        if self.accelerator.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32: what bf16 has in digits and float32 in range
         torch.manual_seed(config.seed)
         model = MSSC(model_config)
         started = start_from_coco(model, self._coco(coco, training)) if coco is not None else []
@@ -180,14 +182,15 @@ class Trainer:
         clips = ClipDataset(training, cache, model_config, config)
         self.order = BatchOrder(len(clips), config.batch, config.seed)
         device = self.accelerator.device
-        self.frames = frames or DeviceFrames.where_they_fit(cache, [video.name for video in training.videos], device)
+        names = [video.name for video in training.videos]
+        self.frames = DeviceFrames(cache, names, device, share) if device.type == "cuda" else None
+        workers = 0 if self.frames else config.workers
         loader = DataLoader(
             clips,
             batch_sampler=self.order,
             collate_fn=list if self.frames else functools.partial(collate, frames=cache, size=model_config.key_size),
-            num_workers=0 if self.frames else config.workers,
-            pin_memory=device.type == "cuda" and not self.frames,
-            multiprocessing_context="fork" if config.workers and not self.frames else None,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
         )
         self.ema = WeightAverage(model.to(device), config.ema)
         self.network = model

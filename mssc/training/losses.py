@@ -8,7 +8,6 @@ cross-entropy where the classes exclude each other, binary cross-entropy where t
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from ..config import ModelConfig, TrainConfig
 from ..model.head import STRIDES
@@ -18,6 +17,7 @@ CENTRE_RADIUS = 2.5  # strides around a box's centre that are candidates (YOLOX)
 CANDIDATES = 10  # best overlaps whose sum is the number of anchors per box (YOLOX)
 OUTSIDE_COST = 1e5
 IOU_COST = 3.0
+TINY = 1e-7
 
 
 def anchor_centres(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -58,7 +58,8 @@ def assign(
     nearest = torch.zeros_like(inside).scatter_(1, away.square().sum(3).argmin(1, keepdim=True), True) & real
     candidate = torch.where(candidate.any(1, keepdim=True), candidate, nearest.any(2))
     possible = candidate[:, :, None] & real
-    overlap = _overlaps(boxes.float(), truth.float()) * possible
+    shared, union = _shared_and_union(boxes.float()[:, :, None], truth.float()[:, None])
+    overlap = shared / (union + TINY) * possible
     unfound = F.softplus(-objectness.float())  # the cross-entropy of a score that should be 1
     cost = unfound[:, :, None] - IOU_COST * (overlap + 1e-8).log() + OUTSIDE_COST * ~(inside & near)
     cost = torch.where(possible, cost, torch.inf)
@@ -71,11 +72,14 @@ def assign(
     return matched.any(2), which
 
 
-def _overlaps(boxes: Tensor, truth: Tensor) -> Tensor:
-    """IoU of (B, N, 4) with (B, M, 4): (B, N, M)."""
-    one, other = boxes[:, :, None], truth[:, None]
-    shared = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0).prod(3)
-    return shared / ((one[..., 2:] - one[..., :2]).prod(3) + (other[..., 2:] - other[..., :2]).prod(3) - shared).clamp(min=1e-9)
+def _shared_and_union(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas, of boxes (..., 4) that broadcast."""
+    shared = _area((torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0))
+    return shared, _area(one[..., 2:] - one[..., :2]) + _area(other[..., 2:] - other[..., :2]) - shared
+
+
+def _area(sides: Tensor) -> Tensor:
+    return sides[..., 0] * sides[..., 1]  # not prod, whose gradient waits for a GPU
 
 
 def box_losses(predictions: Predictions, boxes: Tensor, real: Tensor, size: int) -> dict[str, Tensor]:
@@ -98,11 +102,17 @@ def box_losses(predictions: Predictions, boxes: Tensor, real: Tensor, size: int)
     wanted = assigned.to(objectness.dtype)
     found = F.binary_cross_entropy_with_logits(objectness, wanted, reduction="sum") / count
     # All others are compared with themselves: no loss, no gradient, and no shape that depends on the data.
-    anywhere = boxes.new_tensor([0.0, 0, 1, 1])
+    anywhere = (torch.arange(4, device=boxes.device) >= 2).to(boxes.dtype)  # 0, 0, 1, 1
     one = torch.where(assigned[..., None], anchors, anywhere)
     other = torch.where(assigned[..., None], boxes.gather(1, which[..., None].expand(-1, -1, 4)), anywhere)
-    fit = generalized_box_iou_loss(one, other) * assigned
-    return {"objectness": found, "box": fit.sum() / count}
+    return {"objectness": found, "box": ((1 - generalised_iou(one, other)) * assigned).sum() / count}
+
+
+def generalised_iou(one: Tensor, other: Tensor) -> Tensor:
+    """GIoU of boxes (..., 4), pair by pair. As torchvision's, without its masks, for whose sizes a GPU is waited for."""
+    shared, union = _shared_and_union(one, other)
+    around = _area(torch.maximum(one[..., 2:], other[..., 2:]) - torch.minimum(one[..., :2], other[..., :2]))
+    return shared / (union + TINY) - (around - union) / (around + TINY)
 
 
 def action_loss(logits: Tensor, actions: Tensor, real: Tensor, config: ModelConfig, smoothing: float) -> Tensor:
