@@ -10,16 +10,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import tyro
 
 from mssc import evaluate
 from mssc.__main__ import main
 from mssc.ablate.results import METRICS, load_results
 from mssc.ablate.runs import Plan, ablate, finish, read_record
 from mssc.ablate.scores import frame_hits, look, resamples, score_model, tube_hits
+from mssc.ablate.sharing import CONTROL, PIPES, side_by_side
 from mssc.ablate.studies import CONDITIONS, conditions_of, partners, replaced, score_noise, score_paths
 from mssc.ablate.tables import ABLATIONS, REFERENCES
 from mssc.analysis import robustness
 from mssc.analysis.corruption import CORRUPTIONS
+from mssc.commands.ablate import Ablate
+from mssc.commands.options import CONFIG
 from mssc.config import ModelConfig, TrainConfig
 from mssc.data.dataset import Dataset
 from mssc.detection.detector import Detector
@@ -378,16 +382,67 @@ def test_a_stopped_run_goes_on_where_it_was(plan, tiny_config):
 
 def test_several_processes_give_the_same_runs(finished, tmp_path):
     results, plan = finished
-    other = ablate(replace(plan, folder=tmp_path, studies=()), TWO, (0,), "T-A", parallel=2, progress=False)
+    other = ablate(replace(plan, folder=tmp_path, studies=()), TWO, (0,), "T-A", jobs=2, progress=False)
     for row in TWO:
         one, two = results.run(row, 0), other.run(row, 0)
         assert two.facts["loss"] == pytest.approx(one.facts["loss"], rel=1e-3)
         assert two.scores == pytest.approx(one.scores, abs=0.02)
 
 
-def test_an_error_in_a_process_is_told(plan):
-    with pytest.raises(InputError, match="no 3D backbone 'darknet'"):
-        ablate(plan, {"wrong": {"backbone3d": "darknet"}}, (0,), "T-A", parallel=2, progress=False)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_fails_is_told_when_the_others_are_done(plan, jobs):
+    rows = {"wrong": {"backbone3d": "darknet"}, "2D only": ABLATIONS["T-A"]["2D only"]}
+    with pytest.raises(InputError, match="1 run of 2 failed.*wrong, seed 0: there is no 3D backbone 'darknet'"):
+        ablate(plan, rows, (0,), "T-A", jobs=jobs, progress=False)
+    assert load_results(plan.folder / "T-A.json").names == ("2D only",)
+
+
+def test_rows_of_a_file(tmp_path, toy_videos):
+    file = tmp_path / "rows.json"
+
+    def rows(text, *words, output=tmp_path / "out"):
+        file.write_text(text)
+        return tyro.cli(Ablate, args=[str(file), "--dataset", "toy", "-o", str(output), *words], config=CONFIG)
+
+    given = rows('{"one": {"fusion": "concat", "dropout": 0}, "two": {}}')
+    assert given._table() == ("rows", {"one": {"fusion": "concat", "dropout": 0}, "two": {}})
+    for text, words in (
+        ("[", "cannot be read as JSON"),
+        ("[]", "holds no rows"),
+        ('{"one": {"colour": 3}}', "'colour', which is no option"),
+        ('{"one": {"classes": ["a"]}}', "'classes', which is no option"),
+        ('{"one": {"width": "wide"}}', "sets width to 'wide'; it is like 64"),
+    ):
+        with pytest.raises(InputError, match=words):
+            rows(text).run()
+    with pytest.raises(InputError, match="where the results would be written"):
+        rows('{"one": {}}', output=tmp_path).run()
+    with pytest.raises(InputError, match="has no row 'three'; use some of: one"):
+        rows('{"one": {}}', "--rows", "three").run()
+    file.unlink()
+    with pytest.raises(InputError, match="there is no table"):
+        given.run()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_processes_share_a_gpu_by_its_daemon(tmp_path, monkeypatch, caplog, there):
+    calls = tmp_path / "calls"
+    if there:
+        tool = tmp_path / CONTROL
+        tool.write_text(f'#!/bin/sh\necho "$@" $CUDA_MPS_PIPE_DIRECTORY >> {calls}\n[ "$1" = -d ] || cat >> {calls}\n')
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.delenv(PIPES, raising=False)
+    with side_by_side(1):
+        assert PIPES not in os.environ
+    with side_by_side(4):
+        assert (PIPES in os.environ) == there
+        pipes = os.environ.get(PIPES)
+    assert PIPES not in os.environ
+    if there:
+        assert calls.read_text().split() == ["-d", pipes, pipes, "quit"]
+    else:
+        assert "take turns" in caplog.text
 
 
 def test_another_ablation_in_the_folder_is_refused(finished):
@@ -409,7 +464,7 @@ def test_another_ablation_in_the_folder_is_refused(finished):
     with pytest.raises(InputError, match="are the same network"):
         ablate(plan, {**TWO, "again": {}}, (0,), "T-A", progress=False)
     with pytest.raises(InputError, match="at least 1"):
-        ablate(plan, TWO, (0,), "T-A", parallel=0, progress=False)
+        ablate(plan, TWO, (0,), "T-A", jobs=0, progress=False)
     assert (plan.folder / "T-A.json").read_bytes() == before
 
 

@@ -29,10 +29,11 @@ from ..detection.detector import Detector
 from ..detection.resources import tune_malloc
 from ..files import write_whole
 from ..scoring.run import model_hash, versions
-from ..structures import InputError
+from ..structures import InputError, counted
 from ..training.loop import Trainer
 from .results import FORMAT, Results, load_results
 from .scores import ROUNDS, check_annotated, score_model
+from .sharing import side_by_side
 from .studies import score_noise, score_paths
 from .tables import ABLATIONS
 
@@ -108,7 +109,7 @@ _HARMLESS = ("workers", "checkpoint_minutes", "validate_every", "validation_step
 # -------------------------------------------------------------------- one run
 
 
-def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = lambda: False) -> dict | None:
+def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = lambda: False, share: int = 1) -> dict | None:
     """Train a run, or what is left of it, and score it.
 
     Args:
@@ -116,6 +117,7 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
         changes: to `plan.base`.
         seed: of the run.
         stop: says when to leave; the state is then saved.
+        share: how many runs use this process's GPU.
 
     Returns:
         Its record; None if it was stopped.
@@ -128,13 +130,21 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
         config = dataclasses.replace(plan.base, **changes)
         train = dataclasses.replace(plan.train, seed=seed)
         trainer = Trainer(
-            config, train, folder, plan.training, plan.cache, coco=plan.coco, progress=False, cpu=plan.device == "cpu"
+            config,
+            train,
+            folder,
+            plan.training,
+            plan.cache,
+            coco=plan.coco,
+            progress=False,
+            cpu=plan.device == "cpu",
+            share=share,
         )
         trainer.run(stop)
         if trainer.step < trainer.steps:
             return None
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        losses = {name: lines[-1][name] for name in ("objectness", "box", "action", "loss")}
+        losses = {name: lines[-1].get(name) for name in ("objectness", "box", "action", "loss")}
         spent = sum(line["seconds"] for line in lines)
         facts = {"settings": plan.digest(), "seed": seed, "weights": model_hash(folder / "model")}
         facts |= {"parameters": sum(p.numel() for p in trainer.network.parameters()), "steps": trainer.steps}
@@ -190,7 +200,7 @@ def ablate(
     seeds: Sequence[int],
     table: str,
     reference: str | None = None,
-    parallel: int | None = None,
+    jobs: int | None = None,
     command: str = "",
     progress: bool = True,
 ) -> Results:
@@ -202,27 +212,36 @@ def ablate(
         seeds: the same seed shows the same clips, augmented in the same way, to every row.
         table: its name.
         reference: the row that others are compared with; the first if None.
-        parallel: runs at a time. None for one per GPU, or one by one where there is none.
+        jobs: runs at a time. None for one per GPU, or one by one where there is none.
         command: that this is run by; the results file lists all.
         progress: show a bar.
 
     Raises:
-        InputError: for a folder of another ablation, settings that do not fit, a name that is no row, or a run that failed.
+        InputError: for a folder of another ablation, settings that do not fit, a name that is no row, or, when all others are done, runs
+            that failed.
     """
     _check(plan, rows, seeds)
     devices = 0 if plan.device == "cpu" else torch.cuda.device_count()
-    parallel = max(1, devices) if parallel is None else parallel
-    if parallel < 1:
-        raise InputError(f"{parallel} runs at a time; at least 1.")
+    jobs = max(1, devices) if jobs is None else jobs
+    if jobs < 1:
+        raise InputError(f"{jobs} runs at a time; at least 1.")
     head = {"format": FORMAT, "table": table, "reference": reference or next(iter(rows))}
     head |= {"commands": [command] if command else [], "versions": versions()}
     book = _Book(plan, rows, head)
     work = {(row, seed): (rows[row], seed) for seed in seeds for row in rows}
+    failed: dict[str, InputError] = {}
+    runs = _one_by_one(plan, work) if jobs == 1 else _at_once(plan, work, jobs, devices)
     with tqdm(total=len(work), unit="run", dynamic_ncols=True, disable=not progress) as bar:
-        for row, seed in _one_by_one(plan, work) if parallel == 1 else _at_once(plan, work, parallel, devices):
+        for (row, seed), error in runs:
+            if error is not None:
+                failed[f"{row}, seed {seed}"] = error
+                log.warning("%s, seed %d failed: %s", row, seed, error)
             bar.set_postfix_str(f"{row}, seed {seed}", refresh=False)
             bar.update()
             book.write()
+    if failed:
+        name, error = next(iter(failed.items()))
+        raise InputError(f"{counted(len(failed), 'run')} of {len(work)} failed, the others are done. The first, {name}: {error}")
     return load_results(book.file)
 
 
@@ -289,29 +308,43 @@ Work = Mapping[tuple[str, int], tuple[Mapping, int]]
 """By row and seed: changes and seed."""
 
 
-def _one_by_one(plan: Plan, work: Work) -> Iterator[tuple[str, int]]:
+Done = tuple[tuple[str, int], InputError | None]
+"""Row and seed of a run that came to its end, and why it failed."""
+
+
+def _one_by_one(plan: Plan, work: Work) -> Iterator[Done]:
     for job, what in work.items():
-        finish(plan, *what)
-        yield job
+        try:
+            finish(plan, *what)
+        except InputError as error:
+            yield job, error
+        else:
+            yield job, None
 
 
-def _at_once(plan: Plan, work: Work, parallel: int, devices: int) -> Iterator[tuple[str, int]]:
+def _at_once(plan: Plan, work: Work, jobs: int, devices: int) -> Iterator[Done]:
     """Several processes; they leave, with their state saved, when this one is interrupted or gone."""
     context = multiprocessing.get_context("spawn")
     leave, places = context.Event(), context.Queue()
-    for number in range(parallel):
+    for number in range(jobs):
         places.put(number)
-    arguments = (leave, os.getpid(), places, devices, max(1, (os.cpu_count() or 1) // parallel))
-    with ProcessPoolExecutor(parallel, context, _settle, arguments) as pool:
-        waiting = {pool.submit(_work, plan, *what): job for job, what in work.items()}
+    arguments = (leave, os.getpid(), places, devices, max(1, (os.cpu_count() or 1) // jobs))
+    share = -(-jobs // devices) if devices else 1
+    with side_by_side(share), ProcessPoolExecutor(jobs, context, _settle, arguments) as pool:
+        waiting = {pool.submit(_work, plan, *what, share): job for job, what in work.items()}
         try:
             for one in as_completed(waiting):
-                if one.result():
-                    yield waiting[one]
-        except BrokenProcessPool:
-            raise InputError(
-                "a run's process was killed, perhaps for lack of memory; run fewer at a time with --parallel."
-            ) from None
+                error = one.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise InputError(
+                        "a run's process was killed, perhaps for lack of memory; run fewer at a time with --jobs."
+                    ) from None
+                if error is not None and not isinstance(error, InputError | torch.OutOfMemoryError):
+                    raise error
+                if isinstance(error, torch.OutOfMemoryError):
+                    error = InputError("the GPU's memory is full; run fewer at a time with --jobs, or use a smaller --batch.")
+                if error is not None or one.result():
+                    yield waiting[one], error
         finally:
             leave.set()
             pool.shutdown(cancel_futures=True)
@@ -338,5 +371,5 @@ def _settle(leave: EventType, parent: int, places: "multiprocessing.Queue[int]",
     _stop = gone
 
 
-def _work(plan: Plan, changes: Mapping, seed: int) -> bool:
-    return not _stop() and finish(plan, changes, seed, _stop) is not None
+def _work(plan: Plan, changes: Mapping, seed: int, share: int) -> bool:
+    return not _stop() and finish(plan, changes, seed, _stop, share) is not None

@@ -1,5 +1,7 @@
 """``mssc ablate``: rows of an ablation table, trained over seeds and compared."""
 
+import dataclasses
+import json
 import logging
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ import tyro
 
 from ..config import ModelConfig, TrainConfig
 from ..structures import InputError
-from .options import DIR, OUTPUT, RARE, RunOptions, Settings, command_line, default
+from .options import DIR, NO_OPTIONS, OUTPUT, RARE, RunOptions, Settings, command_line, default
 
 log = logging.getLogger("mssc")
 
@@ -40,8 +42,9 @@ class Ablate(Settings):
         mssc ablate T-A --dataset toy --data data/toy --seeds 0 1 -o runs/ablate
     """
 
-    table: tyro.conf.Positional[Literal["T-A", "T-B", "T-C"]]
-    """T-A: which modules; T-B: inside MSM; T-C: inside SFM, and what it is compared with."""
+    table: tyro.conf.Positional[str]
+    """T-A: which modules; T-B: inside MSM; T-C: inside SFM, and what it is compared with. Or a JSON file of your own rows:
+    {"a name": {"fusion": "concat"}, ...}, each with its --model options; the first is what others are compared with."""
     dataset: Literal["jhmdb", "ucf101-24", "toy", "custom"]
     """What to learn from and to score on; the toy set is generated where it is not there."""
     output: Annotated[Path, OUTPUT]
@@ -52,8 +55,8 @@ class Ablate(Settings):
     """Of order, augmentation and initial weights."""
     studies: Annotated[tuple[Literal["paths", "noise"], ...], default("none")] = ()
     """Beside scores: the trained models with one path's features replaced (1 + 1 > 2), or with one input spoilt (filter noise)."""
-    parallel: Annotated[int | None, default("one per GPU, or one by one without")] = None
-    """Runs at a time, each in a process of its own."""
+    jobs: Annotated[int | None, default("one per GPU, or one by one without")] = None
+    """Runs at a time, each in a process of its own; several may share a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where runs are trained and scored; auto takes a GPU where there is one."""
     part: Literal["val", "test"] = "val"
@@ -69,31 +72,57 @@ class Ablate(Settings):
         if self.config.seed != TrainConfig.seed:
             raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")
         from ..ablate.runs import ablate
+        from ..ablate.tables import REFERENCES
         from ..files import write_whole
         from ..plots import ablation_markdown, ablation_plot, studies_markdown
 
-        rows, reference = self._rows()
+        table, rows = self._table()
+        reference = (
+            self._chosen((self.rare.reference,), rows)[0] if self.rare.reference else REFERENCES.get(table, next(iter(rows)))
+        )
+        rows = {row: rows[row] for row in self._chosen(self.rows, rows) or rows}
         plan = self._plan(network)
-        results = ablate(plan, rows, self.seeds, self.table, reference, self.parallel, command_line())
-        table = "\n".join(part for part in (ablation_markdown(results), studies_markdown(results)) if part)
-        write_whole(self.output / f"{self.table}.md", table)
-        ablation_plot(results).save(self.output, self.table)
-        sys.stdout.write(table)
-        log.info("results are in %s", self.output / f"{self.table}.json")
+        results = ablate(plan, rows, self.seeds, table, reference, self.jobs, command_line())
+        text = "\n".join(part for part in (ablation_markdown(results), studies_markdown(results)) if part)
+        write_whole(self.output / f"{table}.md", text)
+        ablation_plot(results).save(self.output, table)
+        sys.stdout.write(text)
+        log.info("results are in %s", self.output / f"{table}.json")
 
-    def _rows(self) -> tuple[dict[str, dict[str, object]], str]:
-        """The rows that were asked for, and the one that they are compared with."""
-        from ..ablate.tables import ABLATIONS, REFERENCES
+    def _table(self) -> tuple[str, dict[str, dict[str, object]]]:
+        """Its name and rows."""
+        from ..ablate.tables import ABLATIONS
 
-        known, reference = ABLATIONS[self.table], self.rare.reference or REFERENCES[self.table]
-        for row in (*self.rows, reference):
-            if row not in known:
-                raise InputError(f"{self.table} has no row {row!r}; use some of: {'; '.join(known)}.")
-        return {row: changes for row, changes in known.items() if not self.rows or row in self.rows}, reference
+        if self.table in ABLATIONS:
+            return self.table, ABLATIONS[self.table]
+        path = Path(self.table)
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"there is no table {self.table!r}; use {', '.join(ABLATIONS)} or a JSON file of rows.") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as JSON ({error}).") from None
+        known = {item.name: item.default for item in dataclasses.fields(ModelConfig)}
+        if not isinstance(rows, dict) or not rows or not all(isinstance(changes, dict) for changes in rows.values()):
+            raise InputError(f'{path} holds no rows; write {{"a name": {{"fusion": "concat"}}, ...}}.')
+        for row, changes in rows.items():
+            for name, value in changes.items():
+                if name not in known or name in NO_OPTIONS:
+                    raise InputError(f"{path}: the row {row!r} changes {name!r}, which is no option of a network.")
+                number = isinstance(known[name], float) and isinstance(value, int)
+                if not number and not isinstance(value, type(known[name])) and not isinstance(known[name], tuple):
+                    raise InputError(f"{path}: the row {row!r} sets {name} to {value!r}; it is like {known[name]!r}.")
+        if (self.output / f"{path.stem}.json").resolve() == path.resolve():
+            raise InputError(f"{path} is where the results would be written; give the rows' file another name or place.")
+        return path.stem, rows
+
+    def _chosen(self, names: tuple[str, ...], rows: dict) -> tuple[str, ...]:
+        strange = [name for name in names if name not in rows]
+        if strange:
+            raise InputError(f"{self.table} has no row {strange[0]!r}; use some of: {'; '.join(rows)}.")
+        return names
 
     def _plan(self, network: ModelConfig):
-        import dataclasses
-
         import numpy as np
 
         from ..ablate.runs import Plan
