@@ -4,15 +4,17 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from ..config import ModelConfig
-from ..structures import counted
+from ..config import ModelConfig, TrainConfig
+from ..data.catalogue import Name
+from ..structures import InputError, counted
 from .options import DIR, FLAG, MODEL, OUTPUT, RARE, Settings, default
 
 log = logging.getLogger("mssc")
+Recipe = Literal["toy"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,17 @@ class Train(Settings):
     For example:
         mssc train --dataset toy --data data/toy -o runs/toy
         mssc train --dataset custom --data my-videos -o runs/mine --start jhmdb --epochs 12
+        mssc train --recipe toy --data data/toy -o runs/recipe
     """
 
+    dataset: Annotated[Name | None, default("the recipe's")] = None  # type: ignore[assignment]
+    """What to learn from. The toy set is generated, the others are read from --data; custom are your own videos."""
     output: Annotated[Path, OUTPUT]
     """Folder of the run: checkpoints, metrics.jsonl, the model."""
     coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None
     """YOLOX-nano as ONNX, whose weights both paths start from."""
+    recipe: Annotated[Recipe | None, default("one run of these options")] = None
+    """Make a model as a shipped one was made: all its stages, one after the other. The recipe brings its own options."""
     start: Annotated[str | None, MODEL, default("a new network")] = None
     """Model to start from instead, by name or folder; it may know other actions. Its network is kept but for --model options."""
     all_videos: Annotated[bool, FLAG] = False
@@ -43,6 +50,10 @@ class Train(Settings):
     def run(self) -> None:
         """Read, decode what is not cached, train."""
         config, network = self.config, self.model  # a value that does not fit is refused before anything is read
+        if self.recipe is not None:
+            return self._follow()
+        if self.dataset is None:
+            raise InputError("there is nothing to learn from; name a --dataset or a --recipe.")
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
@@ -60,6 +71,30 @@ class Train(Settings):
         videos, steps = counted(len(found[0]), "video"), counted(trainer.steps, "step")
         log.info("%s to learn from, %s, into %s", videos, steps, self.output)
         trainer.run()
+        log.info("the model is in %s", self.output / "model")
+
+    def _follow(self) -> None:
+        """All stages of a recipe."""
+        from ..data.catalogue import load_dataset
+        from ..training.recipes import HARDWARE, RECIPES, Kitchen, follow
+
+        assert self.recipe is not None
+        given = {name for config, usual in ((self.config, TrainConfig()), (self.model, ModelConfig()))
+                 for name, value in vars(config).items() if value != getattr(usual, name)}  # fmt: skip
+        given |= {name for name in ("start", "all_videos") if getattr(self, name)}
+        if own := sorted(given - {*HARDWARE}):
+            flags = ", ".join("--" + name.replace("_", "-") for name in own)
+            raise InputError(f"the recipe {self.recipe!r} brings its own options; leave out {flags}.")
+        recipe = RECIPES[self.recipe]
+        dataset, hardware = self.dataset or recipe.dataset, {name: getattr(self.config, name) for name in HARDWARE}
+        kitchen = Kitchen(
+            self.output,
+            lambda part: load_dataset(dataset, self.data, part, self.split),
+            self.rare.cache or self.output / "frames",
+            self.coco,
+            hardware,
+        )
+        follow(self.recipe, recipe, kitchen)
         log.info("the model is in %s", self.output / "model")
 
     def _start(self, base: ModelConfig, classes: tuple[str, ...], several: bool) -> tuple:

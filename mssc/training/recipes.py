@@ -1,0 +1,263 @@
+"""Recipes: models that take several training runs, each a stage that starts from what an earlier one gave.
+
+A stage with several seeds gives the mean of their weights, with BatchNorm statistics of its own ("model soups", Wortsman et al., 2022).
+All stages lie in one folder, `<stage>/seed-<n>/` each. A recipe that was stopped goes on where it was, between stages too.
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig, TrainConfig
+from ..data.cache import FrameCache
+from ..data.catalogue import Name, several_at_once
+from ..data.clips import BatchOrder, ClipDataset, collate, reach
+from ..data.dataset import Dataset
+from ..files import write_whole
+from ..model.checkpoint import load_model, save_model
+from ..model.mssc import MSSC
+from ..model.transfer import carry_over
+from ..scoring.run import versions
+from ..structures import InputError
+from .loop import Trainer, validate
+
+log = logging.getLogger(__name__)
+
+DONE = "done.json"
+HARDWARE = ("workers", "precision", "checkpoint_minutes")
+"""Options of a run that say how it is computed here. A recipe leaves them to who follows it."""
+STATISTICS_BATCHES = 64  # that BatchNorm statistics of averaged weights are measured on
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run, or several that are averaged.
+
+    Attributes:
+        name: of its folder.
+        train: changes to `TrainConfig`.
+        model: changes to the recipe's network from this stage on.
+        start: the stage to start from, "coco", or "nothing". What the network has that the earlier one had not is new.
+        seeds: of the runs. Only runs that start from the same trained weights can be averaged.
+        all_videos: learn from the validation videos as well, and keep the last weights instead of the best.
+    """
+
+    name: str
+    train: Mapping[str, object] = field(default_factory=dict)
+    model: Mapping[str, object] = field(default_factory=dict)
+    start: str = "coco"
+    seeds: tuple[int, ...] = (0,)
+    all_videos: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made.
+
+    Attributes:
+        dataset: by whose name it is read.
+        classes: that it must have.
+        stages: in order.
+        model: changes to `ModelConfig`.
+
+    Raises:
+        ValueError: if a stage starts from one that is not before it, or averages runs of different random weights.
+    """
+
+    dataset: Name
+    classes: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    model: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = {"coco", "nothing"}
+        for stage in self.stages:
+            if stage.start not in known or stage.name in known:
+                raise ValueError(f"stage {stage.name!r} starts from {stage.start!r}; known before it are {sorted(known)}.")
+            if len(stage.seeds) > 1 and stage.start in ("coco", "nothing"):
+                raise ValueError(f"stage {stage.name!r} averages runs that start from different random weights.")
+            known.add(stage.name)
+
+    def described(self) -> dict:
+        """As plain values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+TOY_CLASSES = ("circle", "bounce", "sway", "spin", "rock", "pulse")
+RECIPES: dict[str, Recipe] = {
+    "toy": Recipe(
+        "toy",
+        TOY_CLASSES,
+        (
+            Stage("first", {"epochs": 6, "frozen": "none", "validate_every": 2}, start="nothing"),
+            Stage("more", {"epochs": 2, "learning_rate": 3e-4, "frozen": "none"}, start="first", seeds=(1, 2)),
+        ),
+    ),
+}
+"""By name."""
+
+
+@dataclass
+class Kitchen:
+    """What a recipe is followed with.
+
+    Attributes:
+        folder: of all its stages; `model/` in it is the result.
+        part: reads "train", "val" or "trainval" of the data set.
+        frames: folder for decoded frames.
+        coco: a YOLOX-nano ONNX file.
+        hardware: values of `HARDWARE`.
+        cpu: leave GPUs alone.
+        progress: show bars.
+        stop: says when to leave; the state is then saved.
+    """
+
+    folder: Path
+    part: Callable[[str], Dataset]
+    frames: Path
+    coco: Path | None = None
+    hardware: Mapping[str, object] = field(default_factory=dict)
+    cpu: bool = False
+    progress: bool = True
+    stop: Callable[[], bool] = lambda: False
+
+
+def follow(name: str, recipe: Recipe, kitchen: Kitchen) -> MSSC | None:
+    """Run every stage that is not done, and write the last one's model with an account of all.
+
+    Returns:
+        The model, in eval mode; None if it was stopped.
+
+    Raises:
+        InputError: for a data set with other classes, a folder of another recipe, a missing COCO file, and all that a run refuses.
+    """
+    folder, training = kitchen.folder, kitchen.part("train")
+    if tuple(training.classes) != recipe.classes:
+        raise InputError(
+            f"the recipe {name!r} is for the classes {', '.join(recipe.classes)}; {training.name} has "
+            f"{', '.join(training.classes)}. Train on it with --start {name} instead."
+        )
+    if kitchen.coco is None and any(stage.start == "coco" for stage in recipe.stages):
+        raise InputError(f"the recipe {name!r} starts from COCO weights; name a YOLOX-nano ONNX file with --coco.")
+    _claim(folder, {"recipe": name, **recipe.described()})
+    network = ModelConfig(classes=recipe.classes, actions="multilabel" if several_at_once(training) else "exclusive")
+    network, accounts = dataclasses.replace(network, **recipe.model), []  # type: ignore[arg-type]
+    for number, stage in enumerate(recipe.stages, 1):
+        network = dataclasses.replace(network, **stage.model)  # type: ignore[arg-type]
+        log.info("stage %d of %d: %s", number, len(recipe.stages), stage.name)
+        account = _run(stage, network, kitchen)
+        if account is None:
+            return None
+        accounts.append(account)
+    model = load_model(folder / recipe.stages[-1].name / "model")
+    about = {"name": name, "data": training.name.rsplit(maxsplit=1)[0], "scores": accounts[-1]["scores"]}
+    save_model(model, folder / "model", about | {"stages": accounts, "versions": versions()})
+    return model
+
+
+def _claim(folder: Path, recipe: dict) -> None:
+    """Refuse a folder that holds something else."""
+    file = folder / "recipe.json"
+    if file.exists():
+        if json.loads(file.read_text(encoding="utf-8")) != recipe:
+            raise InputError(f"{folder} holds stages of another recipe, or of an earlier form of it; choose another folder.")
+    elif any(folder.glob("*")) and (folder / "run.json").exists():
+        raise InputError(f"{folder} holds a run that is no recipe; choose another folder.")
+    else:
+        write_whole(file, json.dumps(recipe, indent=1))
+
+
+def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
+    """A stage's account: its settings, seeds and scores; None if it was stopped."""
+    folder = kitchen.folder / stage.name
+    if (folder / DONE).exists():
+        return json.loads((folder / DONE).read_text(encoding="utf-8"))
+    config = dataclasses.replace(TrainConfig(), **{**stage.train, **kitchen.hardware})  # type: ignore[arg-type]
+    found = [kitchen.part(part) for part in (("trainval",) if stage.all_videos else ("train", "val"))]
+    for dataset in found:
+        cache = FrameCache.build(dataset, kitchen.frames, kitchen.progress, reach=reach(network, config))
+    validation = None if stage.all_videos else found[1]
+    account = dataclasses.asdict(stage) | {"videos": len(found[0]), "steps": 0, "seconds": 0.0}
+    for seed in stage.seeds:
+        trainer = _trainer(stage, network, dataclasses.replace(config, seed=seed), found[0], cache, validation, kitchen)
+        trainer.run(kitchen.stop)
+        if trainer.step < trainer.steps:
+            return None
+        lines = (trainer.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        account["steps"] += trainer.steps
+        account["seconds"] = round(account["seconds"] + sum(json.loads(line)["seconds"] for line in lines), 1)
+    models = [load_model(folder / f"seed-{seed}" / "model") for seed in stage.seeds]
+    model = models[0]
+    if len(models) > 1:
+        model = average(models).to(trainer.accelerator.device)
+        measure_statistics(model, models, ClipDataset(found[0], cache, network, config), config)
+    scores = {} if validation is None else validate(model, validation, cache, config.validation_step)
+    account["scores"] = {name: round(float(value), 4) for name, value in scores.items()}
+    save_model(model, folder / "model", account)
+    write_whole(folder / DONE, json.dumps(account, indent=1))
+    for seed in stage.seeds:
+        (folder / f"seed-{seed}" / "last.pt").unlink(missing_ok=True)
+    return account
+
+
+def _trainer(
+    stage: Stage,
+    network: ModelConfig,
+    config: TrainConfig,
+    training: Dataset,
+    cache: FrameCache,
+    validation: Dataset | None,
+    kitchen: Kitchen,
+) -> Trainer:
+    folder, start = kitchen.folder / stage.name / f"seed-{config.seed}", None
+    if stage.start not in ("coco", "nothing"):
+        start = carry_over(load_model(kitchen.folder / stage.start / "model"), network, config.seed)
+    coco = kitchen.coco if stage.start == "coco" else None
+    return Trainer(network, config, folder, training, cache, validation, coco, start, progress=kitchen.progress, cpu=kitchen.cpu)
+
+
+def average(models: Sequence[MSSC]) -> MSSC:
+    """A network with the mean of these networks' weights. Its BatchNorm statistics are their mean too, see `measure_statistics`."""
+    states = [model.state_dict() for model in models]
+    mean = MSSC(models[0].config)
+
+    def one(name: str) -> Tensor:
+        tensors = [state[name] for state in states]
+        return torch.stack(tensors).mean(0) if tensors[0].is_floating_point() else tensors[0]
+
+    mean.load_state_dict({name: one(name) for name in states[0]})
+    return mean.eval()
+
+
+@torch.no_grad()
+def measure_statistics(model: MSSC, models: Sequence[MSSC], clips: ClipDataset, config: TrainConfig) -> None:
+    """Give averaged weights BatchNorm statistics of their own: no run has seen what they make of the clips.
+
+    Args:
+        model: of `average`; changed in place.
+        models: that it is the average of. Statistics that are the same in all of them are of frozen stages and stay.
+        clips: of the training videos.
+        config: of the stage.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
+    others, device = [dict(one.named_modules()) for one in models], next(model.parameters()).device
+    for name, layer in layers.items():
+        means = [other[name].running_mean for other in others]
+        if any(not torch.equal(means[0], mean) for mean in means):  # type: ignore[arg-type]
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain mean over batches
+            layer.train()
+    order = BatchOrder(len(clips), config.batch, config.seed)
+    for number in range(STATISTICS_BATCHES):
+        order.epoch, order.skip = divmod(number, len(clips) // order.batch)
+        batch = collate([clips[item] for item in next(iter(order))], clips.cache, clips.size)
+        model(batch.clip.to(device), batch.keys.to(device))
+    for name, layer in layers.items():
+        layer.momentum = others[0][name].momentum
+        layer.eval()
