@@ -97,6 +97,6 @@ def test_nothing_speaks_of_the_place_where_it_was_made():
 
 def test_training_from_decoded_frames_needs_no_video_library():
     blocked = ("av", "timm", "tyro", "gradio", "plotly", "matplotlib", "onnxruntime")
-    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import mssc.ablate, mssc.training.recipes"
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import mssc.ablate.runs, mssc.training.recipes"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -42,7 +42,7 @@ class Ablate(Settings):
         mssc ablate T-A --dataset toy --data data/toy --seeds 0 1 -o runs/ablate
     """
 
-    table: tyro.conf.Positional[str]
+    table: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TABLE")]
     """T-A: which modules; T-B: inside MSM; T-C: inside SFM, and what it is compared with. Or a JSON file of your own rows:
     {"a name": {"fusion": "concat"}, ...}, each with its --model options; the first is what others are compared with."""
     dataset: Literal["jhmdb", "ucf101-24", "toy", "custom"]
