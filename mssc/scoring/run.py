@@ -64,27 +64,6 @@ def detect_frames(detector: Detector, video: Video, mode: str = "stream") -> lis
     return found[: video.frames]
 
 
-def detect_dataset(
-    detector: Detector, dataset: Dataset, link: LinkConfig | None = None, tick: Callable[[], object] = lambda: None
-) -> tuple[dict[str, list[Detections]], dict[str, list[Detections]], dict[str, list[Tube]]]:
-    """Stream every video.
-
-    Args:
-        detector: of the videos' actions.
-        dataset: its videos.
-        link: how detections become tubes.
-        tick: is called after each video.
-
-    Returns:
-        By video: each frame's own detections, the same with the scores of their links, and the tubes.
-    """
-    own: dict[str, list[Detections]] = {}
-    for video in dataset.videos:
-        own[video.name] = detect_frames(detector, video)
-        tick()
-    return own, *link_all(own, known_of(dataset), link)
-
-
 def run_model(
     detector: Detector,
     dataset: Dataset,
@@ -147,7 +126,7 @@ def link_all(
 
 
 @dataclass(frozen=True)
-class Results:
+class Evaluation:
     """All scores of a set of detections.
 
     Attributes:
@@ -212,7 +191,7 @@ def score(
     yowo: str = "yowo",
     labelled: Mapping[str, Sequence[int]] | None = None,
     tubes: Mapping[str, Sequence[Tube]] | None = None,
-) -> Results:
+) -> Evaluation:
     """Every score of a set of detections.
 
     Args:
@@ -247,7 +226,7 @@ def score(
     alarms = [] if labelled else list(zip(at, evaluate.alarm_curve(found, truth, at), strict=True))
     errors = evaluate.error_types(found, truth, count, threshold)
     table = evaluate.confusion(found, truth, count, threshold)
-    return Results(tuple(known.classes), scores, voc, threshold, video, errors, table, alarms)
+    return Evaluation(tuple(known.classes), scores, voc, threshold, video, errors, table, alarms)
 
 
 def _frame_scores(
@@ -282,10 +261,10 @@ def _only(found: Mapping[str, FrameDetections], labelled: Mapping[str, Sequence[
 
 def score_ava(
     found: BoxTable, wanted: BoxTable, classes: Mapping[int, str], excluded: Iterable[str], threshold: float
-) -> Results:
+) -> Evaluation:
     """AVA's frame-mAP, as its official evaluator gives it, and without its limit of 50 rows a frame."""
     numbers, left_out = list(classes), set(excluded)
     ava = evaluate.ava_map(found, wanted, numbers, left_out)
     every = evaluate.ava_map(found, wanted, numbers, left_out, capacity=None)
     scores = {"mAP@0.5 (ava)": ava.map, "mAP@0.5 (ava, all rows)": every.map}
-    return Results(tuple(classes.values()), scores, ava, threshold)
+    return Evaluation(tuple(classes.values()), scores, ava, threshold)

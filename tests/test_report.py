@@ -1,10 +1,8 @@
 """The pictures show the numbers they are given."""
 
 import numpy as np
-import pytest
 
-from mssc.scoring.charts import alarm_chart, class_chart, confusion_chart, error_chart, png
-from mssc.structures import InputError
+from mssc.scoring.report import alarm_chart, class_chart, confusion_chart, error_chart, markdown, png
 
 CLASSES = ("run", "shoot ball", "sit")
 
@@ -43,10 +41,36 @@ def test_pictures_are_files_and_many_classes_fit():
     assert png(confusion_chart(np.zeros((81, 81), int), [f"c{i}" for i in range(80)])).startswith(b"\x89PNG")
 
 
-def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(InputError, match="2 average precisions for 3"):
-        class_chart([0.1, 0.2], [1, 2, 3], CLASSES)
-    with pytest.raises(InputError, match=r"\(3, 3\)"):
-        confusion_chart(np.zeros((3, 3), int), CLASSES)
-    with pytest.raises(InputError, match="alarm rates"):
-        alarm_chart([0.1], [1, 2], 0.5)
+def test_a_table_keeps_its_form_whatever_stands_in_it():
+    record = {
+        "dataset": "a set",
+        "frame-mAP@0.5 (voc)": 0.5,
+        "video-mAP@0.5": None,
+        "frames": 10,
+        "false alarms": {"alarms": 3, "per minute": 0.25},
+        "versions": {"numpy": "2"},
+        "per class": {"a|b": {"boxes": 4, "frame-AP@0.5": float("nan")}, "sit": {"boxes": 0, "frame-AP@0.5": 1 / 3}},
+        "command": "mssc evaluate a|b",
+    }
+    assert markdown(record).splitlines() == [
+        "# Detections on a set",
+        "",
+        "| score | % |",
+        "|---|---|",
+        "| frame-mAP@0.5 (voc) | 50.00 |",
+        "| video-mAP@0.5 | – |",
+        "",
+        "| | |",
+        "|---|---|",
+        "| dataset | a set |",
+        "| frames | 10 |",
+        "| false alarms, alarms | 3 |",
+        "| false alarms, per minute | 0.25 |",
+        "| numpy version | 2 |",
+        "| command | mssc evaluate a\\|b |",
+        "",
+        "| class | boxes | frame-AP@0.5 |",
+        "|---|---|---|",
+        "| a\\|b | 4 | – |",
+        "| sit | 0 | 33.33 |",
+    ]
