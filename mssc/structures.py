@@ -287,5 +287,13 @@ class Tube:
         """The frame after the last one."""
         return self.start + len(self.boxes)
 
+    def among(self, frames: np.ndarray) -> Tube | None:
+        """The tube in a video of which only these frames, ascending, are kept; None if it is in none of them."""
+        inside = np.flatnonzero((frames >= self.start) & (frames < self.stop))
+        if not len(inside):
+            return None
+        rows = frames[inside] - self.start
+        return Tube(self.label, self.score, int(inside[0]), self.boxes[rows], self.scores[rows])
+
     def __len__(self) -> int:
         return len(self.boxes)

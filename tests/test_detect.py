@@ -15,7 +15,7 @@ from mssc.detection.detector import Detector
 from mssc.detection.pipeline import VideoResult
 from mssc.detection.prefetch import prefetch
 from mssc.model.mssc import MSSC
-from mssc.scoring.run import detect_dataset
+from mssc.scoring.run import detect_frames, known_of, link_all
 from mssc.structures import InputError, Tube
 from mssc.video import VideoInfo, probe
 
@@ -83,7 +83,8 @@ def test_the_progress_of_both_passes_is_told(detector, toy_videos, tmp_path):
 
 def test_every_video_of_a_dataset_is_streamed(detector, toy_videos):
     part = toy_videos.subset([v.name for v in toy_videos.videos[:2]])
-    own, linked, tubes = detect_dataset(detector, part)
+    own = {video.name: detect_frames(detector, video) for video in part.videos}
+    linked, tubes = link_all(own, known_of(part))
     assert set(own) == set(linked) == set(tubes) == {v.name for v in part.videos}
     assert [len(own[v.name]) for v in part.videos] == [v.frames for v in part.videos]
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mssc.boxes import CONTINUOUS
 from mssc.data import plain_pickle
 from mssc.evaluate import (
     PROTOCOLS,
     RANGE,
     Truth,
     actor_ap,
+    alarm_curve,
     alarms_at_recall,
     average_precision,
     collect,
-    false_alarms,
     frame_map,
-    score_rows,
     video_accuracy,
     video_map,
     video_map_range,
@@ -265,23 +265,21 @@ def test_a_sparse_mapping_equals_a_sequence():
 def test_many_rows_go_through_in_chunks():
     rng = np.random.default_rng(0)
     many = 70_000  # more than one chunk
-    box = np.tile(np.array(BOX), (many, 1)) + rng.normal(size=(many, 1)) * 3
+    box = (np.tile(np.array(BOX), (many, 1)) + rng.normal(size=(many, 1)) * 3).astype(np.float32)
+    frame, score = np.sort(rng.integers(500, size=many)), rng.random(many).astype(np.float32)
     truth = {"a": Truth((still(BOX, 500),), 500)}
-    frame = rng.integers(500, size=many)
-    found, wanted = collect({}, truth, 1)
-    found = found._replace(frames=frame, labels=np.zeros(many, int), boxes=box, scores=rng.random(many))
-    halves = [score_rows(found.where(frame % 2 == i), wanted.where(wanted.frames % 2 == i), 1, 0.5).positives[0] for i in (0, 1)]
-    score = score_rows(found, wanted, 1, 0.5)
-    assert sum(halves) == score.positives[0] == 500
-    order = np.argsort(-found.scores, kind="stable")
+    parts = [slice(*np.searchsorted(frame, [f, f + 1])) for f in range(500)]
+    found = [Detections(box[rows], np.zeros(len(box[rows])), score[rows]) for rows in parts]
+    assert frame_map({"a": found}, truth, 1).positives[0] == 500
+    order = np.argsort(-score, kind="stable")[:2000]
     hits = oracle_match(
-        [(f, b) for f, b in zip(frame[order[:2000]].tolist(), box[order[:2000]], strict=True)],
+        [(f, b) for f, b in zip(frame[order].tolist(), box[order].astype(float), strict=True)],
         [(f, BOX) for f in range(500)],
         0.5,
         lambda a, b: iou(a, b, 0),
         False,
     )
-    few = score_rows(found.where(order[:2000]), wanted, 1, 0.5)
+    few = frame_map({"a": [rows.above(score[order[-1]]) for rows in found]}, truth, 1)
     assert few.map == pytest.approx(oracle_ap(hits, 500, True))
 
 
@@ -299,7 +297,7 @@ def test_inputs_are_not_modified():
     for name in PROTOCOLS:
         frame_map(detections, truth, 3, protocol=name)
     actor_ap(detections, truth)
-    false_alarms(detections, truth, 0.5)
+    alarm_curve(detections, truth, [0.5])
     video_map_range(tubes, truth, 3)
     assert all(x is y for v in before for x, y in zip(before[v], detections[v], strict=True))
     assert all(x is y for v, video in truth.items() for x, y in zip(tubes[v], video.tubes, strict=True))
@@ -412,11 +410,11 @@ def test_false_alarms_by_hand():
         "a": {0: one, 1: one, 2: weak, 3: one, 15: two, 59: one},  # runs 0-1, 3 and 59; 15 has an action
         "b": {0: two, 1: two},  # does not continue a's last frame; class 0 once, class 1 once
     }
-    alarms = false_alarms(found, truth, 0.5)
+    (alarms,) = alarm_curve(found, truth, [0.5])
     assert alarms == (5, 4 + 6, 6, 2.0, pytest.approx(110 / 60))
     assert alarms.per_minute == pytest.approx(2.5)
-    assert false_alarms({}, truth, 0.5).per_minute == 0
-    assert np.isnan(false_alarms({}, {}, 0.5).per_minute)
+    assert alarm_curve({}, truth, [0.5])[0].per_minute == 0
+    assert np.isnan(alarm_curve({}, {}, [0.5])[0].per_minute)
 
 
 def test_alarms_of_systems_that_find_equally_much():
@@ -458,16 +456,15 @@ def known():
 
 
 @pytest.mark.data
-def test_known_frame_scores(known):
+def test_known_frame_scores(known, monkeypatch):
     detections, truth, _, _ = known
     # in per cent; mmaction2's arithmetic is float64, that of ACT and MOC float32
     assert 100 * frame_map(detections, truth, 21).map == pytest.approx(49.744148, abs=1e-6)
     assert 100 * frame_map(detections, truth, 21, frames="every").map == pytest.approx(49.744148, abs=1e-6)
     assert 100 * frame_map(detections, truth, 21, 0.5, "act").map == pytest.approx(48.566074, abs=1e-4)
     assert 100 * frame_map(detections, truth, 21, 0.75, "act").map == pytest.approx(7.543193, abs=1e-4)
-    found, wanted = collect(detections, truth, 21)
-    continuous = score_rows(found, wanted, 21, 0.5, PROTOCOLS["act"]._replace(pixel=0))
-    assert 100 * continuous.map == pytest.approx(48.390293, abs=1e-4)
+    monkeypatch.setitem(PROTOCOLS, "continuous", PROTOCOLS["act"]._replace(pixel=CONTINUOUS))
+    assert 100 * frame_map(detections, truth, 21, 0.5, "continuous").map == pytest.approx(48.390293, abs=1e-4)
 
 
 @pytest.mark.data

@@ -10,7 +10,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 
-from mssc.scoring.charts import class_chart, png
+from mssc.scoring.report import class_chart, png
 from mssc.structures import Detections
 from mssc.video import drawing, fonts
 from mssc.video.drawing import draw

@@ -160,7 +160,7 @@ def test_the_search_for_overlapping_boxes_misses_none(least):
 )
 def test_trim_by_hand(parts, intervals):
     scores = np.concatenate([np.full(n, score) for score, n in parts])
-    assert trim(scores, replace(CONFIG, ratio=0.25)) == intervals
+    assert trim([np.asarray(scores)], replace(CONFIG, ratio=0.25)) == [intervals]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -176,7 +176,7 @@ def test_trim_finds_the_best_of_all_labellings(seed):
 
     every = (np.arange(2**11)[:, None] >> np.arange(11)) & 1
     mine = np.zeros(11, int)
-    for a, b in trim(scores, config):
+    for a, b in trim([scores], config)[0]:
         mine[a:b] = 1
     assert gain(mine) == pytest.approx(max(gain(labels) for labels in every))
 

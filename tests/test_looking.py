@@ -11,9 +11,8 @@ from torch import nn
 
 from mssc import analysis, evaluate
 from mssc.analysis import capture, corruption, exchange, keyframes, maps
-from mssc.analysis.motion import channel_gain
+from mssc.analysis.msm import channel_gain
 from mssc.analysis.study import examine
-from mssc.boxes import BoxTable
 from mssc.config import ModelConfig
 from mssc.data.decoding import decode
 from mssc.detection.detector import Detector, prepare
@@ -22,7 +21,7 @@ from mssc.model.fusion import build_level
 from mssc.model.motion import build_motion
 from mssc.model.mssc import MSSC
 from mssc.model.video import WindowedVideoPath
-from mssc.structures import InputError
+from mssc.structures import Detections, InputError, Tube
 
 LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4, fusion_head_width=8)
 
@@ -266,32 +265,32 @@ def test_one_path_is_spoilt_the_other_is_not(model, name):
     assert torch.equal(plain.fused[0], again.fused[0]), "nothing stays behind"
 
 
-def test_robustness_scores_as_evaluation_does():
+def test_robustness_is_frame_map_over_resampled_videos():
     rng = np.random.default_rng(0)
-    found, parts = analysis.Robustness("m"), []
-    positives = []
-    for video in range(4):
+    truth, found, fewer = {}, {}, {}
+    for video in "abcd":
         boxes = rng.uniform(0, 40, (12, 4))
         boxes[:, 2:] = boxes[:, :2] + rng.uniform(10, 30, (12, 2))
-        wanted = BoxTable(np.arange(12) % 6, rng.integers(0, 3, 12), boxes, np.ones(12))
-        label = np.where(rng.random(12) < 0.7, wanted.labels, 0)
-        rows = BoxTable(wanted.frames, label, boxes + rng.normal(0, 3, (12, 4)), rng.random(12))
-        found.hits.setdefault(("none", 0.0), []).append(corruption._hits(rows, wanted, 3))
-        found.hits.setdefault(("blur", 0.01), []).append(corruption._hits(rows.where(np.arange(12) < 6), wanted, 3))
-        positives.append(np.bincount(wanted.labels, minlength=3))
-        parts.append((rows._replace(frames=rows.frames + 10 * video), wanted._replace(frames=wanted.frames + 10 * video)))
-    found.positives = np.array(positives)
-    everything = [BoxTable(*(np.concatenate(column) for column in zip(*side, strict=True))) for side in zip(*parts, strict=True)]
-    score = evaluate.score_rows(everything[0], everything[1], 3, 0.5)
-    assert found.frame_map().value == pytest.approx(score.map) and 0 < score.map < 1
-    loss = found.loss("blur", 0.01)
-    assert loss.value == pytest.approx(score.map - found.frame_map("blur", 0.01).value) and loss.low > 0
+        labels = rng.integers(0, 3, 12)
+        truth[video] = evaluate.Truth(
+            tuple(Tube(k, 1, i % 6, box[None]) for i, (k, box) in enumerate(zip(labels, boxes, strict=True))), 6
+        )
+        said = np.where(rng.random(12) < 0.7, labels, 0)
+        rows = Detections(boxes + rng.normal(0, 3, (12, 4)), said, rng.random(12))
+        found[video] = [rows[np.arange(12) % 6 == frame] for frame in range(6)]
+        fewer[video] = [rows[(np.arange(12) % 6 == frame) & (np.arange(12) < 6)] for frame in range(6)]
+    hits = {("none", 0.0): evaluate.frame_hits(found, truth, 3), ("blur", 0.01): evaluate.frame_hits(fewer, truth, 3)}
+    robust = analysis.Robustness("m", hits)
+    score = evaluate.frame_map(found, truth, 3).map
+    whole, loss = robust.frame_map(), robust.loss("blur", 0.01)
+    assert whole.value == pytest.approx(score) and 0 < whole.low < score < whole.high < 1
+    assert loss.value == pytest.approx(score - robust.frame_map("blur", 0.01).value) and loss.low > 0
 
 
 def test_robustness_of_a_network(model, few):
     found = analysis.robustness(Detector(model), few, "m", step=9, corruptions=["noise", "frozen"])
     assert set(found.hits) == {("none", 0.0), *(("noise", a) for a in (0.1, 0.2, 0.4)), ("frozen", 0.5), ("frozen", 1.0)}
-    assert found.positives.sum() >= 3 and 0 <= found.frame_map().value <= 1
+    assert found.hits["none", 0.0].positives.sum() >= 3 and 0 <= found.frame_map().value <= 1
     with pytest.raises(InputError, match="'fog'"):
         analysis.robustness(Detector(model), few, "m", corruptions=["fog"])
 

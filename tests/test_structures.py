@@ -235,3 +235,19 @@ def test_a_log_keeps_nothing_that_it_was_given_alive_and_gives_copies():
     log[0].boxes[:] = 7
     assert (log[0].scores.item(), log[0].boxes.tolist()) == (0.5, [BOX])
     assert len(DetectionLog()) == 0 and list(DetectionLog()) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "kept_start", "kept"),
+    [(0, 9, 0, 3), (1, 9, 1, 2), (4, 4, 1, 1), (8, 2, 2, 1)],  # every 4th of 10 frames: 0, 4, 8
+)
+def test_a_thinned_tube_keeps_the_right_boxes(start, length, kept_start, kept):
+    boxes = np.arange(start, start + length)[:, None] + np.array([0, 0, 5, 5])
+    thin = Tube(0, 0.5, start, boxes, np.linspace(0, 1, length)).among(np.array([0, 4, 8]))
+    assert thin is not None and (thin.start, len(thin)) == (kept_start, kept)
+    assert thin.score == 0.5 and len(thin.scores) == kept
+    assert thin.boxes[:, 0].tolist() == [4 * (kept_start + i) for i in range(kept)]
+
+
+def test_a_tube_between_the_kept_frames_is_left_out():
+    assert Tube(0, 1.0, 5, np.tile([0, 0, 1, 1], (3, 1))).among(np.array([0, 4, 8])) is None

@@ -9,7 +9,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
-from mssc.data import figures, toy
+from mssc.data import toy, toy_figures
 from mssc.data.decoding import decode
 from mssc.structures import InputError
 
@@ -130,20 +130,20 @@ def test_folder_that_is_a_file(tmp_path):
         toy.generate(tmp_path / "toy", videos=1, size=(48, 48), frames=(12, 12))
 
 
-@pytest.mark.parametrize("shape", figures.SHAPES)
-@pytest.mark.parametrize("texture", figures.TEXTURES)
+@pytest.mark.parametrize("shape", toy_figures.SHAPES)
+@pytest.mark.parametrize("texture", toy_figures.TEXTURES)
 def test_boxes_are_exact(shape, texture):
     """The figure alone, at 24 poses: every pixel that it covers by half is in its box, and the box is no larger."""
     rng = np.random.default_rng(3)
     frames = 24
-    look = figures.Look(shape, texture, np.array([[1, 0.8, 0.6], [0.9, 1, 0.7]]), (1.7, 0.4))
-    pose = figures.Pose(*(rng.uniform(low, high, frames) for low, high in ((30, 50), (30, 50), (8, 20), (0, 7))))
+    look = toy_figures.Look(shape, texture, np.array([[1, 0.8, 0.6], [0.9, 1, 0.7]]), (1.7, 0.4))
+    pose = toy_figures.Pose(*(rng.uniform(low, high, frames) for low, high in ((30, 50), (30, 50), (8, 20), (0, 7))))
     found = np.full((frames, 80, 80, 3), -1, np.float32)  # no colour has this one, so the difference shows the opacity
-    figures.draw(found, look, pose)
+    toy_figures.draw(found, look, pose)
     other = np.full_like(found, 2)
-    figures.draw(other, look, pose)
+    toy_figures.draw(other, look, pose)
     opacity = 1 - (other - found).mean(-1) / 3
-    for alpha, box in zip(opacity, figures.boxes(look, pose), strict=True):
+    for alpha, box in zip(opacity, toy_figures.boxes(look, pose), strict=True):
         y, x = np.nonzero(alpha >= 0.5)
         assert np.abs(box - [x.min(), y.min(), x.max() + 1, y.max() + 1]).max() < 1
         y, x = np.nonzero(alpha > 0.02)  # the soft edge reaches half a pixel further
@@ -151,17 +151,17 @@ def test_boxes_are_exact(shape, texture):
 
 
 def test_figures_are_cut_at_the_frame():
-    look = figures.Look.random(np.random.default_rng(0))
+    look = toy_figures.Look.random(np.random.default_rng(0))
     around = np.array([-100.0, -5, 20, 45, 300])
-    pose = figures.Pose(around, around, np.full(5, 10.0), np.zeros(5))
+    pose = toy_figures.Pose(around, around, np.full(5, 10.0), np.zeros(5))
     frames = np.zeros((5, 40, 40, 3), np.float32)
-    figures.draw(frames, look, pose)
+    toy_figures.draw(frames, look, pose)
     assert [bool(frame.any()) for frame in frames] == [False, True, True, True, False]
 
 
 def test_outlines_leave_room_for_the_eyes():
-    for shape in figures.SHAPES:
-        radius = figures.outline(shape, figures.ANGLES)
+    for shape in toy_figures.SHAPES:
+        radius = toy_figures.outline(shape, toy_figures.ANGLES)
         assert radius.min() > 0.65 and radius.max() <= 1 + 1e-9
 
 
@@ -219,9 +219,9 @@ def measured() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     for number in range(900):
         made = scene(number, seed=1)
         for actor in made.actors:
-            boxes = figures.boxes(actor.look, actor.pose)
+            boxes = toy_figures.boxes(actor.look, actor.pose)
             centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-            look = [*actor.look.colours.ravel(), figures.SHAPES.index(actor.look.shape)]
+            look = [*actor.look.colours.ravel(), toy_figures.SHAPES.index(actor.look.shape)]
 
             def frame(t, centre=centre, size=size, look=look, angle=actor.pose.angle):
                 return [*centre[t], *size[t], *look, np.cos(angle[t]), np.sin(angle[t])]

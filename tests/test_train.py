@@ -13,7 +13,7 @@ from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
 from mssc.structures import InputError, Tube
 from mssc.training.heads import TrainingHeads
-from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, _at, validate
+from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, validate
 from mssc.training.losses import total
 from mssc.training.step import Learner, compute_losses, jitter, learning_rate, mix, parameter_groups
 
@@ -180,21 +180,6 @@ def test_jittered_boxes_stay_near_and_inside():
     copies = jitter(boxes, 64)
     assert copies.shape == (2, 3, 4) and copies.min() >= 0 and copies.max() <= 64
     assert (copies[0] - boxes[0]).abs().max() < 0.35 * 50
-
-
-@pytest.mark.parametrize(
-    ("start", "length", "kept_start", "kept"),
-    [(0, 9, 0, 3), (1, 9, 1, 2), (4, 4, 1, 1), (8, 2, 2, 1)],  # every 4th of 10 frames: 0, 4, 8
-)
-def test_a_thinned_tube_keeps_the_right_boxes(start, length, kept_start, kept):
-    boxes = np.arange(start, start + length)[:, None] + np.array([0, 0, 5, 5])
-    thin = _at(Tube(0, 1.0, start, boxes), np.array([0, 4, 8]))
-    assert thin is not None and (thin.start, len(thin)) == (kept_start, kept)
-    assert thin.boxes[:, 0].tolist() == [4 * (kept_start + i) for i in range(kept)]
-
-
-def test_a_tube_between_the_kept_frames_is_left_out():
-    assert _at(Tube(0, 1.0, 5, np.tile([0, 0, 1, 1], (3, 1))), np.array([0, 4, 8])) is None
 
 
 def test_validation_scores_lie_between_0_and_1(toy_videos, toy_cache, tiny_config):

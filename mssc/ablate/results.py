@@ -89,7 +89,7 @@ def _arrays(values: Mapping) -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Results:
+class AblationResults:
     """An ablation's results.
 
     Attributes:
@@ -249,7 +249,7 @@ class Results:
         return self._interval([a[0] - b[0] for a, b in losses], [np.asarray(a[1] - b[1]) for a, b in losses])
 
 
-def load_results(path: str | Path) -> Results:
+def load_results(path: str | Path) -> AblationResults:
     """Read a results file.
 
     Args:
@@ -266,7 +266,7 @@ def load_results(path: str | Path) -> Results:
         runs = tuple(Run.from_record(run) for run in record["runs"])
         known = ("format", "table", "reference", "rows", "runs")
         about = {name: value for name, value in record.items() if name not in known}
-        return Results(record["table"], record["reference"], record["rows"], runs, about)
+        return AblationResults(record["table"], record["reference"], record["rows"], runs, about)
     except FileNotFoundError:
         raise InputError(f"there is no results file {file}; mssc ablate T-A writes T-A.json into its folder.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -31,7 +31,7 @@ from ..files import write_whole
 from ..scoring.run import model_hash, versions
 from ..structures import InputError, counted
 from ..training.loop import Trainer
-from .results import FORMAT, Results, load_results
+from .results import FORMAT, AblationResults, load_results
 from .scores import ROUNDS, check_annotated, score_model
 from .sharing import side_by_side
 from .studies import score_noise, score_paths
@@ -39,7 +39,6 @@ from .tables import ABLATIONS
 
 log = logging.getLogger(__name__)
 RECORD = "scores.json"
-STUDIES = ("paths", "noise")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Plan:
         validation: videos to score on. The last weights are scored, so that nothing is selected by them.
         cache: frames of both.
         coco: initial weights; None starts from nothing.
-        studies: of `STUDIES`, beside the scores.
+        studies: "paths", "noise", beside the scores.
         noise_step: every n-th frame with ground truth is scored in spoilt videos.
         rounds: of the bootstrap.
         device: where runs are trained and scored; "auto" takes a GPU where there is one.
@@ -203,7 +202,7 @@ def ablate(
     jobs: int | None = None,
     command: str = "",
     progress: bool = True,
-) -> Results:
+) -> AblationResults:
     """Train and score every row with every seed, as far as that is not done, and write ``<table>.json`` after each.
 
     Args:

@@ -1,9 +1,6 @@
-"""How a run is scored: each validation video streamed once, every metric, and each over the same resamples of the videos.
+"""How a run is scored: each validation video streamed once, every metric, and each over the same resamples of the videos."""
 
-Which detections are right does not depend on other videos. So it is found once, and a resample only counts some videos several times.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,21 +8,17 @@ import numpy as np
 import torch
 
 from ..analysis.hooks import capture
-from ..boxes import BoxTable
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
 from ..detection.detector import Detector
-from ..evaluate import PROTOCOLS
-from ..evaluate.matching import claim, collect, find_hits, score_hits, select, without_labels
-from ..evaluate.videos import tube_pairs
+from ..evaluate import frame_hits, tube_hits
 from ..model.features import Features
 from ..model.mssc import MSSC
 from ..scoring.run import known_of, link_all
-from ..structures import Detections, InputError, Tube
+from ..structures import Detections, InputError
 from .results import METRICS
 
 ROUNDS = 200  # resamples of the videos
-IOU = 0.5
 
 Change = Callable[[Video, Sequence[int]], AbstractContextManager[None]]
 """What is changed in a model while it sees these frames of a video."""
@@ -35,70 +28,6 @@ def resamples(videos: int, rounds: int = ROUNDS, seed: int = 0) -> np.ndarray:
     """How often each video is drawn, (rounds, videos); the same for every run."""
     drawn = np.random.default_rng(seed).integers(0, videos, (rounds, videos))
     return np.stack([np.bincount(row, minlength=videos) for row in drawn])
-
-
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """Detections or tubes of many videos by label, then by descending score.
-
-    Attributes:
-        label: (N,).
-        right: (N,) bool.
-        video: (N,), which video each is of.
-        positives: (V, A), how many each video has to be found.
-        protocol: of `mssc.evaluate.PROTOCOLS`.
-    """
-
-    label: np.ndarray
-    right: np.ndarray
-    video: np.ndarray
-    positives: np.ndarray
-    protocol: str
-
-    def mean_ap(self, times: np.ndarray) -> float:
-        """Mean average precision where each video counts so many `times` (V,)."""
-        repeat = times[self.video]
-        label, right = np.repeat(self.label, repeat), np.repeat(self.right, repeat)
-        return score_hits(label, right, times @ self.positives, IOU, PROTOCOLS[self.protocol], self.protocol).map
-
-    def draws(self, times: np.ndarray) -> np.ndarray:
-        """The same for each resample, (rounds, V) to (rounds,)."""
-        return np.array([self.mean_ap(row) for row in times])
-
-
-def frame_hits(own: Mapping[str, Sequence[Detections]], dataset: Dataset, actors: bool = False) -> Hits:
-    """Boxes of frames, ``voc``; or of actors, whatever their action."""
-    truth, convention = known_of(dataset).truth, PROTOCOLS["voc"]
-    found, wanted = select(*collect(own, truth, len(dataset.classes)), convention)
-    classes = 1 if actors else len(dataset.classes)
-    if actors:
-        found, wanted = without_labels(found), without_labels(wanted)
-    found = found.ranked()
-    right = find_hits(found, wanted, classes, IOU, convention)
-    starts = np.cumsum([0, *(video.frames + 1 for video in truth.values())])  # as `collect` numbers frames
-
-    def video_of(rows: BoxTable) -> np.ndarray:
-        return np.searchsorted(starts, rows.frames, "right") - 1
-
-    return Hits(found.labels, right, video_of(found), _count(video_of(wanted), wanted.labels, len(truth), classes), "voc")
-
-
-def tube_hits(tubes: Mapping[str, Sequence[Tube]], dataset: Dataset) -> Hits:
-    """Tubes, matched as video-mAP does."""
-    found = [(v, tube) for v, video in enumerate(dataset.videos) for tube in tubes[video.name]]
-    found.sort(key=lambda item: (item[1].label, -item[1].score))
-    wanted = [(v, tube) for v, video in enumerate(dataset.videos) for tube in video.tubes]
-    pairs = tube_pairs(found, wanted)
-    near = pairs[pairs[:, 2] >= IOU]
-    right = np.zeros(len(found), bool)
-    right[claim(near[:, 0].astype(int), near[:, 1].astype(int), near[:, 2], PROTOCOLS["act"].retry)] = True
-    label, video = (np.array(column, int) for column in ([t.label for _, t in found], [v for v, _ in found]))
-    there = (np.array([v for v, _ in wanted], int), np.array([t.label for _, t in wanted], int))
-    return Hits(label, right, video, _count(*there, len(dataset.videos), len(dataset.classes)), "act")
-
-
-def _count(video: np.ndarray, label: np.ndarray, videos: int, classes: int) -> np.ndarray:
-    return np.bincount(video * classes + label, minlength=videos * classes).reshape(videos, classes)
 
 
 # -------------------------------------------------------------------- a model on videos
@@ -121,14 +50,14 @@ def look(detector: Detector, video: Video, cache: FrameCache, change: Change | N
     frames = range(min(cache.length(video.name), video.frames))
     found: list[Detections] = []
     right = count = 0
-    for start in frames[:: stream.at_once]:
-        some = frames[start : start + stream.at_once]
-        shown = some[:: stream.every]
-        changed = change(video, shown) if change is not None else nullcontext()
-        with changed, capture(detector.model, inputs=["head"]) as seen:
-            found += stream(cache.frames(video.name, some))
-        hits, boxes = _classified(detector.model, seen.inputs["head"][0], video, shown)
-        right, count = right + hits, count + boxes
+    with capture(detector.model, inputs=("head",), detach=False) as seen:
+        for start in frames[:: stream.at_once]:
+            some = frames[start : start + stream.at_once]
+            shown = some[:: stream.every]
+            with change(video, shown) if change is not None else nullcontext():
+                found += stream(cache.frames(video.name, some))
+            hits, boxes = _classified(detector.model, seen.inputs["head"][0], video, shown)
+            right, count = right + hits, count + boxes
     return found, right, count
 
 
@@ -145,8 +74,8 @@ def _classified(model: MSSC, features: Features, video: Video, frames: Sequence[
     device = next(model.parameters()).device
     with torch.inference_mode():
         logits = model.head(features, torch.from_numpy(boxes * scale).to(device)).logits
-    said = logits.argmax(2).cpu().numpy()
-    right = sum(int((said[row, : len(labels)] == labels).sum()) for row, (_, labels) in enumerate(truth))
+    best = logits.argmax(2).cpu().numpy()
+    right = sum(int((best[row, : len(labels)] == labels).sum()) for row, (_, labels) in enumerate(truth))
     return right, sum(len(labels) for _, labels in truth)
 
 
@@ -202,25 +131,22 @@ def score_model(
         own[video.name], hits, count = look(detector, video, cache, change)
         right.append(hits)
         boxes.append(count)
-    linked, tubes = link_all(own, known_of(dataset))
-    every = (
-        frame_hits(linked, dataset),
-        frame_hits(own, dataset),
-        tube_hits(tubes, dataset),
-        None,
-        frame_hits(own, dataset, True),
-    )
-    chosen, whole = resamples(len(dataset), rounds), np.ones((1, len(dataset)), int)
+    known, classes = known_of(dataset), len(dataset.classes)
+    linked, tubes = link_all(own, known)
+    hits = {
+        "frame-mAP@0.5": frame_hits(linked, known.truth, classes),
+        "frame-mAP@0.5 unlinked": frame_hits(own, known.truth, classes),
+        "video-mAP@0.5": tube_hits(tubes, known.truth, classes)[0],
+        "actor AP@0.5": frame_hits(own, known.truth, None),
+    }
 
-    def values(times: np.ndarray) -> Iterator[np.ndarray]:
-        for hits in every:
-            if hits is None:
-                yield (times @ np.array(right)) / np.maximum(times @ np.array(boxes), 1)
-            else:
-                yield hits.draws(times)
+    def values(times: np.ndarray) -> dict[str, np.ndarray]:
+        accuracy = (times @ np.array(right)) / np.maximum(times @ np.array(boxes), 1)
+        found = {name: one.draws(times) for name, one in hits.items()} | {"box accuracy": accuracy}
+        return {name: found[name] for name in METRICS}
 
-    scores = {name: float(value[0]) for name, value in zip(METRICS, values(whole), strict=True)}
-    return Scored(scores, dict(zip(METRICS, values(chosen), strict=True)), right, boxes)
+    scores = {name: float(value[0]) for name, value in values(np.ones((1, len(dataset)), int)).items()}
+    return Scored(scores, values(resamples(len(dataset), rounds)), right, boxes)
 
 
 def check_annotated(dataset: Dataset) -> None:

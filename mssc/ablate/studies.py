@@ -9,7 +9,6 @@ Noise: one input is spoilt, the other left as it is, see `mssc.analysis.corrupti
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from ..model.image import ImagePath
 from ..model.mssc import MSSC
 from ..model.video import VideoPath
 from ..structures import InputError
-from .scores import ROUNDS, Change, Hits, Scored, plain, resamples, score_model
+from .scores import ROUNDS, Change, Scored, plain, resamples, score_model
 
 CONDITIONS = ("2D zero", "2D of another video", "3D zero", "3D of another video", "flow zero")
 """What is replaced: the levels of the image path, the map of the 3D network, or of the latter only those channels that know flow alone."""
@@ -117,13 +116,8 @@ def score_noise(detector: Detector, dataset: Dataset, step: int, rounds: int = R
         By corruption and amount, as text: ``score`` and ``draws``; "none" and "0" among them.
     """
     found = robustness(detector, dataset, step=step)
-    times = resamples(len(found.positives), rounds)
+    times = resamples(len(found.hits["none", 0.0].positives), rounds)
     out: dict[str, dict[str, dict[str, object]]] = {}
-    for (kind, amount), videos in found.hits.items():
-        label, score, right = (np.concatenate(column) for column in zip(*videos, strict=True))
-        order = np.lexsort((-score, label))
-        video = np.repeat(np.arange(len(videos)), [len(one[0]) for one in videos])
-        hits = Hits(label[order], right[order], video[order], found.positives, "voc")
-        score = hits.mean_ap(np.ones(len(videos), int))
-        out.setdefault(kind, {})[f"{amount:g}"] = {"score": score, "draws": plain(hits.draws(times))}
+    for (kind, amount), hits in found.hits.items():
+        out.setdefault(kind, {})[f"{amount:g}"] = {"score": hits.score().map, "draws": plain(hits.draws(times))}
     return out

@@ -1,6 +1,6 @@
 """How sure a mean over videos is: percentile bootstrap. Videos are drawn, not frames, for frames of one video are much alike."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,17 +83,3 @@ def paired_interval(
     if first.shape != second.shape:
         raise InputError(f"{first.shape} values before and {second.shape} after; a pair needs one of each per video.")
     return mean_interval(second - first, rounds, seed)
-
-
-def by_video(values: np.ndarray, videos: Sequence[Hashable] | np.ndarray) -> dict:
-    """Mean of each video's values, NaN where all are; in the order of first appearance.
-
-    Args:
-        values: (N,).
-        videos: (N,), which video each is of.
-    """
-    groups: dict = {}
-    for value, video in zip(np.asarray(values, float).tolist(), videos, strict=True):
-        groups.setdefault(video, []).append(value)
-    known = {video: [v for v in group if np.isfinite(v)] for video, group in groups.items()}
-    return {video: float(np.mean(group)) if group else float("nan") for video, group in known.items()}

@@ -7,26 +7,23 @@ the network itself stays as it is, and both paths still come from one video.
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..boxes import BoxTable
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
 from ..detection.detector import Detector
-from ..evaluate import PROTOCOLS
-from ..evaluate.matching import find_hits, score_hits
+from ..evaluate import Hits, Truth, frame_hits
 from ..model.image import NoImage
 from ..model.mssc import MSSC
-from ..structures import InputError
+from ..structures import Detections, InputError
 from .bootstrap import Interval, interval
 from .keyframes import key_frames
 
 ROUNDS = 200  # of the bootstrap: each scores all videos anew
-IOU = 0.5
 GREY = 114.0  # of what covers a frame
 
 Change = Callable[[Tensor, float, torch.Generator], Tensor]
@@ -61,8 +58,8 @@ def shuffle(clips: Tensor, amount: float, generator: torch.Generator) -> Tensor:
     """A share `amount` of the frames of (B, 3, T, h, w) clips, the last one not among them, change places."""
     out, steps = clips.clone(), clips.shape[2] - 1
     for clip in out:
-        moved = torch.randperm(steps, generator=generator)[: round(amount * steps)].sort().values
-        clip[:, moved] = clip[:, moved[torch.randperm(len(moved), generator=generator)]]
+        places = torch.randperm(steps, generator=generator)[: round(amount * steps)].sort().values
+        clip[:, places] = clip[:, places[torch.randperm(len(places), generator=generator)]]
     return out
 
 
@@ -118,9 +115,7 @@ def corrupted(model: MSSC, name: str, amount: float, generator: torch.Generator)
     Raises:
         InputError: for an unknown corruption.
     """
-    if name not in CORRUPTIONS:
-        raise InputError(f"there is no corruption {name!r}; use one of {', '.join(CORRUPTIONS)}.")
-    corruption = CORRUPTIONS[name]
+    corruption = _known(name)
     module = model.image if corruption.path == "key" else model.video.backbone
     if isinstance(module, NoImage) or module is None or not amount:
         yield
@@ -145,28 +140,29 @@ class Robustness:
 
     Attributes:
         model: its name.
-        hits: by (corruption, amount), ("none", 0) among them, per video: labels, scores and whether they are right, of all detections.
-        positives: (V, A) how many boxes each video has of each class.
+        hits: which detections are right (voc, unlinked), by (corruption, amount), ("none", 0) among them.
     """
 
     model: str
-    hits: dict[tuple[str, float], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = field(default_factory=dict)
-    positives: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))
+    hits: dict[tuple[str, float], Hits]
 
-    def _map(self, of: tuple[str, float], chosen: np.ndarray) -> float:
-        label, score, right = (np.concatenate(column) for column in zip(*(self.hits[of][i] for i in chosen), strict=True))
-        order = np.lexsort((-score, label))
-        return score_hits(label[order], right[order], self.positives[chosen].sum(0), IOU, PROTOCOLS["voc"], "voc").map
+    def _interval(self, *keys: tuple[str, float]) -> Interval:
+        """Of frame-mAP, or, of two, of the first one's less the other's."""
+        videos = len(self.hits["none", 0.0].positives)
+
+        def statistic(chosen: np.ndarray) -> float:
+            scores = [self.hits[key].score(np.bincount(chosen, minlength=videos)).map for key in keys]
+            return scores[0] - sum(scores[1:])
+
+        return interval(statistic, videos, ROUNDS)
 
     def frame_map(self, name: str = "none", amount: float = 0.0) -> Interval:
-        """Frame-mAP@0.5 (voc, unlinked) over the key frames, with the interval over videos."""
-        return interval(lambda chosen: self._map((name, amount), chosen), len(self.positives), ROUNDS)
+        """Frame-mAP@0.5 over the key frames, with the interval over videos."""
+        return self._interval((name, amount))
 
     def loss(self, name: str, amount: float) -> Interval:
         """How much frame-mAP a corruption costs, paired by video."""
-        return interval(
-            lambda chosen: self._map(("none", 0.0), chosen) - self._map((name, amount), chosen), len(self.positives), ROUNDS
-        )
+        return self._interval(("none", 0.0), (name, amount))
 
 
 def robustness(
@@ -191,22 +187,21 @@ def robustness(
         InputError: for another data set than the model's, no ground truth at all, or an unknown corruption.
     """
     detector.check_classes(dataset)
-    found = Robustness(name)
     plan = [("none", 0.0), *((kind, amount) for kind in corruptions or CORRUPTIONS for amount in _known(kind).amounts)]
-    positives = []
+    found: dict[tuple[str, float], dict[str, list[Detections]]] = {key: {} for key in plan}
+    truth: dict[str, Truth] = {}
     for video in dataset.videos:
         windows = list(detector.windows(decode(video.path), float(video.rate), key_frames(video, step)))
+        keys = np.array([number for _, numbers in windows for number in numbers])
         if windows:
-            wanted = _wanted(video, [number for _, numbers in windows for number in numbers])
-            positives.append(np.bincount(wanted.labels, minlength=len(dataset.classes)))
-            for kind, amount in plan:
-                rows = _rows(detector, video, [clip for clip, _ in windows], kind, amount)
-                found.hits.setdefault((kind, amount), []).append(_hits(rows, wanted, len(dataset.classes)))
+            tubes = [part for tube in video.tubes if (part := tube.among(keys)) is not None]
+            truth[video.name] = Truth(tuple(tubes), len(keys), video.rate)
+            for key in plan:
+                found[key][video.name] = _detect(detector, video, [clip for clip, _ in windows], *key)
         tick(video.name)
-    if not positives:
+    if not truth:
         raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; there is nothing to score.")
-    found.positives = np.array(positives)
-    return found
+    return Robustness(name, {key: frame_hits(rows, truth, len(dataset.classes)) for key, rows in found.items()})
 
 
 def _known(name: str) -> Corruption:
@@ -215,23 +210,11 @@ def _known(name: str) -> Corruption:
     return CORRUPTIONS[name]
 
 
-def _wanted(video: Video, keys: list[int]) -> BoxTable:
-    found = [video.boxes_at(key) for key in keys]
-    parts = ((np.full(len(boxes), row), labels, boxes, np.ones(len(boxes))) for row, (boxes, labels) in enumerate(found))
-    return BoxTable.joined(parts)
-
-
-def _rows(detector: Detector, video: Video, windows: list[Tensor], kind: str, amount: float) -> BoxTable:
+def _detect(detector: Detector, video: Video, windows: list[Tensor], kind: str, amount: float) -> list[Detections]:
     """Detections of a video's key frames."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{video.name} {kind} {amount}".encode()))
     detections = []
     for clip in windows:
         with corrupted(detector.model, kind, amount, generator) if kind != "none" else nullcontext():
             detections += detector.detect(clip, (video.height, video.width))
-    return BoxTable.of(enumerate(detections))
-
-
-def _hits(rows: BoxTable, wanted: BoxTable, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, scores and rightness of detections. Which are right does not depend on other videos, so it is found once."""
-    rows = rows.ranked()
-    return rows.labels, rows.scores, find_hits(rows, wanted, classes, IOU, PROTOCOLS["voc"])
+    return detections

@@ -135,14 +135,3 @@ def cka_of(moments: Moments) -> float:
     if first <= 1e-12 * np.linalg.norm(moments.xx) or second <= 1e-12 * np.linalg.norm(moments.yy):  # what is left is rounding
         return float("nan")
     return float((xy**2).sum() / (first * second))
-
-
-def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear CKA of two kinds of features of the same cells, (N, D) and (N, E): 1 if one is a rotation and scaling of the other.
-
-    Raises:
-        InputError: if the numbers of cells differ.
-    """
-    if len(x) != len(y):
-        raise InputError(f"{len(x)} and {len(y)} cells; CKA compares two kinds of features of the same cells.")
-    return cka_of(Moments.of(x, y))

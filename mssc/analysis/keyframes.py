@@ -20,7 +20,7 @@ from ..structures import InputError
 from ..video import frames_per_look
 from .exchange import exchange_of
 from .hooks import Captured, capture
-from .motion import channel_gain, has_channel_gain
+from .msm import channel_gain, has_channel_gain
 
 LEVELS = 3
 TAPS = ("MSM in", "MSM out", "SFM in", "SFM out 8", "SFM out 16", "SFM out 32")

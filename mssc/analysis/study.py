@@ -19,7 +19,7 @@ from .distances import MEASURES, channel_fisher, separability
 from .exchange import Moments, Strength, add_moments, cka_of, context_entropy, exchange_of, exchange_strength
 from .keyframes import KeyFrame, Level, Mode, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, mean_measures, norm_map
-from .motion import rank_correlation
+from .msm import rank_correlation
 from .probes import class_probe, probe_auroc
 
 PER_FRAME = 10  # cells of a set that a key frame gives to probe and embedding

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.random import Generator
 
 from mssc import video as video_files
-from mssc.data import figures
+from mssc.data import toy_figures
 from mssc.data.dataset import Dataset, Video
 from mssc.files import write_whole
 from mssc.structures import InputError, Tube
@@ -58,8 +58,8 @@ SHAKE = 0.008  # of the shorter side
 class Actor:
     """A figure of a scene. `actions` are (label, start, stop); a figure that never acts has none."""
 
-    look: figures.Look
-    pose: figures.Pose
+    look: toy_figures.Look
+    pose: toy_figures.Pose
     actions: tuple[tuple[int, int, int], ...]
 
 
@@ -80,18 +80,18 @@ class Scene:
     def render(self, height: int, width: int) -> np.ndarray:
         """(T, height, width, 3) uint8."""
         margin = int(np.ceil(max(np.abs(path).max() for path in self.camera))) + 1
-        canvas = figures.background(np.random.default_rng(self.ground), height + 2 * margin + 1, width + 2 * margin + 1)
+        canvas = toy_figures.background(np.random.default_rng(self.ground), height + 2 * margin + 1, width + 2 * margin + 1)
         x, y = (margin + path for path in self.camera)
-        frames = figures.crop(canvas, x, y, height, width)
+        frames = toy_figures.crop(canvas, x, y, height, width)
         for actor in self.actors:
-            figures.draw(frames, actor.look, actor.pose)
+            toy_figures.draw(frames, actor.look, actor.pose)
         return (frames * 255 + 0.5).astype(np.uint8)
 
     def tubes(self) -> tuple[Tube, ...]:
         """The ground truth: the whole figure's exact box, also where another one covers it."""
         tubes = []
         for actor in self.actors:
-            boxes = figures.boxes(actor.look, actor.pose)
+            boxes = toy_figures.boxes(actor.look, actor.pose)
             tubes += [Tube(label, 1.0, start, boxes[start:stop]) for label, start, stop in actor.actions]
         return tuple(tubes)
 
@@ -190,7 +190,7 @@ def compose(rng: Generator, width: int, height: int, frames: int, label: int, ot
     actors = []
     for number, (base, anchor) in enumerate(zip(bases, anchors, strict=True)):
         actions = _actions(rng, frames, label if number == 0 else None) if number < acting else ()
-        actors.append(Actor(figures.Look.random(rng), _move(rng, frames, side, base, anchor, camera, actions), actions))
+        actors.append(Actor(toy_figures.Look.random(rng), _move(rng, frames, side, base, anchor, camera, actions), actions))
     order = rng.permutation(len(actors))  # who covers whom says nothing about who acts
     return Scene(int(rng.integers(2**32)), camera, tuple(actors[i] for i in order))
 
@@ -244,7 +244,7 @@ def _move(
     anchor: np.ndarray,
     camera: tuple[np.ndarray, np.ndarray],
     actions: tuple[tuple[int, int, int], ...],
-) -> figures.Pose:
+) -> toy_figures.Pose:
     """The pose in every frame, on the screen. The same numbers are drawn whether and however the figure acts."""
     swing = rng.uniform(*SWING) * base
     start = rng.uniform(0, 2 * np.pi)  # shared by x and y, so that a circle begins as a circle
@@ -258,7 +258,7 @@ def _move(
             run[key][begin + 1 : stop] = step  # the first frame of an action is where it starts from
     now = {key: phase[key] + np.cumsum(run[key]) for key in phase}
     drift = length * np.linspace(-0.5, 0.5, frames)
-    return figures.Pose(
+    return toy_figures.Pose(
         x=anchor[0] + np.cos(way) * drift + swing * np.cos(now["x"]) - camera[0],
         y=anchor[1] + np.sin(way) * drift + swing * np.sin(now["y"]) - camera[1],
         radius=base * (1 + 0.25 * np.sin(now["size"])),

@@ -34,8 +34,10 @@ class FalseAlarms(NamedTuple):
         return self.alarms / self.minutes if self.minutes else float("nan")
 
 
-def false_alarms(detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], threshold: float) -> FalseAlarms:
-    """Count what scores at least `threshold` in frames without any ground truth.
+def alarm_curve(
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], thresholds: Sequence[float]
+) -> list[FalseAlarms]:
+    """Count what scores at least each threshold in frames without any ground truth.
 
     A wrong class or a misplaced box in a frame *with* action is an error of frame-mAP, not an alarm. An alarm that flickers
     counts each time it comes back.
@@ -43,13 +45,6 @@ def false_alarms(detections: Mapping[str, FrameDetections], truth: Mapping[str, 
     Raises:
         InputError: for detections of an unknown video or frame.
     """
-    return alarm_curve(detections, truth, (threshold,))[0]
-
-
-def alarm_curve(
-    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], thresholds: Sequence[float]
-) -> list[FalseAlarms]:
-    """`false_alarms` at several thresholds; see there."""
     found, wanted = collect(detections, truth, None)
     found = found.where(~np.isin(found.frames, wanted.frames))
     minutes = idle = 0.0

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..boxes import CONTINUOUS, BoxTable
-from .matching import claim, collect, mean_ap, near_pairs, score_hits
+from .matching import claim, class_precision, collect, mean_ap, near_pairs
 from .protocols import PROTOCOLS, Annotated, FrameDetections
 
 NEAR = 0.1
@@ -132,7 +132,7 @@ def _without(found: BoxTable, wanted: BoxTable, kind: np.ndarray, target: np.nda
 
 
 def _map(found: BoxTable, hits: np.ndarray, positives: np.ndarray) -> float:
-    return mean_ap(score_hits(found.labels, hits, positives, 0.5, PROTOCOLS["voc"], "voc").per_class)
+    return mean_ap(class_precision(found.labels, hits, positives, PROTOCOLS["voc"].envelope))
 
 
 def confusion(

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..boxes import BoxTable
 from ..structures import InputError
-from .matching import collect, find_hits, score_hits, select, without_labels
-from .protocols import PROTOCOLS, Annotated, Convention, FrameDetections, Score, convention_of
+from .matching import Hits, collect, count_by_video, find_hits, select, without_labels
+from .protocols import PROTOCOLS, Annotated, FrameDetections, Score, convention_of
 
 CAPACITY = 50
 """Rows per frame, of whatever class, that AVA's official evaluator looks at."""
@@ -34,9 +34,7 @@ def frame_map(
     Raises:
         InputError: for detections of an unknown video, frame or class, an unknown protocol, or a threshold outside (0, 1].
     """
-    convention = convention_of(protocol, frames)
-    found, wanted = select(*collect(detections, truth, classes), convention)
-    return score_rows(found, wanted, classes, iou, convention, protocol)
+    return frame_hits(detections, truth, classes, iou, protocol, frames).score()
 
 
 def actor_ap(
@@ -51,18 +49,27 @@ def actor_ap(
     The rows of one box with several actions count as one detection with their best score, and so do ground-truth boxes that
     are equal. Arguments and errors are those of `frame_map`.
     """
+    return frame_hits(detections, truth, None, iou, protocol, frames).score().map
+
+
+def frame_hits(
+    detections: Mapping[str, FrameDetections],
+    truth: Mapping[str, Annotated],
+    classes: int | None,
+    iou: float = 0.5,
+    protocol: str = "voc",
+    frames: str | None = None,
+) -> Hits:
+    """Which detections are right. Arguments and errors as of `frame_map`; without `classes` boxes count alone, as for `actor_ap`."""
     convention = convention_of(protocol, frames)
-    found, wanted = (without_labels(rows) for rows in select(*collect(detections, truth, None), convention))
-    return score_rows(found, wanted, 1, iou, convention, protocol).map
-
-
-def score_rows(
-    found: BoxTable, wanted: BoxTable, classes: int, iou: float, convention: Convention = PROTOCOLS["voc"], protocol: str = "voc"
-) -> Score:
-    """Average precision of boxes given as columns; a million rows take a few seconds. See `frame_map`."""
+    found, wanted = select(*collect(detections, truth, classes), convention)
+    if classes is None:
+        found, wanted, classes = without_labels(found), without_labels(wanted), 1
     found = found.ranked()
-    hits = find_hits(found, wanted, classes, iou, convention)
-    return score_hits(found.labels, hits, np.bincount(wanted.labels, minlength=classes), iou, convention, protocol)
+    right = find_hits(found, wanted, classes, iou, convention)
+    starts = np.cumsum([0, *(video.frames + 1 for video in truth.values())])  # as `collect` numbers frames
+    videos, places = (np.searchsorted(starts, rows.frames, "right") - 1 for rows in (found, wanted))
+    return Hits(found.labels, right, videos, count_by_video(places, wanted.labels, len(truth), classes), iou, protocol)
 
 
 def ava_map(
@@ -107,7 +114,9 @@ def ava_map(
         order = np.lexsort((-ours.scores, ours.frames))
         frames = ours.frames[order]
         ours = ours.where(np.sort(order[np.arange(len(order)) - np.searchsorted(frames, frames) < capacity]))
-    return score_rows(ours, theirs, len(classes), iou, PROTOCOLS["voc"], "ava")
+    ours, count = ours.ranked(), len(classes)
+    right, one = find_hits(ours, theirs, count, iou, PROTOCOLS["voc"]), np.zeros_like(ours.frames)
+    return Hits(ours.labels, right, one, np.bincount(theirs.labels, minlength=count)[None], iou, "ava").score()
 
 
 def _rows(table: BoxTable, number: np.ndarray, names: np.ndarray, out: np.ndarray) -> BoxTable:

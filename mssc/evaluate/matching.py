@@ -6,7 +6,7 @@ import numpy as np
 
 from ..boxes import BoxTable, box_iou
 from ..structures import Detections, InputError, Tube
-from .protocols import Annotated, Convention, FrameDetections, Score
+from .protocols import Annotated, Convention, FrameDetections
 
 
 def collect(
@@ -60,8 +60,8 @@ def select(found: BoxTable, wanted: BoxTable, convention: Convention) -> tuple[B
     """The detections and the ground truth that count under a convention, with the ground-truth boxes it compares with."""
     if convention.drop_last:
         wanted = wanted.where(wanted.scores > 0)
-    if any(convention.moved):
-        box = wanted.boxes + convention.moved
+    if any(convention.offset):
+        box = wanted.boxes + convention.offset
         wanted = wanted._replace(boxes=box if convention.limit is None else np.minimum(box, 2 * convention.limit))
     if convention.frames == "annotated":
         found = found.where(np.isin(found.frames, wanted.frames))
@@ -125,16 +125,11 @@ def claim(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, retry: bool)
     return sorted(done)
 
 
-def score_hits(
-    labels: np.ndarray, hits: np.ndarray, positives: np.ndarray, iou: float, convention: Convention, protocol: str
-) -> Score:
-    """From hits sorted by label, then by descending score."""
+def class_precision(labels: np.ndarray, right: np.ndarray, positives: np.ndarray, envelope: bool) -> np.ndarray:
+    """Average precision of each class, (A,); detections come as in `Hits`."""
     ends = np.searchsorted(labels, np.arange(len(positives) + 1))
-    per_class = np.array(
-        [average_precision(hits[a:b], n, convention.envelope) for a, b, n in zip(ends[:-1], ends[1:], positives, strict=True)],
-        dtype=float,
-    )
-    return Score(mean_ap(per_class), per_class, positives, iou, protocol)
+    parts = zip(ends[:-1], ends[1:], positives, strict=True)
+    return np.array([average_precision(right[a:b], count, envelope) for a, b, count in parts], float)
 
 
 def average_precision(hits: np.ndarray, positives: int, envelope: bool = True) -> float:
@@ -158,6 +153,11 @@ def average_precision(hits: np.ndarray, positives: int, envelope: bool = True) -
     else:
         precision = (precision + np.concatenate([[1.0], precision[:-1]])[: len(precision)]) / 2
     return float(np.sum(np.diff(recall, prepend=0) * precision))
+
+
+def count_by_video(videos: np.ndarray, labels: np.ndarray, count: int, classes: int) -> np.ndarray:
+    """How many rows there are of each video and class, (V, A)."""
+    return np.bincount(videos * classes + labels, minlength=count * classes).reshape(count, classes)
 
 
 def mean_ap(per_class: np.ndarray) -> float:

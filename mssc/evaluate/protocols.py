@@ -63,7 +63,7 @@ class Convention(NamedTuple):
         envelope: AP is the area under the envelope of precision over recall, else under the trapezoids of the raw curve.
         frames: "annotated" or "every".
         drop_last: the last frame of each ground-truth tube is left out.
-        moved: what is added to a ground-truth box's x1, y1, x2, y2 before it is compared, then
+        offset: what is added to a ground-truth box's x1, y1, x2, y2 before it is compared, then
         limit: the largest x and y it may have; None for no such limit.
     """
 
@@ -72,7 +72,7 @@ class Convention(NamedTuple):
     envelope: bool
     frames: str
     drop_last: bool = False
-    moved: tuple[int, int, int, int] = (0, 0, 0, 0)
+    offset: tuple[int, int, int, int] = (0, 0, 0, 0)
     limit: tuple[int, int] | None = None
 
 
@@ -81,8 +81,8 @@ PROTOCOLS = {
     "voc": Convention(pixel=CONTINUOUS, retry=False, envelope=True, frames="annotated"),
     "act": Convention(pixel=INCLUSIVE, retry=True, envelope=False, frames="every"),
     "yowo": _YOWO,
-    "yowo-jhmdb": _YOWO._replace(moved=(1, 1, 2, 2), limit=(320, 240)),
-    "yowo-ucf101-24": _YOWO._replace(moved=(-1, -1, -1, -1)),
+    "yowo-jhmdb": _YOWO._replace(offset=(1, 1, 2, 2), limit=(320, 240)),
+    "yowo-ucf101-24": _YOWO._replace(offset=(-1, -1, -1, -1)),
 }
 RANGE = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 """The thresholds 0.5:0.05:0.95 over which a video-mAP is averaged."""

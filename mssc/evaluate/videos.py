@@ -1,12 +1,12 @@
 """Video-mAP: are whole tubes right, in space and from start to end?"""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..boxes import tube_ious
 from ..structures import InputError, Tube
-from .matching import check_iou, check_names, claim, mean_ap, score_hits
+from .matching import Hits, check_iou, check_names, claim, count_by_video, mean_ap
 from .protocols import PROTOCOLS, RANGE, Annotated, Score
 
 
@@ -33,14 +33,14 @@ def video_map(
     Raises:
         InputError: for tubes of an unknown video or class, a threshold outside (0, 1], or another protocol.
     """
-    return _video_maps(tubes, truth, classes, (iou,), protocol)[0]
+    return tube_hits(tubes, truth, classes, (iou,), protocol)[0].score()
 
 
 def video_map_range(
     tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated], classes: int, ious: Sequence[float] = RANGE
 ) -> Score:
     """Mean of `video_map` over several thresholds, 0.5:0.05:0.95 unless told."""
-    scores = _video_maps(tubes, truth, classes, ious)
+    scores = [hits.score() for hits in tube_hits(tubes, truth, classes, ious)]
     per_class = np.mean([score.per_class for score in scores], axis=0)
     return Score(mean_ap(per_class), per_class, scores[0].positives, tuple(ious), "act")
 
@@ -59,41 +59,39 @@ def video_accuracy(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Anno
     return float(np.mean(right)) if right else float("nan")
 
 
-def _video_maps(
+def tube_hits(
     tubes: Mapping[str, Sequence[Tube]],
     truth: Mapping[str, Annotated],
     classes: int,
-    ious: Sequence[float],
+    ious: Sequence[float] = (0.5,),
     protocol: str = "act",
-) -> list[Score]:
+) -> list[Hits]:
+    """Which tubes are right at each threshold. Arguments and errors as of `video_map`."""
     if protocol not in ("act", "yowo"):
         raise InputError(f"unknown protocol '{protocol}' of video-mAP; choose act or yowo.")
     check_names(tubes, truth)
-    found = [(name, tube) for name, group in tubes.items() for tube in group]
-    wanted = [(name, tube) for name, video in truth.items() for tube in video.tubes]
+    index = {name: place for place, name in enumerate(truth)}
+    found = [(index[name], tube) for name, group in tubes.items() for tube in group]
+    wanted = [(index[name], tube) for name, video in truth.items() for tube in video.tubes]
     for _, tube in found + wanted:
         if tube.label >= classes:
             raise InputError(f"a tube has label {tube.label}, but there are {classes} classes, counted from 0.")
     found.sort(key=lambda item: (item[1].label, -item[1].score))
-    pairs = tube_pairs(found, wanted)
-    labels = np.array([tube.label for _, tube in found], np.int64)
-    positives = np.bincount(np.array([tube.label for _, tube in wanted], np.int64), minlength=classes)
-    scores = []
-    for iou in ious:
-        check_iou(iou)
-        near = pairs[pairs[:, 2] >= iou]
-        hits = np.zeros(len(found), bool)
-        hits[claim(near[:, 0].astype(int), near[:, 1].astype(int), near[:, 2], retry=True)] = True
-        scores.append(score_hits(labels, hits, positives, iou, PROTOCOLS[protocol], protocol))
-    return scores
-
-
-def tube_pairs(found: Sequence[tuple[Hashable, Tube]], wanted: Sequence[tuple[Hashable, Tube]]) -> np.ndarray:
-    """Which tubes, each given with its video, are of one video and label: rows (index in found, index in wanted, overlap), (P, 3)."""
-    groups: dict[tuple[Hashable, int], list[int]] = {}
+    groups: dict[tuple[int, int], list[int]] = {}
     for column, (video, tube) in enumerate(wanted):
         groups.setdefault((video, tube.label), []).append(column)
     pairs = [(row, column) for row, (video, tube) in enumerate(found) for column in groups.get((video, tube.label), ())]
-    index = np.array(pairs, np.int64).reshape(-1, 2)
-    tubes = [tube for _, tube in (*found, *wanted)]
-    return np.column_stack([index, tube_ious(tubes, index + [0, len(found)], PROTOCOLS["act"].pixel)])
+    row, column = np.array(pairs, np.int64).reshape(-1, 2).T
+    both = np.stack([row, column + len(found)], axis=1)
+    overlap = tube_ious([tube for _, tube in (*found, *wanted)], both, PROTOCOLS["act"].pixel)
+    (videos, labels), (places, kinds) = (
+        np.array([(video, tube.label) for video, tube in group], np.int64).reshape(-1, 2).T for group in (found, wanted)
+    )
+    positives = count_by_video(places, kinds, len(truth), classes)
+    hits = []
+    for iou in ious:
+        check_iou(iou)
+        near, right = overlap >= iou, np.zeros(len(found), bool)
+        right[claim(row[near], column[near], overlap[near], retry=True)] = True
+        hits.append(Hits(labels, right, videos, positives, iou, protocol))
+    return hits

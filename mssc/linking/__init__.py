@@ -11,8 +11,8 @@ action to the next gives two tubes.
 """
 
 from .actors import identify
-from .config import REFERENCE_RATE, LinkConfig
 from .online import OnlineLinker, link
+from .settings import REFERENCE_RATE, LinkConfig
 from .suppression import tube_nms
 from .trimming import trim
 

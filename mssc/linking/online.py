@@ -11,7 +11,7 @@ import numpy as np
 
 from ..boxes import CONTINUOUS, box_iou
 from ..structures import Detections, Tube
-from .config import LinkConfig
+from .settings import LinkConfig
 from .suppression import by_score, settled, tube_nms
 from .trimming import cut
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 import numpy as np
 
 from ..structures import Tube
-from .config import LinkConfig
+from .settings import LinkConfig
 
 _AT_ONCE = 1 << 18  # frames of links that are walked side by side
 
@@ -22,7 +22,7 @@ def cut(records: list[np.ndarray], shortest: int, config: LinkConfig) -> list[Tu
             boxes = np.stack([np.interp(frames, record["frame"], side) for side in boxes.T], axis=1)
         filled.append((scores, boxes))
     tubes = []
-    trimmed = _trim_all([scores for scores, _ in filled], config)
+    trimmed = trim([scores for scores, _ in filled], config)
     for record, (scores, boxes), intervals in zip(records, filled, trimmed, strict=True):
         start = int(record["frame"][0])
         for a, b in intervals:
@@ -33,21 +33,16 @@ def cut(records: list[np.ndarray], shortest: int, config: LinkConfig) -> list[Tu
     return tubes
 
 
-def trim(scores: np.ndarray, config: LinkConfig) -> list[tuple[int, int]]:
-    """Where the action is: intervals (first frame, frame after the last) of one link's scores.
+def trim(links: list[np.ndarray], config: LinkConfig) -> list[list[tuple[int, int]]]:
+    """Where the action is: intervals (first frame, frame after the last) of each link. A video of many boxes and classes has thousands.
 
     Each frame gives evidence, its log odds against a threshold relative to the link's own level; of all labellings of the
     frames as action or not, the best is the one with most evidence less the cost of its changes.
 
     Args:
-        scores: (T,), one per frame.
+        links: scores (T,) of each, one per frame.
         config: `floor`, `ratio`, `evidence`, `switch`, `contrast` and `peak` are used.
     """
-    return _trim_all([scores], config)[0]
-
-
-def _trim_all(links: list[np.ndarray], config: LinkConfig) -> list[list[tuple[int, int]]]:
-    """`trim` of many links at once: a video of many boxes and classes has thousands."""
     odds = []
     for scores in links:
         p = np.clip(scores, 1e-6, 1 - 1e-6)

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ablate.results import METRICS, Results
+from ..ablate.results import METRICS, AblationResults
 from ..analysis.bootstrap import Interval
 from ..structures import InputError
-from .paper import GREY, MODELS, Columns, Plot, canvas, csv_text, styled
+from .paper import GREY, MODELS, Columns, Plot, canvas, styled
 
 COLUMNS = ("table", "row", "metric", "seeds", "mean", "spread", "low", "high", "difference", "difference low", "difference high")
 
 
-def _known(results: Results, metrics: Sequence[str]) -> None:
+def _known(results: AblationResults, metrics: Sequence[str]) -> None:
     if not results.names:
         raise InputError(f"the results of {results.table} hold no finished run; let the ablation go on.")
     strange = [metric for metric in metrics if metric not in METRICS]
@@ -20,7 +20,7 @@ def _known(results: Results, metrics: Sequence[str]) -> None:
         raise InputError(f"there is no metric {strange[0]!r}; use some of {', '.join(METRICS)}.")
 
 
-def _difference(results: Results, row: str, metric: str) -> Interval:
+def _difference(results: AblationResults, row: str, metric: str) -> Interval:
     """To the reference; NaN for the reference itself, or where nothing can be paired."""
     nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
     if row == results.reference or not set(results.seeds(row)) & set(results.seeds(results.reference)):
@@ -28,7 +28,7 @@ def _difference(results: Results, row: str, metric: str) -> Interval:
     return results.difference(row, metric=metric)
 
 
-def ablation_rows(results: Results, metrics: Sequence[str] = METRICS) -> list[tuple]:
+def ablation_rows(results: AblationResults, metrics: Sequence[str] = METRICS) -> list[tuple]:
     """The numbers, a row per row and metric, with the columns of `COLUMNS`."""
     _known(results, metrics)
     rows = []
@@ -40,12 +40,7 @@ def ablation_rows(results: Results, metrics: Sequence[str] = METRICS) -> list[tu
     return rows
 
 
-def ablation_csv(results: Results, metrics: Sequence[str] = METRICS) -> str:
-    """`ablation_rows` as csv."""
-    return csv_text(COLUMNS, ablation_rows(results, metrics))
-
-
-def ablation_markdown(results: Results, metrics: Sequence[str] = METRICS) -> str:
+def ablation_markdown(results: AblationResults, metrics: Sequence[str] = METRICS) -> str:
     """The table to read, in percent: mean ± spread over seeds of each metric; then what the first metric is above the reference, with its
     95 % interval over videos and seeds, paired, and in how many seeds it is above; parameters."""
     _known(results, metrics)
@@ -62,7 +57,7 @@ def ablation_markdown(results: Results, metrics: Sequence[str] = METRICS) -> str
     return "\n".join(lines) + "\n"
 
 
-def studies_markdown(results: Results) -> str:
+def studies_markdown(results: AblationResults) -> str:
     """What the studies found, in points of frame-mAP@0.5 that are lost, with 95 % intervals: a line per replaced path or spoilt input, a
     column per row that was asked, and, of spoilt inputs, what the row loses more than the reference. Empty if nothing was asked."""
     by_path = {row: [c for run in results.of(row) for c in run.paths] for row in results.names}
@@ -80,7 +75,7 @@ def studies_markdown(results: Results) -> str:
     return text.rstrip("\n") + "\n" if text else ""
 
 
-def _lost(results: Results, row: str, key: str | tuple[str, float]) -> str:
+def _lost(results: AblationResults, row: str, key: str | tuple[str, float]) -> str:
     if isinstance(key, str):
         return _points(results.path_loss(row, key))
     said = _points(results.noise_loss(row, *key))
@@ -98,7 +93,7 @@ def _percent(mean: float, spread: float) -> str:
 
 
 @styled
-def ablation_plot(results: Results, metrics: Sequence[str] = METRICS[:1], columns: Columns = 2) -> Plot:
+def ablation_plot(results: AblationResults, metrics: Sequence[str] = METRICS[:1], columns: Columns = 2) -> Plot:
     """A bar per row (mean over seeds), its 95 % interval over videos and seeds, a dot per seed; one panel a metric. A line marks the
     reference.
 

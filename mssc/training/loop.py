@@ -33,7 +33,7 @@ from ..model.checkpoint import save_model
 from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
 from ..model.transfer import start_from_coco
-from ..structures import Detections, InputError, Tube
+from ..structures import Detections, InputError
 from ..video import frames_per_look
 from .heads import TrainingHeads
 from .losses import total
@@ -65,7 +65,7 @@ def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dic
         for clip, places, chosen in _stretches(model.config, video, cache, step):
             found[video.name] += detector.detect(clip, (video.height, video.width), places[None])
             keys += chosen
-        tubes = (_at(tube, np.array(keys)) for tube in video.tubes)
+        tubes = (tube.among(np.array(keys)) for tube in video.tubes)
         truth[video.name] = Truth(tuple(tube for tube in tubes if tube is not None), len(keys), video.rate)
         for detections, frame in zip(found[video.name], keys, strict=True):
             for box, label in zip(*video.boxes_at(frame), strict=True):
@@ -109,12 +109,6 @@ def _stretches(config: ModelConfig, video: Video, cache: FrameCache, step: int) 
     for looks, keys in stretches:
         clip = prepare(cache.frames(video.name, looks), config.key_size).transpose(0, 1)[None]
         yield clip, (torch.tensor(keys) - looks.start) // every, keys
-
-
-def _at(tube: Tube, keys: np.ndarray) -> Tube | None:
-    """The tube in a video of which only the frames `keys`, ascending, are kept; None if it is in none of them."""
-    inside = np.flatnonzero((keys >= tube.start) & (keys < tube.stop))
-    return Tube(tube.label, 1.0, int(inside[0]), tube.boxes[keys[inside] - tube.start]) if len(inside) else None
 
 
 def _best_action(detections: Detections, box) -> int | None:

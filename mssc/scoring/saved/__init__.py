@@ -9,7 +9,7 @@ from pathlib import Path
 from ...files import visible
 from ...structures import Detections, InputError, Tube
 from .act import read_act
-from .ava import read_ava
+from .ava_csv import read_ava
 from .checks import Known
 from .folder import Folder, is_folder, read_folder
 from .truth import read_truth

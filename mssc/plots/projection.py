@@ -1,86 +1,20 @@
-"""Pictures of what MSM does: distances of action and background, cells in two dimensions, gains."""
+"""Cells in two dimensions, as a picture and as a page to look around in."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..analysis.bootstrap import Interval
-from ..analysis.distances import MEASURES
 from ..analysis.keyframes import TAPS
-from ..analysis.motion import rank_correlation
 from ..analysis.projection import Projection
-from ..analysis.study import Study, nanmean
 from ..structures import InputError
 from .hover import Album, HoverFigure
-from .paper import (
-    BACKGROUND_GREY,
-    GREY,
-    INTERVAL_COLUMNS,
-    NOTHING,
-    WIDTHS,
-    Columns,
-    Plot,
-    canvas,
-    class_paint,
-    draw_intervals,
-    interval_cells,
-    model_paint,
-    one_name_each,
-    shared_legend,
-    styled,
-)
+from .paper import BACKGROUND_GREY, GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ARROW = {"up": " ↑", "down": " ↓", "": ""}
-SHOWN = ("d_cos", "d_euc", "Fisher J", "silhouette", "AUROC", "sim2avg", "D_A/D_B", "effective rank")
 MOST_CLASSES = 12  # in a legend
-
-
-def taps_of(studies: Sequence[Study]) -> list[str]:
-    """The taps at which any of the models has distances, in the order of the network."""
-    return [tap for tap in TAPS if any(tap in study.cells for study in studies)]
-
-
-@styled
-def separability_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
-    """Every distance along the network, a panel each, models side by side, 95 % intervals over videos. An arrow says what the paper's
-    claim expects after MSM. The csv holds all measures, also those without a panel.
-
-    Raises:
-        InputError: for no model, two of one name, or no frame with cells of both kinds.
-    """
-    one_name_each([study.model for study in studies])
-    taps = taps_of(studies)
-    if not taps:
-        raise InputError("no key frame has cells of both kinds: boxes are too small or too large for the maps.")
-    found = {(s.model, tap): s.auroc(tap) for s in studies for tap in taps if tap in s.cells}
-    across = 4 if columns == 2 else 2
-    figure = canvas(columns, 1.45 * len(SHOWN) / across + 0.3)
-    panels = figure.subplots(len(SHOWN) // across, across, squeeze=False).ravel()
-    rows = []
-    for name in ("AUROC", *MEASURES):
-        series = {}
-        for study in studies:
-            at = [found.get((study.model, tap)) if name == "AUROC" else _distance(study, tap, name) for tap in taps]
-            series[study.model] = [one or NOTHING for one in at]
-            rows += [(study.model, tap, name, *interval_cells(one)) for tap, one in zip(taps, series[study.model], strict=True)]
-        if name in SHOWN:
-            axes = panels[SHOWN.index(name)]
-            draw_intervals(axes, [tap.replace(" ", "\n") for tap in taps], series, join=True)
-            axes.tick_params(axis="x", labelsize=5.5)
-            axes.set_title(name + (ARROW[MEASURES[name].claim] if name in MEASURES else " ↑"))
-    shared_legend(figure, panels[0])
-    return Plot(figure, ("model", "tap", "measure", *INTERVAL_COLUMNS), rows)
-
-
-def _distance(study: Study, tap: str, name: str) -> Interval | None:
-    return study.distance(tap, name) if tap in study.cells else None
-
-
-# -------------------------------------------------------------------- cells in two dimensions
 
 
 def _grid(projections: Sequence[Projection]) -> tuple[int, int, dict[tuple[str, str], tuple[int, int]]]:
@@ -213,44 +147,3 @@ def _points(one: Projection, chosen: np.ndarray, name: str, album: Album) -> dic
             for frame, place in zip(frames, one.cells.places[chosen].tolist(), strict=True)
         ],
     }
-
-
-# -------------------------------------------------------------------- the gain
-
-
-@styled
-def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
-    """MSM's gain per channel, 1 + a * phi, mean over key frames: how it is spread, and whether the channels that it raises are those that
-    tell action from background (Fisher's score of the normalised input).
-
-    Args:
-        studies: models whose MSM has no such gain are left out.
-        columns: of the page.
-
-    Raises:
-        InputError: if none has one.
-    """
-    having = [study for study in studies if len(study.gain)]
-    if not having:
-        raise InputError("none of the models has a gain per channel; they need MSM with a perceptual branch.")
-    one_name_each([study.model for study in having])
-    figure = canvas(columns, 1.6 * len(having) + 0.1)
-    panels = figure.subplots(len(having), 2, squeeze=False)
-    rows: list[tuple] = []
-    for (left, right), study, index in zip(panels, having, range(len(having)), strict=True):
-        gain, score = study.gain.mean(0), nanmean(study.fisher)
-        facts, colour = study.gain_facts(), model_paint(index)["color"]
-        left.hist(gain, bins=24, color=colour, edgecolor="white", linewidth=0.3)
-        left.axvline(1, color=GREY, linestyle="--", linewidth=0.8)
-        left.set(xlabel="gain 1 + aφ", ylabel="channels")
-        left.set_title(f"{study.model}: share above 1 is {facts['share above 1'].text(2)}", fontsize=7)
-        right.scatter(score, gain, s=8, color=colour, linewidths=0)
-        right.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
-        right.set(xlabel="Fisher score of the channel", ylabel="gain")
-        known = score[np.isfinite(score) & (score > 0)]
-        if len(known) and known.max() > 100 * known.min():
-            right.set_xscale("log")
-        right.set_title(f"rank correlation {facts['correlation with Fisher'].text(2)}", fontsize=7)
-        rows += [(study.model, channel, float(g), float(s)) for channel, (g, s) in enumerate(zip(gain, score, strict=True))]
-        rows.append((study.model, "rank correlation", rank_correlation(gain, score), float("nan")))
-    return Plot(figure, ("model", "channel", "gain", "Fisher score"), rows)

@@ -50,15 +50,13 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
         x: (N,); pairs with NaN are left out.
         y: (N,).
     """
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     known = np.isfinite(x) & np.isfinite(y)
-    if known.sum() < 2:
+    first, second = np.asarray(x)[known], np.asarray(y)[known]
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    first, second = rankdata(np.asarray(x)[known]), rankdata(np.asarray(y)[known])
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
+    return float(spearmanr(first, second).statistic)
 
 
 def without_motion_sense(model: MSSC) -> MSSC:

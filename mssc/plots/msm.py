@@ -1,0 +1,164 @@
+"""What MSM does, in pictures and tables: distances of action and background before and after it, gains."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..analysis.bootstrap import Interval
+from ..analysis.distances import MEASURES
+from ..analysis.keyframes import TAPS
+from ..analysis.msm import rank_correlation
+from ..analysis.study import Study, nanmean
+from ..structures import InputError
+from .paper import (
+    GREY,
+    INTERVAL_COLUMNS,
+    NOTHING,
+    Columns,
+    Plot,
+    canvas,
+    csv_text,
+    draw_intervals,
+    interval_cells,
+    model_paint,
+    one_name_each,
+    shared_legend,
+    styled,
+)
+
+ARROW = {"up": " ↑", "down": " ↓", "": ""}
+BEFORE, AFTER = "MSM in", "MSM out"
+TABLED = (BEFORE, AFTER, "SFM in", "SFM out 8")
+SHOWN = ("d_cos", "d_euc", "Fisher J", "silhouette", "AUROC", "sim2avg", "D_A/D_B", "effective rank")
+
+
+def taps_of(studies: Sequence[Study]) -> list[str]:
+    """The taps at which any of the models has distances, in the order of the network."""
+    return [tap for tap in TAPS if any(tap in study.cells for study in studies)]
+
+
+@styled
+def separability_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
+    """Every distance along the network, a panel each, models side by side, 95 % intervals over videos. An arrow says what the paper's
+    claim expects after MSM. The csv holds all measures, also those without a panel.
+
+    Raises:
+        InputError: for no model, two of one name, or no frame with cells of both kinds.
+    """
+    one_name_each([study.model for study in studies])
+    taps = taps_of(studies)
+    if not taps:
+        raise InputError("no key frame has cells of both kinds: boxes are too small or too large for the maps.")
+    found = {(s.model, tap): s.auroc(tap) for s in studies for tap in taps if tap in s.cells}
+    across = 4 if columns == 2 else 2
+    figure = canvas(columns, 1.45 * len(SHOWN) / across + 0.3)
+    panels = figure.subplots(len(SHOWN) // across, across, squeeze=False).ravel()
+    rows = []
+    for name in ("AUROC", *MEASURES):
+        series = {}
+        for study in studies:
+            at = [found.get((study.model, tap)) if name == "AUROC" else _distance(study, tap, name) for tap in taps]
+            series[study.model] = [one or NOTHING for one in at]
+            rows += [(study.model, tap, name, *interval_cells(one)) for tap, one in zip(taps, series[study.model], strict=True)]
+        if name in SHOWN:
+            axes = panels[SHOWN.index(name)]
+            draw_intervals(axes, [tap.replace(" ", "\n") for tap in taps], series, join=True)
+            axes.tick_params(axis="x", labelsize=5.5)
+            axes.set_title(name + (ARROW[MEASURES[name].claim] if name in MEASURES else " ↑"))
+    shared_legend(figure, panels[0])
+    return Plot(figure, ("model", "tap", "measure", *INTERVAL_COLUMNS), rows)
+
+
+def _distance(study: Study, tap: str, name: str) -> Interval | None:
+    return study.distance(tap, name) if tap in study.cells else None
+
+
+# -------------------------------------------------------------------- tables
+
+
+def verdict(change: Interval, claim: str) -> str:
+    """What a paired change says of the claim: "as claimed", "against", "unclear" (the interval holds 0), or "" where nothing is claimed."""
+    if not claim or not np.isfinite(change.low):
+        return ""
+    if change.low <= 0 <= change.high:
+        return "unclear"
+    return "as claimed" if (change.value > 0) == (claim == "up") else "against"
+
+
+def separability_rows(studies: Sequence[Study]) -> list[tuple]:
+    """(model, measure, claim, where, value, low, high, videos): each measure at each tap, and its paired change by MSM."""
+    one_name_each([study.model for study in studies])
+    rows: list[tuple] = []
+    for study in studies:
+        for measure, (_, claim, _) in MEASURES.items():
+            rows += [(study.model, measure, claim, t, *interval_cells(study.distance(t, measure))) for t in study.cells]
+            if {BEFORE, AFTER} <= study.cells.keys():
+                rows.append((study.model, measure, claim, "change", *interval_cells(study.change(BEFORE, AFTER, measure))))
+        rows += [(study.model, "AUROC", "up", tap, *interval_cells(study.auroc(tap))) for tap in study.cells]
+    return rows
+
+
+def separability_csv(studies: Sequence[Study]) -> str:
+    """`separability_rows` as csv."""
+    return csv_text(("model", "measure", "claim", "where", *INTERVAL_COLUMNS), separability_rows(studies))
+
+
+def separability_markdown(studies: Sequence[Study]) -> str:
+    """The same to read: a table per model, means over videos with 95 % bootstrap intervals, and what MSM changes, paired by video."""
+    lines = []
+    for model in dict.fromkeys(study.model for study in studies):
+        study = next(one for one in studies if one.model == model)
+        taps = [tap for tap in TABLED if tap in study.cells]
+        found = {row[1:4]: Interval(*row[4:]) for row in separability_rows([study])}
+        lines += [f"## {model}", "", f"{study.frames} key frames of {len(study.videos)} videos of {study.dataset}.", ""]
+        lines += ["| measure | claim | " + " | ".join([*taps, "change by MSM", ""]) + " |", "|---" * (len(taps) + 4) + "|"]
+        for measure, claim in [*((name, one.claim) for name, one in MEASURES.items()), ("AUROC", "up")]:
+            at = [found[measure, claim, tap].text() for tap in taps]
+            change = found.get((measure, claim, "change"))
+            said = ["", ""] if change is None else [change.text(), verdict(change, claim)]
+            lines.append("| " + " | ".join([measure, claim, *at, *said]) + " |")
+        for name, value in (study.gain_facts() if len(study.gain) else {}).items():
+            lines += ["", f"MSM's gain, {name}: {value.text()}."]
+        lines.append("")
+    return "\n".join(lines)
+
+
+# -------------------------------------------------------------------- the gain
+
+
+@styled
+def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
+    """MSM's gain per channel, 1 + a * phi, mean over key frames: how it is spread, and whether the channels that it raises are those that
+    tell action from background (Fisher's score of the normalised input).
+
+    Args:
+        studies: models whose MSM has no such gain are left out.
+        columns: of the page.
+
+    Raises:
+        InputError: if none has one.
+    """
+    having = [study for study in studies if len(study.gain)]
+    if not having:
+        raise InputError("none of the models has a gain per channel; they need MSM with a perceptual branch.")
+    one_name_each([study.model for study in having])
+    figure = canvas(columns, 1.6 * len(having) + 0.1)
+    panels = figure.subplots(len(having), 2, squeeze=False)
+    rows: list[tuple] = []
+    for (left, right), study, index in zip(panels, having, range(len(having)), strict=True):
+        gain, score = study.gain.mean(0), nanmean(study.fisher)
+        facts, colour = study.gain_facts(), model_paint(index)["color"]
+        left.hist(gain, bins=24, color=colour, edgecolor="white", linewidth=0.3)
+        left.axvline(1, color=GREY, linestyle="--", linewidth=0.8)
+        left.set(xlabel="gain 1 + aφ", ylabel="channels")
+        left.set_title(f"{study.model}: share above 1 is {facts['share above 1'].text(2)}", fontsize=7)
+        right.scatter(score, gain, s=8, color=colour, linewidths=0)
+        right.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
+        right.set(xlabel="Fisher score of the channel", ylabel="gain")
+        known = score[np.isfinite(score) & (score > 0)]
+        if len(known) and known.max() > 100 * known.min():
+            right.set_xscale("log")
+        right.set_title(f"rank correlation {facts['correlation with Fisher'].text(2)}", fontsize=7)
+        rows += [(study.model, channel, float(g), float(s)) for channel, (g, s) in enumerate(zip(gain, score, strict=True))]
+        rows.append((study.model, "rank correlation", rank_correlation(gain, score), float("nan")))
+    return Plot(figure, ("model", "channel", "gain", "Fisher score"), rows)
