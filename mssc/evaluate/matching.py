@@ -1,12 +1,48 @@
 """How detections and ground truth become columns, who is compared with whom, and average precision."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..boxes import BoxTable, box_iou
 from ..structures import Detections, InputError, Tube
-from .protocols import Annotated, Convention, FrameDetections
+from .protocols import PROTOCOLS, Annotated, Convention, FrameDetections, Score
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Which detections, or tubes, of many videos are right. That does not depend on other videos, so it is found once, and a resample of
+    the videos only counts some of them several times.
+
+    Attributes:
+        labels: (N,), ascending; those of one label by descending score.
+        right: (N,) bool.
+        videos: (N,), which video each is of.
+        positives: (V, A), how many each video has to be found.
+        iou: the threshold.
+        protocol: a name in `PROTOCOLS`, or "ava".
+    """
+
+    labels: np.ndarray
+    right: np.ndarray
+    videos: np.ndarray
+    positives: np.ndarray
+    iou: float
+    protocol: str
+
+    def score(self, times: np.ndarray | None = None) -> Score:
+        """Average precisions where each video counts so many `times` (V,), once if None."""
+        labels, right, positives = self.labels, self.right, self.positives.sum(0)
+        if times is not None:
+            repeat = times[self.videos]
+            labels, right, positives = np.repeat(labels, repeat), np.repeat(right, repeat), times @ self.positives
+        per_class = class_precision(labels, right, positives, PROTOCOLS.get(self.protocol, PROTOCOLS["voc"]).envelope)
+        return Score(mean_ap(per_class), per_class, positives, self.iou, self.protocol)
+
+    def draws(self, times: np.ndarray) -> np.ndarray:
+        """The mean average precision of each resample, (R, V) to (R,)."""
+        return np.array([self.score(row).map for row in times])
 
 
 def collect(
