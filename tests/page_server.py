@@ -13,7 +13,7 @@ from mssc import page
 from mssc.model import shipped
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
-from mssc.page import offer
+from mssc.page import layout, offer
 
 
 def save_models(folder: Path, config) -> dict[str, Path]:
@@ -35,6 +35,7 @@ def serve(folder: Path, models: dict[str, Path]) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipped, "available_models", lambda: dict(models))
         patch.setattr(offer, "OWN", {})
+        patch.setattr(layout, "EXAMPLE_MODEL", "big")
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.delenv("GRADIO_TEMP_DIR", raising=False)
         patch.setenv("PATH", "")

@@ -1,5 +1,6 @@
 """The page over its API, on this machine, with tiny networks; its browser tests are in test_page_browser.py."""
 
+import base64
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import gradio as gr
@@ -24,9 +26,9 @@ from page_server import save_models, serve
 
 import app
 from mssc import page, video
-from mssc.detection import pipeline
+from mssc.detection import people, pipeline
 from mssc.model import shipped
-from mssc.page import detection, guard, layout, limits, offer, visits
+from mssc.page import answers, detection, guard, inside, layout, limits, offer, playable, visits
 from mssc.structures import InputError, Tube
 
 ROOT = Path(app.__file__).parent
@@ -174,7 +176,7 @@ def test_unknown_models_and_no_video_are_refused(client, clip):
     for model in ("nonsense", "../../assets/models/jhmdb", "/etc", "big\0"):
         with pytest.raises(AppError, match="choices|no model"):
             ask(client, clip, model=model)
-    with pytest.raises(AppError, match="^Upload or record a video first.$"):
+    with pytest.raises(AppError, match="^Choose or record a video first.$"):
         ask(client, None)
 
 
@@ -201,6 +203,35 @@ def test_a_bug_says_nothing_about_the_server_and_does_not_stop_it(client, clip, 
     assert "secret" not in str(answer.value) and "Traceback" not in str(answer.value)
     assert set(results(place)) == before
     assert ask(client, clip)[0]["tubes"]
+
+
+def event(**data) -> gr.EventData:
+    return gr.EventData(None, data)
+
+
+ANNA = SimpleNamespace(session_hash="anna")
+
+
+@pytest.mark.parametrize(
+    "path", [__file__, "/etc/passwd", "../../etc/passwd", "http://127.0.0.1:9/video.mp4", 7, None, {"path": "x"}]
+)
+def test_the_pages_own_requests_reach_no_other_file(place, path):
+    for answer in (answers.look(event(key="k", path=path), ANNA)["about"], answers.copy(event(key="k", path=path), ANNA)["copy"]):
+        assert answer["key"] == "k" and ("not uploaded here" in answer["error"] or "Choose or record" in answer["error"])
+    (told,) = answers.find(event(job="j", path=path, models=["big"]), ANNA)
+    assert told["error"] and not told["runs"]
+    assert "error" in next(answers.find(event(job="j", example="../models/toy/config.json", models=["big"]), ANNA))
+
+
+def test_a_copy_that_browsers_play_has_the_same_frames_at_the_same_times(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(playable, "MAX_COPY_SIDE", 32)
+    playable.make_playable(str(clip), tmp_path / "copy.mp4", lambda: True)
+    frames, wanted = list(video.read(tmp_path / "copy.mp4")), list(video.read(clip))
+    np.testing.assert_allclose([frame.time for frame in frames], [frame.time for frame in wanted], atol=1e-3)
+    assert frames[0].image.shape == (24, 32, 3)
+    with pytest.raises(InputError):
+        playable.make_playable(str(clip), tmp_path / "other.mp4", lambda: False)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.mp4"]
 
 
 # -------------------------------------------------------------------- a full disk, a crowd, and those who leave
@@ -328,42 +359,24 @@ BOX = np.tile([2.04, 2, 30, 40], (20, 1))
 TUBES = [Tube(0, 0.8, 0, BOX), Tube(1, 0.6, 5, BOX[:10] + 30, np.linspace(0, 1, 10))]
 
 
-def test_the_player_is_told_boxes_times_and_colours():
-    told = detection.describe("up/walk.mp4", result(TUBES), TUBES, Path("out/walk-actions.mp4"), {1: "data:x"})
-    assert told["size"] == [64, 48] and told["duration"] == 2.0 and told["times"][:3] == [0, 100, 200] and told["final"]
-    assert [file["path"] for file in told["files"].values()] == [f"out/walk-actions.{kind}" for kind in ("mp4", "json", "csv")]
-    second = told["tubes"][1]
-    assert (second["actor"], second["action"], second["start"], second["end"], second["first"]) == (2, "wave hand", 0.5, 1.5, 5)
-    assert second["boxes"][:4] == [32.0, 32.0, 60.0, 70.0] and len(second["boxes"]) == 40
-    assert second["best"] == 1.4 and second["picture"] == "data:x" and told["tubes"][0]["picture"] is None
-    assert re.fullmatch("#[0-9a-f]{6}", second["colour"]) and second["ink"] in ("#000000", "#ffffff")
+PEOPLE = [people.Person(Tube(2, 0.9, 0, BOX), [(1, 0.6), (0, 0.3)])]
+
+
+def numbers(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), kind)
+
+
+def test_the_page_is_told_boxes_times_and_people():
+    told = detection.describe(result(TUBES), TUBES, PEOPLE)
+    assert told["size"] == [64, 48] and told["duration"] == 2.0
+    np.testing.assert_allclose(numbers(told["times"], "<f4")[:3], [0, 0.1, 0.2])
+    first, second = told["tubes"]
+    assert (first["actor"], second["actor"], second["label"], second["first"], second["best"]) == (1, 2, 1, 5, 14)
+    boxes = numbers(second["boxes"], "<u2").reshape(-1, 4) / 65535 * [64, 48, 64, 48]
+    assert len(boxes) == 10 and np.abs(boxes[0] - [32.04, 32, 60, 48]).max() < 0.01, "cut to the frame"
+    (person,) = told["people"]
+    assert person["actor"] == 1 and person["likeliest"] == [[1, 0.6], [0, 0.3]], "who does the first action"
     json.dumps(told)
-
-
-def test_the_summary_says_what_was_found_and_how_fast():
-    text = detection.summary(result(TUBES))
-    assert (
-        "Found 2 actions by 2 actors" in text and "<b>40 frames a second</b>" in text and "network 0.40 s, decode 0.10 s" in text
-    )
-    assert "Found 1 action by 1 actor<" in detection.summary(result(TUBES[:1]))
-    assert "No action found" in detection.summary(result([])) and "0.30 or more" in detection.summary(result([]))
-
-
-def test_progress_tells_speed_and_time_left():
-    assert "120 of 300 frames, 30 a second, about 6 s left" in detection.progress_bar("Looking", 120, 300, 4)
-    assert "left" not in detection.progress_bar("Looking", 120, None, 4) and "120 frames" in detection.progress_bar(
-        "Looking", 120, 90, 4
-    )
-    assert "value" not in detection.progress_bar("Looking", 1, 300, 4), "the first frames say nothing about speed"
-
-
-def test_thumbnails_show_the_best_frames_of_the_best_tubes(monkeypatch):
-    assert detection.best_frames(TUBES) == {0: [0], 14: [1]}
-    monkeypatch.setattr(detection, "THUMBNAILS", 1)
-    assert detection.best_frames(TUBES) == {0: [0]}
-    image = np.zeros((48, 64, 3), np.uint8)
-    for tube in (*TUBES, Tube(0, 0.5, 0, [[-9, -9, -8, -8]])):  # the last one lies outside
-        assert detection.thumbnail(image, tube, tube.start).startswith("data:image/jpeg;base64,/9j/")
 
 
 def test_first_tubes_come_before_the_end(clip, tmp_path, models, monkeypatch):
@@ -371,27 +384,49 @@ def test_first_tubes_come_before_the_end(clip, tmp_path, models, monkeypatch):
     monkeypatch.setattr(detection, "TELL_SECONDS", 0.0)
     monkeypatch.setattr(detection, "SHOW_SECONDS", 0.0)
     monkeypatch.setattr("mssc.detection.detector.FRAMES_AT_ONCE", 4)
-    messages = list(detection.work(str(clip), "big", 0.05, str(tmp_path)))
-    early = [m.player for m in messages if m.player and not m.player["final"]]
-    assert any(player["tubes"] for player in early) and len(early[0]["times"]) < len(messages[-1].player["times"])
+    messages = list(detection.work(str(clip), "big", 0.05, str(tmp_path), drawn=True))
+    early = [m.run["found"] for m in messages if m.run["phase"] == "looking" and m.run["found"]]
+    assert any(found["tubes"] for found in early) and len(early[0]["times"]) < len(messages[-1].run["found"]["times"])
+    versions = [m.run["version"] for m in messages]
+    assert versions == sorted(versions) and len(set(versions)) > 2
     assert [m.result is not None for m in messages] == [False] * (len(messages) - 1) + [True]
-    assert all(tube["picture"] for tube in messages[-1].player["tubes"][: detection.THUMBNAILS])
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".json", ".csv"}
-    assert messages[-1].seen.times == pipeline.detect_video(clip, models["big"]).times
+    assert json.loads(next(tmp_path.glob("*.json")).read_text()) == messages[-1].result
+    assert messages[-1].run["phase"] == "done" and messages[-1].seen.times == pipeline.detect_video(clip, models["big"]).times
 
 
-def test_leaving_the_work_leaves_no_file(clip, tmp_path, models, monkeypatch):
+def test_a_filter_shows_what_a_run_at_that_threshold_would_find(clip, tmp_path, models, monkeypatch):
+    monkeypatch.setattr(offer, "OWN", models)
+    *_, last = detection.work(str(clip), "big", detection.LOWEST, str(tmp_path))
+    middle = float(np.median([tube.score for tube in last.seen.tubes]))
+    found = pipeline.detect_video(clip, models["big"], middle).tubes
+    shown = last.seen.above(middle).tubes
+    assert 0 < len(shown) < len(last.seen.tubes)
+    assert [(t.label, t.start, t.score) for t in shown] == [(t.label, t.start, t.score) for t in found]
+
+
+def test_stopping_keeps_what_was_found_and_leaving_leaves_no_file(clip, tmp_path, models, monkeypatch):
     monkeypatch.setattr(offer, "OWN", models)
     monkeypatch.setattr(detection, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr("mssc.detection.detector.FRAMES_AT_ONCE", 2)
     work = detection.work(str(clip), "big", 0.05, str(tmp_path))
+    for _ in range(10):
+        next(work)
+    (tmp_path / "stop").touch()
+    *_, last = work
+    frames = len(last.seen.times)
+    assert last.run["phase"] == "stopped" and frames == last.run["done"] == last.result["frames"] < 14
+    assert last.seen.people and Path(last.run["json"]).exists()
+    (tmp_path / "other").mkdir()
+    work = detection.work(str(clip), "big", 0.05, str(tmp_path / "other"), drawn=True)
     for _ in range(20):
         next(work)
     work.close()
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "other").iterdir())
 
 
 def test_names_of_files_cannot_become_part_of_the_page():
-    assert "<img" not in detection.failed("<img src=x>.mp4: is empty.")
+    assert "<img" not in inside.failed("<img src=x>.mp4: is empty.")
     assert limits.without_folders(InputError("/a/b/c.mp4: is bad."), "/a/b/c.mp4") == "c.mp4: is bad."
 
 
@@ -420,8 +455,12 @@ def test_the_limits_are_on_the_page(address):
 
 def test_each_model_brings_its_threshold_and_says_what_it_knows(models, monkeypatch):
     monkeypatch.setattr(offer, "OWN", models)
-    threshold, sentence = offer.about("big")
-    assert threshold == 0.05 and sentence.startswith("Recognises 6 actions: ")
+    told = offer.painted("big")
+    assert told["threshold"] == 0.05 and len(told["actions"]) == len(told["colours"]) == 6 and told["licence"] == ""
+    (models["big"] / "README.md").write_text("| licence | MIT |\n")
+    assert offer.offered("big")["licence"] == "MIT"
+    monkeypatch.setattr(offer, "OWN", {folder.name: folder for folder in (ROOT / "assets" / "models").iterdir()})
+    assert all(offer.offered(name)["licence"] for name in offer.OWN), "of those that ship"
 
 
 def test_the_queue_is_bounded_and_one_video_is_worked_on_at_a_time():

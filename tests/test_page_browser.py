@@ -1,12 +1,12 @@
 """The page in a headless Chromium, as a visitor uses it: skipped where there is no browser."""
 
+import csv
 import json
 import os
 import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from page_server import save_models, serve
 
@@ -16,6 +16,9 @@ from mssc.page import detection, limits
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+SIZES = {"wide": (1400, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +68,11 @@ def address(place, tiny_config, tmp_path_factory):
 
 
 class Visitor:
-    """Somebody at the page; a width below 600 is a phone's."""
+    """Somebody at the page."""
 
-    def __init__(self, browser, address: str, width: int = 1200, **options) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+    def __init__(self, browser, address: str, size: str = "wide", **options) -> None:
+        width, height = SIZES[size]
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.tab = self.context.new_page()
         self.tab.set_default_timeout(60_000)
         self.foreign: list[str] = []
@@ -79,31 +83,53 @@ class Visitor:
         self.tab.goto(address)
         self.tab.wait_for_selector("#start")
 
-    def upload(self, path: Path, said: str = "frames a second") -> str:
-        self.tab.set_input_files("#upload input[type=file]", str(path))
-        return self.until(said)
+    def upload(self, path: Path, said: str = "frames a second", where: str = ".about") -> str:
+        self.tab.set_input_files("#detect .file", str(path))
+        return self.until(said, where)
 
-    def until(self, said: str) -> str:
-        self.tab.wait_for_function("said => document.querySelector('#status').innerText.includes(said)", arg=said)
-        return self.tab.inner_text("#status")
+    def until(self, said: str, where: str = "#status") -> str:
+        self.tab.wait_for_function("([said, where]) => document.querySelector(where).innerText.includes(said)", arg=[said, where])
+        return self.tab.inner_text(where)
 
     def find(self) -> str:
         self.tab.click("#start")
-        self.tab.wait_for_selector("#status details")
-        return self.tab.inner_text("#status")
+        self.tab.wait_for_selector("#detect .files:visible")
+        return self.tab.inner_text("#detect .found")
+
+    def set_threshold(self, value: float) -> None:
+        self.tab.evaluate(
+            "(value) => { const one = document.querySelector('#threshold'); one.value = value; one.dispatchEvent(new Event('input')); }",
+            value,
+        )
+
+    def count(self, what: str) -> int:
+        return self.tab.locator(f"#detect {what}").count()
 
     def playing(self, what: str = "currentTime"):
-        return self.tab.evaluate(f"document.querySelector('#player video').{what}")
+        return self.tab.evaluate(f"document.querySelector('#detect .stage video').{what}")
+
+    def painted(self, stage: int = 0) -> bool:
+        """Whether something is drawn over (or as) the picture."""
+        script = """(stage) => { const one = document.querySelectorAll('#detect .stage canvas')[stage];
+            return one.width > 0 && one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some((value) => value); }"""
+        return self.tab.evaluate(script, stage)
 
     def leave(self) -> None:
+        assert not self.foreign and not self.broken and self.tab.locator(".toast-body").count() == 0
         self.context.close()
+
+
+def eventually(what, seconds: float = 10) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends, "it did not happen"
+        time.sleep(0.05)
 
 
 @pytest.fixture
 def visitor(browser, address):
     somebody = Visitor(browser, address)
     yield somebody
-    assert not somebody.foreign and not somebody.broken
     somebody.leave()
 
 
@@ -111,79 +137,220 @@ def visitor(browser, address):
 def result(browser, address, clip):
     """A finished result that several tests look at."""
     somebody = Visitor(browser, address, accept_downloads=True)
+    assert limits.LIMITS in somebody.tab.inner_text("#detect .drop"), "said before the upload"
     assert "64x48" in somebody.upload(clip)
-    assert limits.LIMITS in somebody.tab.inner_text("body"), "said before the upload"
-    said = somebody.find()
-    assert "Found" in said and "frames a second" in said
+    assert "Found" in somebody.find()
     yield somebody
-    assert not somebody.foreign and not somebody.broken
     somebody.leave()
 
 
-def test_the_visitors_own_file_plays_and_boxes_lie_over_it(result, clip):
-    assert result.playing("src").endswith(clip.name) and result.playing("videoWidth") == 64
-    result.tab.evaluate("document.querySelector('#player video').pause()")
-    result.tab.evaluate("document.querySelector('#player video').currentTime = 0.1")
-    painted = "() => document.querySelector('#player canvas').getContext('2d').getImageData(0, 0, 9999, 9999).data.some((v) => v)"
-    result.tab.wait_for_function(painted)
-    result.tab.uncheck("#player [data-do=boxes]")
-    result.tab.wait_for_function(painted.replace("=> document", "=> !document"))
-    result.tab.check("#player [data-do=boxes]")
+@pytest.fixture
+def slowly(monkeypatch):
+    """Detection that takes its time; the list is empty when nothing runs."""
+    running, real = [], detection.detect_steps
+
+    def steps(*arguments):
+        running.append(True)
+        try:
+            for step in real(*arguments):
+                yield step
+                time.sleep(0.12)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(detection, "detect_steps", steps)
+    monkeypatch.setattr(detection, "SHOW_SECONDS", 0.1)
+    monkeypatch.setattr(detection, "TELL_SECONDS", 0.1)
+    monkeypatch.setattr("mssc.detection.detector.FRAMES_AT_ONCE", 2)
+    return running
+
+
+# -------------------------------------------------------------------- the first screen
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_first_screen_has_everything_in_order(browser, address, size, scheme):
+    somebody = Visitor(browser, address, size, color_scheme=scheme)
+    parts = ["#intro h1", "#detect .drop", "#detect .examples", "#start", "#detect .knows"]
+    boxes = [somebody.tab.locator(part).bounding_box() for part in parts]
+    tops = [box["y"] for box in boxes]
+    assert tops == sorted(tops) and tops[-1] + boxes[-1]["height"] <= SIZES[size][1], "and all of it is seen without scrolling"
+    left, right = boxes[1]["x"], SIZES[size][0] - boxes[1]["x"] - boxes[1]["width"]
+    assert abs(left - right) <= 16, "in the middle"
+    assert somebody.count(".examples video") == 2
+    somebody.leave()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_click_on_an_example_finds_its_actions_in_sight(browser, address, size, slowly):
+    somebody = Visitor(browser, address, size)
+    somebody.tab.click("#detect .examples button >> nth=0")
+    somebody.until("Looking for actions")
+    for part in ("#detect .stage", "#start", "#cancel", "#status progress"):
+        box = somebody.tab.locator(part).first.bounding_box()
+        assert box["y"] + min(box["height"], 40) <= SIZES[size][1], f"{part} is on the screen while it runs"
+    somebody.tab.click("#cancel")
+    somebody.until("Cancelled")
+    somebody.leave()
+
+
+# -------------------------------------------------------------------- the result
+
+
+def test_the_visitors_own_file_plays_and_boxes_lie_over_it(result):
+    assert result.playing("src").startswith("blob:") and result.playing("videoWidth") == 64
+    result.tab.evaluate("document.querySelector('#detect video').pause()")
+    result.tab.evaluate("document.querySelector('#detect video').currentTime = 0.1")
+    eventually(result.painted)
 
 
 def test_bars_rows_and_thumbnails_are_the_tubes_and_move_the_video(result):
-    tab = result.tab
-    count = tab.locator("#player tbody tr").count()
-    assert count == tab.locator("#player .bar").count() == min(tab.locator("#player .pictures img").count(), count) > 0
-    result.tab.evaluate("document.querySelector('#player video').pause()")
-    starts = tab.eval_on_selector_all("#player tbody tr", "rows => rows.map(row => parseFloat(row.cells[3].innerText))")
-    index = int(np.argmax(starts))
-    tab.click(f"#player .bar[data-tube='{index}']", force=True)
-    tab.wait_for_function(
-        "start => Math.abs(document.querySelector('#player video').currentTime - start) < 0.05", arg=starts[index]
+    tab, count = result.tab, result.count("tbody tr")
+    assert count == result.count(".bar") == min(result.count(".pictures canvas"), count) > 0
+    eventually(
+        lambda: tab.evaluate("[...document.querySelectorAll('#detect .pictures canvas')].every((one) => one.width == 224)")
     )
-    assert tab.locator(f"#player tr.lit[data-tube='{index}']").count() == 1, "what is pointed at is highlighted everywhere"
+    tab.evaluate("document.querySelector('#detect video').pause()")
+    starts = tab.eval_on_selector_all("#detect tbody tr", "rows => rows.map(row => parseFloat(row.cells[3].innerText))")
+    index = starts.index(max(starts))
+    tab.click(f"#detect tbody tr >> nth={index}")
+    tab.wait_for_function(
+        "start => Math.abs(document.querySelector('#detect video').currentTime - start) < 0.05", arg=starts[index]
+    )
+    assert result.count(".bar.lit") == 1, "what is pointed at is lit everywhere"
+
+
+def test_threshold_and_actions_filter_all_of_it_at_once(result):
+    tab = result.tab
+    result.set_threshold(0.05)
+    before = result.count("tbody tr")
+    scores = sorted(
+        float(one) for one in tab.eval_on_selector_all("#detect tbody tr", "rows => rows.map(row => row.cells[2].innerText)")
+    )
+    result.set_threshold(scores[-1])
+    kept = sum(score >= scores[-1] for score in scores)
+    assert 0 < result.count("tbody tr") == result.count(".bar") == result.count(".pictures canvas") <= kept < before
+    assert result.tab.inner_text("#detect .found").startswith(f"Found {result.count('.bar')} action")
+    with tab.expect_download() as download:
+        tab.click("#detect [data-do=json]")
+    told = json.loads(Path(download.value.path()).read_text())
+    assert len(told["tubes"]) == result.count(".bar") and told["threshold"] == scores[-1]
+    result.set_threshold(0.05)
+    action = tab.get_attribute("#detect .classes button >> nth=0", "data-action")
+    tab.click("#detect .classes button >> nth=0")
+    assert tab.get_attribute(f"#detect .classes [data-action='{action}']", "aria-pressed") == "false"
+    assert result.count("tbody tr") < before and action not in tab.inner_text("#detect tbody")
+    tab.click(f"#detect .classes [data-action='{action}']")
+    assert result.count("tbody tr") == before
+
+
+def test_who_does_nothing_sure_is_seen_all_the_same(result):
+    result.set_threshold(0.95)
+    said = result.tab.inner_text("#detect .found")
+    assert "no sure action; likeliest: " in said and "recognises circle" in said and "person" in said or "people" in said
+    assert result.count(".bar") == 0 < result.count(".grey")
+    title = result.tab.get_attribute("#detect .grey >> nth=0", "title")
+    assert title.startswith("person") and title.split("likeliest: ")[1].count(", ") == 2, "the three likeliest"
+    eventually(result.painted)
+    result.tab.click("#detect .classes [data-action='']")
+    eventually(lambda: not result.painted())
+    result.tab.click("#detect .classes [data-action='']")
+    result.set_threshold(0.05)
 
 
 def test_the_timeline_zooms_and_listens_to_the_keyboard(result):
     tab = result.tab
-    width = "document.querySelector('#player .bar').getBoundingClientRect().width"
-    tab.click("#player [data-do=all]")
+    width = "document.querySelector('#detect .bar').getBoundingClientRect().width"
+    tab.click("#detect [data-do=all]")
     before = tab.evaluate(width)
-    tab.click("#player [data-do=in]")
-    assert tab.evaluate(width) == pytest.approx(2 * before, rel=0.2) or before > 400
-    tab.focus("#player .rows")
+    tab.click("#detect [data-do=in]")
+    assert tab.evaluate(width) == pytest.approx(2 * before, rel=0.2)
+    tab.focus("#detect .rows")
     tab.keyboard.press("0")
     assert tab.evaluate(width) == pytest.approx(before, rel=0.05)
     tab.keyboard.press("Home")
-    tab.wait_for_function("document.querySelector('#player .time').innerText.endsWith('frame 0')")
+    tab.wait_for_function("document.querySelector('#detect .time').innerText.endsWith('frame 0')")
     tab.keyboard.press(".")
-    tab.wait_for_function("document.querySelector('#player .time').innerText.endsWith('frame 1')")
+    tab.wait_for_function("document.querySelector('#detect .time').innerText.endsWith('frame 1')")
 
 
-def test_video_boxes_and_table_can_be_downloaded(result):
-    for kind in ("mp4", "json", "csv"):
-        with result.tab.expect_download() as download:
-            result.tab.click(f"#player [data-kind={kind}]")
-        assert download.value.suggested_filename.endswith(f"-actions.{kind}")
-        path = Path(download.value.path())
-        if kind == "mp4":
-            assert len(list(video.read(path))) > 10
-        elif kind == "json":
-            assert json.loads(path.read_text())["tubes"]
+def test_the_table_can_be_downloaded(result):
+    with result.tab.expect_download() as download:
+        result.tab.click("#detect [data-do=csv]")
+    assert download.value.suggested_filename.endswith("-actions.csv")
+    with open(download.value.path(), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result.count("tbody tr") and set(rows[0]) >= {"actor", "action", "score", "start_seconds"}
 
 
 def test_the_page_can_be_used_without_a_mouse_and_names_what_it_shows(result):
-    unnamed = """() => [...document.querySelectorAll('#player button, #player select, #player input, #player a, #live button')].filter(
+    unnamed = """() => [...document.querySelectorAll('#detect button, #detect select, #detect input, #live button')].filter(
         (one) => !(one.innerText || one.getAttribute('aria-label') || (one.closest('label') || {}).innerText)).length"""
     assert result.tab.evaluate(unnamed) == 0
-    assert result.tab.evaluate("() => [...document.querySelectorAll('#player img')].every((image) => image.alt)")
-    result.tab.focus("#player .bar >> nth=0")
+    assert result.tab.evaluate("() => [...document.querySelectorAll('#detect canvas[role=img]')].every((one) => one.ariaLabel)")
+    result.tab.focus("#detect .bar >> nth=0")
     result.tab.keyboard.press("Enter")
-    assert result.tab.locator("#player .bar.lit").count() == 1
+    assert result.count(".bar.lit") == 1
 
 
-def test_what_a_browser_cannot_play_is_played_from_the_copy(visitor, clip, tmp_path):
+def test_real_length_rate_and_frames_are_told(result, clip):
+    times = [frame.time for frame in video.read(clip)]
+    rate = (len(times) - 1) / times[-1]
+    assert f"{rate:.4g} frames a second, {len(times)} frames" in result.tab.inner_text("#detect .about")
+
+
+# -------------------------------------------------------------------- while it runs
+
+
+def test_while_it_runs_what_is_not_seen_yet_is_shaded_and_the_picture_waits(visitor, clip, slowly):
+    visitor.upload(clip)
+    visitor.tab.click("#start")
+    visitor.tab.wait_for_function("document.querySelector('#detect .bar, #detect .grey')")
+    shares = visitor.tab.evaluate("""() => { const over = document.querySelector('#detect .over').getBoundingClientRect();
+        const bars = [...document.querySelectorAll('#detect .lanes button')].map((one) => one.getBoundingClientRect().right);
+        return [document.querySelector('#detect .unseen').getBoundingClientRect().left, Math.max(...bars), over.right]; }""")
+    assert shares[1] <= shares[0] + 2 < shares[2], "bars end where the unseen part begins"
+    seen = """() => parseFloat(document.querySelector('#detect .unseen').style.left) / 100"""
+    for _ in range(8):
+        length = visitor.playing("duration")
+        assert visitor.playing() <= visitor.tab.evaluate(seen) * length + 0.2, "boxes never lag the picture"
+        time.sleep(0.1)
+    visitor.tab.wait_for_selector("#detect .files:visible")
+    assert visitor.tab.locator("#detect .unseen").is_hidden()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2, 0.6, 1.2])
+def test_cancel_keeps_what_was_found_and_says_so(visitor, clip, slowly, seconds):
+    visitor.upload(clip)
+    visitor.tab.click("#start")
+    time.sleep(seconds)
+    visitor.tab.click("#cancel")
+    said = visitor.until("Cancelled")
+    eventually(lambda: not slowly), "the work has ended on the server too"
+    if "is kept" in said:
+        assert visitor.tab.locator("#detect .unseen").is_visible() and visitor.tab.is_visible("#detect .files")
+        assert visitor.count(".lanes button") > 0 or "Nobody" in visitor.tab.inner_text("#detect .found")
+    assert visitor.tab.is_enabled("#start") and visitor.tab.is_hidden("#cancel")
+    assert "Found" in visitor.find(), "and it can be begun again"
+
+
+def test_a_new_video_clears_the_old_result_also_while_it_runs(visitor, toy_videos, slowly):
+    first, second = (one.path for one in toy_videos.videos[1:3])
+    visitor.upload(first)
+    visitor.tab.click("#start")
+    visitor.tab.wait_for_function("document.querySelector('#detect .bar, #detect .grey')")
+    visitor.upload(second, second.name)
+    assert visitor.tab.is_hidden("#detect .result") and not visitor.painted() and visitor.tab.is_hidden("#cancel")
+    eventually(lambda: not slowly)
+    time.sleep(0.3)
+    assert visitor.tab.is_hidden("#detect .result"), "no late answer about the old one"
+
+
+# -------------------------------------------------------------------- bad input, other people
+
+
+def test_what_a_browser_cannot_play_is_played_from_a_clean_copy(visitor, clip, tmp_path):
     import av
 
     with av.open(str(tmp_path / "old.avi"), "w") as container:  # MPEG-4 part 2, which Chromium does not play
@@ -193,102 +360,61 @@ def test_what_a_browser_cannot_play_is_played_from_the_copy(visitor, clip, tmp_p
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.image, format="rgb24")))
         container.mux(stream.encode(None))
     visitor.upload(tmp_path / "old.avi")
-    visitor.find()
-    visitor.tab.wait_for_function("document.querySelector('#player video').src.endsWith('old-actions.mp4')")
-    visitor.tab.wait_for_function("document.querySelector('#player video').videoWidth == 64")
-
-
-def test_no_action_is_said(visitor, clip):
-    visitor.upload(clip)
-    visitor.tab.fill("input[type=number] >> nth=0", "0.99")
-    visitor.tab.keyboard.press("Tab")
-    said = visitor.find()
-    assert "No action found" in said and "0.99" in said
-    assert "No action found" in visitor.tab.inner_text("#player .rows")
+    visitor.tab.wait_for_function("document.querySelector('#detect video').src.endsWith('/old.mp4')")
+    visitor.tab.wait_for_function("document.querySelector('#detect video').videoWidth == 64")
+    assert "Found" in visitor.find() and visitor.tab.is_hidden("#detect .note")
+    eventually(visitor.painted)
 
 
 def test_bad_files_are_named_at_once(visitor, tmp_path):
     (tmp_path / "notes.mp4").write_bytes(b"PK\x03\x04" + bytes(range(256)) * 9)
-    said = visitor.upload(tmp_path / "notes.mp4", "That did not work")
+    said = visitor.upload(tmp_path / "notes.mp4", "That did not work", "#status")
     assert "notes.mp4: is not a video that can be read" in said
     visitor.tab.click("#start")
-    time.sleep(1)
     assert "notes.mp4: is not a video" in visitor.until("That did not work")
 
 
 def test_pressing_start_without_a_video_is_answered(visitor):
     visitor.tab.click("#start")
-    assert "Upload or record a video first." in visitor.until("That did not work")
-
-
-def test_cancel_stops_the_work_and_the_next_video_is_worked_on(visitor, clip, monkeypatch, place):
-    running, real = [], detection.detect_steps
-
-    def slowly(*arguments):
-        running.append(True)
-        try:
-            for step in real(*arguments):
-                yield step
-                time.sleep(0.3)
-        finally:
-            running.pop()
-
-    before = {path for path in place.rglob("*-actions*")}
-    visitor.upload(clip)
-    with monkeypatch.context() as patch:
-        patch.setattr(detection, "detect_steps", slowly)
-        visitor.tab.click("#start")
-        visitor.tab.wait_for_selector("#cancel:visible")
-        while not running:
-            time.sleep(0.05)
-        visitor.tab.click("#cancel")
-        visitor.until("Cancelled")
-        for _ in range(100):
-            time.sleep(0.1)
-            if not running:
-                break
-        assert not running, "the work has ended on the server too"
-    assert {path for path in place.rglob("*-actions*")} == before
-    assert "Found" in visitor.find()
+    assert "Choose or record a video first." in visitor.until("That did not work")
 
 
 def test_two_visitors_get_their_own_results_and_their_files_go_with_them(browser, address, toy_videos, place):
     visitors = [Visitor(browser, address) for _ in range(2)]
-    for somebody, shown in zip(visitors, toy_videos.videos[1:3], strict=True):
+    for somebody, shown in zip(visitors, toy_videos.videos[3:5], strict=True):
         somebody.upload(shown.path)
         somebody.tab.click("#start")
-    for somebody, shown in zip(visitors, toy_videos.videos[1:3], strict=True):
-        somebody.tab.wait_for_selector("#status details")
-        assert somebody.playing("src").endswith(shown.path.name)
-    first = toy_videos.videos[1].path.stem
+    for somebody, shown in zip(visitors, toy_videos.videos[3:5], strict=True):
+        somebody.tab.wait_for_selector("#detect .files:visible")
+        assert shown.path.name in somebody.tab.inner_text("#detect .about")
+    first = toy_videos.videos[3].path.stem
     assert list(place.rglob(f"{first}*"))
     visitors[0].leave()
-    for _ in range(100):
-        time.sleep(0.1)
-        if not [path for path in place.rglob(f"{first}*") if path.is_file()]:
-            break
-    else:
-        raise AssertionError("the files of a visitor who left are still there")
-    assert list(place.rglob(f"{toy_videos.videos[2].path.stem}-actions.mp4")), "the other one's stay"
+    eventually(lambda: not [path for path in place.rglob(f"{first}*") if path.is_file()])
+    assert list(place.rglob(f"{toy_videos.videos[4].path.stem}-actions.json")), "the other one's stay"
     visitors[1].leave()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_of_it_in_either_light(browser, address, clip, scheme):
-    somebody = Visitor(browser, address, 375, color_scheme=scheme)
+@pytest.mark.parametrize("size", SIZES)
+def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, size, scheme):
+    somebody = Visitor(browser, address, size, color_scheme=scheme)
     somebody.upload(clip)
     somebody.find()
-    wide = somebody.tab.evaluate("document.documentElement.scrollWidth")
-    assert wide <= 375, "nothing reaches beyond the screen"
-    lights = """() => ['#player td', '#status p', '.hint p'].map((one) => {
-        const element = document.querySelector(one);
-        let behind = element;
-        while (behind && /, 0\\)$|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
-        return [getComputedStyle(element).color, behind ? getComputedStyle(behind).backgroundColor : 'rgb(255, 255, 255)'];
-    })"""
-    for ink, paper in somebody.tab.evaluate(lights):
-        assert contrast(ink, paper) >= 4.5, (ink, paper)
+    assert somebody.tab.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "nothing reaches beyond the screen"
+    somebody.tab.mouse.move(0, 0)
+    for ink, paper, what in somebody.tab.evaluate(LIGHTS):
+        assert contrast(ink, paper) >= 4.5, (what, ink, paper)
     somebody.leave()
+
+
+LIGHTS = """() => ['#detect td', '#status p', '.hint p', '#detect .about', '#detect .who', '#detect .axis span', '#detect .classes button',
+    '#detect select', '#detect .files button', '#start', '[role=tab][aria-selected=true]', '[role=tab][aria-selected=false]'].map((one) => {
+    const element = document.querySelector(one);
+    let behind = element;
+    while (behind && /, 0\\)$|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
+    return [getComputedStyle(element).color, behind ? getComputedStyle(behind).backgroundColor : 'rgb(255, 255, 255)', one];
+})"""
 
 
 def contrast(first: str, second: str) -> float:
@@ -303,13 +429,29 @@ def contrast(first: str, second: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
+# -------------------------------------------------------------------- two models, looking inside, the camera
+
+
+def test_two_models_watch_the_same_video_side_by_side(visitor, clip):
+    visitor.upload(clip)
+    visitor.tab.select_option("#beside", "plain")
+    said = visitor.find()
+    assert "big: " in said and "plain: " in said and visitor.count(".timeline .rows") == 2
+    boxes = [visitor.tab.locator("#detect .stage").nth(place).bounding_box() for place in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"] and abs(boxes[0]["width"] - boxes[1]["width"]) < 2, "beside each other"
+    eventually(lambda: visitor.painted(0) and visitor.painted(1))
+    assert {"big", "plain"} == set(
+        visitor.tab.eval_on_selector_all("#detect tbody tr", "rows => rows.map(row => row.cells[0].innerText)")
+    )
+
+
 def test_looking_inside_shows_two_models_side_by_side(result):
     result.tab.get_by_role("tab", name="Look inside").click()
     result.tab.click("#look")
     result.tab.wait_for_selector("#inside section >> nth=1")
     text = result.tab.inner_text("#inside")
     assert "with MSM, with SFM" in text and "without MSM, without SFM" in text and "Nobody labelled your video" in text
-    result.tab.get_by_role("tab", name="Detect").click()
+    result.tab.get_by_role("tab", name="Your video").click()
 
 
 def test_the_camera_is_watched_live(visitor):
@@ -319,3 +461,11 @@ def test_the_camera_is_watched_live(visitor):
     visitor.tab.wait_for_function("document.querySelectorAll('#live .bar').length > 0")
     visitor.tab.click("#live .go")
     assert visitor.tab.inner_text("#live .go") == "Start the camera"
+
+
+def test_a_recording_of_the_camera_is_a_video_like_any_other(visitor):
+    visitor.tab.click("#detect [data-do=record]")
+    visitor.until("Stop recording (1 s)", "#detect .loaded")
+    visitor.tab.click("#detect [data-do=another]")
+    visitor.until("recording.webm: ", ".about")
+    assert "Found" in visitor.find()

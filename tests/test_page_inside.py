@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from page_server import save_models, serve
 from mssc.analysis import separability
 from mssc.data import toy
 from mssc.model import shipped
-from mssc.page import answers, inside, layout, offer, pictures
+from mssc.page import answers, inside, layout, offer, pictures, visits
 from mssc.structures import InputError
 
 
@@ -37,7 +38,7 @@ def seen(clip):
     """What a perfect detector would have found: the true tubes."""
     times = [index / float(clip.rate) for index in range(clip.frames)]
     size = (clip.width, clip.height)
-    return inside.Seen(str(clip.path), "big", 0.4, list(clip.tubes), tuple(toy.CLASSES), size, clip.rate, times)
+    return inside.Seen(str(clip.path), "big", list(clip.tubes), [], tuple(toy.CLASSES), size, clip.rate, times, 0.4)
 
 
 def last(steps):
@@ -98,9 +99,11 @@ def test_the_nearest_moment_with_an_action_is_taken(seen):
 def test_without_a_tube_the_way_out_is_said(seen):
     with pytest.raises(InputError, match="no action was found at threshold 0.40.*lower the threshold"):
         next(inside.look(seen._replace(tubes=[]), ["big"], 0))
-    said = next(answers.look(seen._replace(tubes=[]), "big", "", 0.0))
+    visitor = SimpleNamespace(session_hash="dora")
+    assert "first tab" in next(answers.look_into("big", "", 0.0, visitor))[0]
+    visits.keep("dora", [seen._replace(tubes=[])])
+    said = next(answers.look_into("big", "", 0.0, visitor))
     assert "lower the threshold" in said[0] and said[2] is None
-    assert "first tab" in next(answers.look(None, "big", "", 0.0))[0]
 
 
 def test_a_small_actor_gives_pictures_without_an_embedding(seen):
@@ -117,9 +120,10 @@ def test_nobody_elses_run_passes_the_hooks(seen):
 
 
 def test_the_second_model_knows_the_same_actions(seen):
-    slider, first, second, *_ = layout._moments(seen)
+    visits.keep("emil", [seen])
+    slider, first, second = layout._moments(SimpleNamespace(session_hash="emil"))
     assert (first, second) == ("big", "plain") and slider.maximum == round(seen.times[-1], 2)
-    assert layout._moments(None)[1:3] != ("big", "plain")
+    assert layout._moments(SimpleNamespace(session_hash="carl"))[1:] != ("big", "plain")
 
 
 def test_bars_stand_for_gains():

@@ -10,11 +10,13 @@ layout      tabs, texts, and which button does what
 """
 
 from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from .guard import UploadGuard
 from .layout import CSS, THEME, build
 from .limits import MAX_UPLOAD_MB
-from .offer import add_model, ready
+from .offer import EXAMPLES, add_model, ready
 
 LAUNCH = {
     "theme": THEME,
@@ -24,7 +26,12 @@ LAUNCH = {
     "ssr_mode": False,
     "run_history": False,  # it would keep visitors' videos in the browser and point to files that are deleted here
     "footer_links": ["api", "settings"],
-    "app_kwargs": {"middleware": [Middleware(UploadGuard)], "docs_url": None, "redoc_url": None},
+    "app_kwargs": {
+        "middleware": [Middleware(UploadGuard)],
+        "routes": [Mount("/examples", StaticFiles(directory=EXAMPLES, check_dir=False))],
+        "docs_url": None,
+        "redoc_url": None,
+    },
 }
 """How `build`'s page is launched."""
 

@@ -1,4 +1,4 @@
-"""What the page answers: to its own buttons, and to clients."""
+"""What the page answers: to its own scripts, and to clients."""
 
 import html
 from collections.abc import Iterator
@@ -9,32 +9,109 @@ import gradio as gr
 
 from ..structures import InputError
 from . import inside, texts, visits
-from .detection import Message, Seen, check_request, failed, work
-from .limits import check_upload, clock, without_folders
-from .offer import classes_of, names, threshold_of
+from .detection import LOWEST, Message, Seen, check_request, work
+from .limits import check_upload, without_folders
+from .offer import EXAMPLES, names, offered, threshold_of
+from .playable import make_playable
+
+# -------------------------------------------------------------------- to the page's scripts, which tell what they want in an event
 
 
-def look_at_upload(video: str | None, request: gr.Request) -> str:
+def look(event: gr.EventData, request: gr.Request) -> Any:
     """Say what was uploaded, or at once why it cannot be used."""
-    if not video:
-        return texts.START
-    visits.note(request.session_hash, video)
+    key, path = event._data.get("key"), None
     try:
-        info = check_upload(video)
+        path = _video(event)
+        visits.note(request.session_hash, path)
+        info = check_upload(path)
     except InputError as error:
-        return failed(without_folders(error, video))
-    length = f"{clock(info.duration)}, " if info.duration else ""
-    return f"<p>{html.escape(Path(video).name)}: {length}{info.width}x{info.height}, {float(info.rate):.4g} frames a second.</p>"
+        return gr.update(about={"key": key, "error": without_folders(error, path)})
+    told = {
+        "width": info.width,
+        "height": info.height,
+        "rate": float(info.rate),
+        "frames": info.frames,
+        "duration": info.duration,
+    }
+    return gr.update(about=told | {"key": key})
 
 
-def find_actions(video: str | None, model: str, threshold: float, request: gr.Request) -> Iterator[tuple[Any, Any, Any]]:
-    """Work on a visitor's video, and tell status and player how it goes."""
-    visits.note(request.session_hash, video)
+def find(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
+    """Work on a visitor's video with one or two models, one after the other, and tell the page how it goes.
+
+    Yields:
+        ``job``; ``runs``, one for each model that has begun, see `mssc.page.detection.work`; ``error``, a sentence, if that was the end.
+    """
+    job, models = str(event._data.get("job"))[:64], event._data.get("models")
+    runs: list[dict[str, Any]] = []
+    seen: list[Seen] = []
+    path = None
     try:
-        for message in _work(video, model, threshold, request.session_hash):
-            yield message.status, gr.skip() if message.player is None else message.player, message.seen
+        path = _video(event)
+        for model in models if isinstance(models, list) else []:
+            if visits.is_cancelled(job):
+                return
+            for message in _work(path, model, LOWEST, request.session_hash, job):
+                yield {"job": job, "runs": [*runs, message.run]}
+                if message.seen:
+                    runs, seen = [*runs, message.run], [*seen, message.seen]
+                    visits.keep(request.session_hash, seen)
     except InputError as error:
-        yield failed(without_folders(error, video)), None, None
+        yield {"job": job, "runs": runs, "error": without_folders(error, path)}
+
+
+def copy(event: gr.EventData, request: gr.Request) -> Any:
+    """Make a copy of a visitor's video that their browser plays."""
+    key, path, session = event._data.get("key"), None, request.session_hash
+    try:
+        path = _video(event)
+        check_upload(path)
+        target = visits.new_folder(session) / f"{Path(path).stem[:80]}.mp4"
+        make_playable(path, target, lambda: not visits.has_left(session))
+    except InputError as error:
+        return gr.update(copy={"key": key, "error": without_folders(error, path)})
+    return gr.update(copy={"key": key, "path": str(target)})
+
+
+def look_into(model: str, second: str | None, moment: float, request: gr.Request) -> Iterator[tuple[Any, Any, Any]]:
+    """Look into one or two models at a moment of the video that was just worked on."""
+    kept = visits.kept(request.session_hash)
+    if not kept:
+        yield inside.failed("Find actions on the first tab; then look inside here."), "", None
+        return
+    seen = kept[0].above(threshold_of(kept[0].model))
+    try:
+        for found in inside.look(seen, [model, *([second] if second in names() else [])], moment):
+            if isinstance(found, str):
+                yield found, gr.skip(), gr.skip()
+            else:
+                yield "", inside.page_of(found, seen), inside.embedding_of(found, seen)
+    except InputError as error:
+        yield inside.failed(without_folders(error, seen.path)), "", None
+
+
+def cancel(event: gr.EventData) -> None:
+    """End a job at its next step; what it has found until then is kept."""
+    visits.cancel(event._data.get("job"))
+
+
+def _video(event: gr.EventData) -> str:
+    """The video that an event is about: the visitor's own upload, or an example.
+
+    Raises:
+        InputError: for any other file.
+    """
+    path, example = event._data.get("path"), event._data.get("example")
+    if isinstance(example, str) and example in (file.name for file in EXAMPLES.glob("*.mp4")):
+        return str(EXAMPLES / example)
+    if not path:
+        raise InputError("Choose or record a video first.")
+    if not isinstance(path, str) or not visits.is_upload(path):
+        raise InputError("This file was not uploaded here.")
+    return path
+
+
+# -------------------------------------------------------------------- to clients
 
 
 def detect(video: str | None, model: str, threshold: float, request: gr.Request) -> tuple[dict, str, str]:
@@ -49,11 +126,12 @@ def detect(video: str | None, model: str, threshold: float, request: gr.Request)
         What was found (classes, scores, times, the box of every frame); the video with boxes drawn, MP4; a table of the tubes, csv.
     """
     try:
-        *_, last = _work(video, model, threshold, request.session_hash)
+        *_, last = _work(video, model, threshold, request.session_hash, drawn=True)
     except InputError as error:
         raise refusal(error, video) from None
-    assert last.result is not None and last.player is not None
-    return last.result, *(last.player["files"][kind]["path"] for kind in ("mp4", "csv"))
+    assert last.result is not None
+    file = Path(last.run["json"])
+    return last.result, str(file.with_suffix(".mp4")), str(file.with_suffix(".csv"))
 
 
 def refusal(error: InputError, video: str | None) -> gr.Error:
@@ -62,15 +140,19 @@ def refusal(error: InputError, video: str | None) -> gr.Error:
     return gr.Error(sentence, duration=None, title="That did not work", print_exception=False)
 
 
-def _work(video: str | None, model: str, threshold: float, session: str | None) -> Iterator[Message]:
+def _work(
+    video: str | None, model: str, threshold: float, session: str | None, job: str = "", drawn: bool = False
+) -> Iterator[Message]:
     """`work` for a visitor: in a folder of its own, which goes if there is no result; it ends early if the visitor leaves."""
     visits.note(session, None)
     check_request(video, model)
     folder, complete = visits.new_folder(session), False
     try:
-        for message in work(str(video), model, threshold, str(folder)):
+        for message in work(str(video), model, threshold, str(folder), drawn):
             if visits.has_left(session):
                 raise InputError(texts.LEFT)
+            if visits.is_cancelled(job):
+                (folder / "stop").touch()
             complete = message.result is not None
             yield message
     except InputError as error:
@@ -78,21 +160,6 @@ def _work(video: str | None, model: str, threshold: float, session: str | None) 
     finally:
         if not complete or visits.has_left(session):
             visits.forget(session, folder)
-
-
-def look(seen: Seen | None, model: str, second: str | None, moment: float) -> Iterator[tuple[Any, Any, Any]]:
-    """Look into one or two models at a moment of the video that was just worked on."""
-    if seen is None:
-        yield failed("Find actions on the first tab; then look inside here."), "", None
-        return
-    try:
-        for found in inside.look(seen, [model, *([second] if second in names() else [])], moment):
-            if isinstance(found, str):
-                yield found, gr.skip(), gr.skip()
-            else:
-                yield "", inside.page_of(found, seen), inside.embedding_of(found, seen)
-    except InputError as error:
-        yield failed(without_folders(error, seen.path)), "", None
 
 
 def look_inside(
@@ -123,5 +190,5 @@ def look_inside(
 
 
 def models() -> list[dict]:
-    """The models on offer: their names, usual thresholds and the actions that they know."""
-    return [{"name": name, "threshold": threshold_of(name), "actions": list(classes_of(name))} for name in names()]
+    """The models on offer: their names, usual thresholds, actions and licences."""
+    return [offered(name) for name in names()]

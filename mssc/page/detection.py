@@ -1,6 +1,7 @@
-"""From an upload to what the page shows: progress, first tubes before the end, the result, its files."""
+"""From an upload to what the page shows: progress, what was found so far, the result. Sentences are the page's own, see `detect.js`."""
 
-import html
+import base64
+import json
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -8,38 +9,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ..detection.detector import FRAMES_AT_ONCE
+from ..detection.people import PeopleLinker, Person
 from ..detection.pipeline import detect_steps
 from ..detection.result import VideoResult
+from ..files import write_whole
 from ..linking import identify
 from ..structures import InputError, Tube
 from ..video import drawing
-from .limits import check_length, check_upload, clock
+from .limits import check_length, check_upload
 from .offer import names, on_gpu, ready
-from .pictures import jpeg_address
 
+LOWEST = 0.05  # tubes of at least this score are sent to the page, which shows those that its visitor wants to see
 TELL_SECONDS = 0.4  # between two messages of progress, and so the longest wait after a cancel
 SHOW_SECONDS = 1.5  # between two sets of first tubes
-THUMBNAILS = 24  # of the best tubes
-THUMBNAIL_SIDE = 112  # pixels
-
-
-class Message(NamedTuple):
-    """What the page hears while a video is worked on; of plain values, so that it can come from another process.
-
-    Attributes:
-        status: HTML.
-        player: for the player, see `describe`; None where nothing changed.
-        result: as `VideoResult.to_json`, in the last message.
-        seen: what looking inside wants to know, in the last message.
-    """
-
-    status: str
-    player: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
-    seen: "Seen | None" = None
 
 
 class Seen(NamedTuple):
@@ -48,25 +32,45 @@ class Seen(NamedTuple):
     Attributes:
         path: of the video.
         model: that found it, by its name on the page.
-        threshold: of the tubes.
-        tubes: of at least that score.
+        tubes: in order of their start.
+        people: everybody, whatever they do.
         classes: of the model.
         size: width and height in pixels.
         rate: frames per second.
         times: seconds of every frame.
+        threshold: which all tubes reach.
     """
 
     path: str
     model: str
-    threshold: float
     tubes: list[Tube]
+    people: list[Person]
     classes: tuple[str, ...]
     size: tuple[int, int]
     rate: Fraction
     times: list[float]
+    threshold: float = LOWEST
+
+    def above(self, threshold: float) -> "Seen":
+        """The same with those tubes only that score at least `threshold`."""
+        return self._replace(tubes=[tube for tube in self.tubes if tube.score >= threshold], threshold=threshold)
 
 
-def check_request(path: str | None, model: str) -> None:
+class Message(NamedTuple):
+    """What the page hears while a video is worked on; of plain values, so that it can come from another process.
+
+    Attributes:
+        run: how far it is, and what was found, see `work`.
+        result: as `VideoResult.to_json`, in the last message.
+        seen: what other tabs and downloads want to know, in the last message.
+    """
+
+    run: dict[str, Any]
+    result: dict[str, Any] | None = None
+    seen: Seen | None = None
+
+
+def check_request(path: str | None, model: object) -> None:
     """Refuse what cannot be worked on before any work.
 
     Raises:
@@ -78,78 +82,84 @@ def check_request(path: str | None, model: str) -> None:
 
 
 @on_gpu
-def work(path: str, model: str, threshold: float, folder: str, name: str | None = None) -> Iterator[Message]:
-    """Find the tubes of a checked video, and say how it goes. Closing the iterator ends the work and leaves no half-written file.
+def work(path: str, model: str, threshold: float, folder: str, drawn: bool = False) -> Iterator[Message]:
+    """Find the tubes of a checked video, and say how it goes. Closing the iterator ends the work and leaves no half-written file; a file
+    ``stop`` in the folder ends it as if the video ended there.
 
     Args:
         path: of the upload.
         model: by its name on the page.
         threshold: tubes that score less are left out, in [0, 1].
-        folder: for the results: an MP4, a JSON and a csv.
-        name: of the video; the file's if None.
+        folder: for the results: a JSON, a csv and, if it is to be drawn, an MP4.
+        drawn: whether a video with boxes is wanted.
+
+    Yields:
+        Messages. Their `run` has ``model``, ``phase`` (waking, looking, drawing, stopped, done), frames ``done`` and in ``total``,
+        frames a second ``speed``, and ``found``, see `describe`, of which ``version`` counts the changes; the last one ``json``, a path,
+        and ``stages``, seconds of each.
 
     Raises:
         InputError: see `mssc.detection.pipeline.detect_video`; also for a video beyond the limits.
     """
-    yield Message(progress_bar("Waking the model", 0, None, 0))
+    run: dict[str, Any] = {"model": model, "phase": "waking", "done": 0, "total": None, "speed": 0, "version": 0}
+    yield Message(run)
     detector = ready(model, lent=True)
-    target = Path(folder, f"{Path(name or path).stem[:80]}-actions.mp4")
-    began, told, shown = time.monotonic(), 0.0, 0.0
-    pictures: dict[int, str] = {}
-    best: dict[int, list[int]] | None = None
-    step = None
-    for step in detect_steps(path, detector, threshold, target):
+    target = Path(folder, f"{Path(path).stem[:80]}-actions.mp4")
+    began, told, shown, stop = time.monotonic(), 0.0, 0.0, Path(folder, "stop")
+    result, people, stopped, found = None, None, False, {}
+    for step in detect_steps(path, detector, threshold, target if drawn else None):
         result, now = step.result, time.monotonic()
         check_length(path, result.times[-1], len(result.times))
-        if step.complete and best is None:  # the tubes are there, the video to download is not
-            best, began, told = best_frames(result.tubes), now, now
-            yield Message(summary(result, progress_bar("Drawing", 0, step.total, 0)), describe(path, result, result.tubes))
-        if best and step.image is not None:
-            for index in best.get(step.done - 1, ()):
-                pictures[index] = thumbnail(step.image, result.tubes[index], step.done - 1)
+        people = people or PeopleLinker(float(result.info.rate), len(result.classes))
+        if not step.complete:
+            people.step(result.detections[-1])
+        stopped = not step.complete and stop.exists()
+        if stopped:
+            result.tubes[:] = step.tubes_so_far()
+            break
         if now - told < TELL_SECONDS:
             continue
-        told, bar = now, progress_bar(step.stage.capitalize(), step.done, step.total, now - began)
-        if step.complete:
-            yield Message(summary(result, bar))
-        elif now < shown:
-            yield Message(bar)
-        else:
-            player = describe(path, result, step.tubes_so_far(), final=False)
+        told = now
+        speed = step.done / (now - began) if step.done > FRAMES_AT_ONCE else 0  # the first frames come together
+        run = run | {"done": step.done, "total": step.total, "speed": speed, "phase": step.stage.split()[0]}
+        if now >= shown and not step.complete:
+            found = describe(result, step.tubes_so_far(), people.so_far(result.detections))
             took = time.monotonic() - now  # the more there is, the longer; it shall never take more than a fifth of the time
             shown = now + max(SHOW_SECONDS, 5 * took)
-            yield Message(bar, player)
-    assert step is not None
-    result = step.result
-    result.write_json(target.with_suffix(".json"))
-    result.write_csv(target.with_suffix(".csv"))
+            run["version"] += 1
+        yield Message(run | {"found": found})
+    assert result is not None and people is not None
+    everybody = people.so_far(result.detections)
+    found = describe(result, result.tubes, everybody)
+    told_all = result.to_json() | {"model": model}
+    for told_tube, shown_tube in zip(told_all["tubes"], found["tubes"], strict=True):
+        told_tube["actor"] = shown_tube["actor"]
+    write_whole(target.with_suffix(".json"), json.dumps(told_all))
+    if drawn:
+        result.write_csv(target.with_suffix(".csv"))
     info = result.info
-    seen = Seen(path, model, threshold, result.tubes, result.classes, (info.width, info.height), info.rate, result.times)
-    player = describe(path, result, result.tubes, target, pictures)
-    yield Message(summary(result), player, result.to_json() | {"model": model}, seen)
+    seen = Seen(
+        path, model, result.tubes, everybody, result.classes, (info.width, info.height), info.rate, result.times, threshold
+    )
+    run |= {
+        "phase": "stopped" if stopped else "done",
+        "done": len(result.times),
+        "total": info.frames if stopped else len(result.times),
+    }
+    run |= {"version": run["version"] + 1, "found": found, "json": str(target.with_suffix(".json"))}
+    run |= {"speed": result.frames_per_second, "stages": {stage: round(took, 2) for stage, took in result.timings.items()}}
+    yield Message(run, told_all, seen)
 
 
-# -------------------------------------------------------------------- for the player
-
-
-def describe(
-    path: str,
-    result: VideoResult,
-    tubes: Sequence[Tube],
-    target: Path | None = None,
-    pictures: dict[int, str] | None = None,
-    final: bool = True,
-) -> dict[str, Any]:
-    """What the player draws: plain values, the files as Gradio names them.
+def describe(result: VideoResult, tubes: Sequence[Tube], people: Sequence[Person]) -> dict[str, Any]:
+    """What the page draws: plain values, long rows of numbers as `packed`.
 
     Args:
-        path: of the video as uploaded.
         result: of which the video's description and times are taken.
         tubes: found so far.
-        target: the MP4, beside which lie a JSON and a csv; None as long as they are not there.
-        pictures: addresses of thumbnails by number of the tube.
-        final: whether these are all tubes.
+        people: likewise.
     """
+<<<<<<< HEAD
     kinds = () if target is None else (".mp4", ".json", ".csv")
     colours = drawing.class_colours(result.classes)
     described = []
@@ -170,17 +180,33 @@ def describe(
                 "picture": (pictures or {}).get(index),
             }
         )
+=======
+    numbers = identify([*(person.tube for person in people), *tubes])
+    known = {number: place for place, number in enumerate(dict.fromkeys(numbers), 1)}  # people first
+    info = result.info
+    scale = 65535 / np.array([info.width, info.height, info.width, info.height])
+
+    def told(tube: Tube, number: int) -> dict[str, Any]:
+        boxes = packed((tube.boxes * scale).round().clip(0, 65535).astype("<u2"))
+        return {"actor": known[number], "first": tube.start, "boxes": boxes, "score": round(tube.score, 3)}
+
+>>>>>>> 1b070b2 (One column: your video, its actions, filtered in the browser)
     return {
-        "video": served(path),
-        "files": {kind[1:]: served(target.with_suffix(kind)) for kind in kinds if target is not None},
-        "final": final,
-        "size": [result.info.width, result.info.height],
-        "times": [round(1000 * seconds) for seconds in result.times],
-        "duration": round(result.times[-1] + float(1 / result.info.rate), 3),
-        "tubes": described,
+        "size": [info.width, info.height],
+        "times": packed(np.array(result.times, "<f4")),
+        "duration": round(result.times[-1] + float(1 / info.rate), 3),
+        "tubes": [
+            told(tube, number) | {"label": tube.label, "best": tube.start + int(tube.scores.argmax())}
+            for tube, number in zip(tubes, numbers[len(people) :], strict=True)
+        ],
+        "people": [
+            told(person.tube, number) | {"likeliest": [[label, round(score, 2)] for label, score in person.likeliest]}
+            for person, number in zip(people, numbers, strict=False)
+        ],
     }
 
 
+<<<<<<< HEAD
 def served(path: str | Path) -> dict[str, Any]:
     """A file in the way in which Gradio turns it into an address."""
     return {"path": str(path), "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
@@ -252,3 +278,8 @@ def summary(result: VideoResult, more: str | None = None) -> str:
 def failed(sentence: str) -> str:
     """Why there is no result, as HTML."""
     return f'<div role="alert" class="failed"><h3>That did not work</h3><p>{html.escape(sentence, quote=False)}</p></div>'
+=======
+def packed(values: np.ndarray) -> str:
+    """Numbers as base64 of their bytes: short, and cheap to compare with what was sent before."""
+    return base64.b64encode(values.tobytes()).decode()
+>>>>>>> 1b070b2 (One column: your video, its actions, filtered in the browser)

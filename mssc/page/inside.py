@@ -34,7 +34,7 @@ from ..config import ModelConfig
 from ..data.dataset import Video
 from ..detection.pipeline import detect_steps
 from ..structures import InputError
-from .detection import Seen, progress_bar
+from .detection import Seen
 from .limits import check_length
 from .offer import ready
 from .pictures import card, frame_picture, gain_bars, heat_picture
@@ -82,7 +82,7 @@ def find(path: str, model: str, threshold: float) -> Iterator[str | Seen]:
     assert step is not None
     found = step.result
     size = (found.info.width, found.info.height)
-    yield Seen(path, model, threshold, found.tubes, found.classes, size, found.info.rate, found.times)
+    yield Seen(path, model, found.tubes, [], found.classes, size, found.info.rate, found.times, threshold)
 
 
 def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[str | list[Inside]]:
@@ -192,6 +192,17 @@ def kind_of(config: ModelConfig) -> str:
 
 
 # -------------------------------------------------------------------- what is shown
+
+
+def progress_bar(text: str, done: int, total: int | None, seconds: float) -> str:
+    """How far something is, as HTML."""
+    value = f' value="{done}" max="{total}"' if total and total >= done > 0 else ""
+    return f"<p>{html.escape(text)} …</p><progress{value}></progress>"
+
+
+def failed(sentence: str) -> str:
+    """Why there is no result, as HTML."""
+    return f'<div role="alert" class="failed"><h3>That did not work</h3><p>{html.escape(sentence, quote=False)}</p></div>'
 
 
 def responses(key: KeyFrame) -> dict[str, tuple[str, np.ndarray]]:

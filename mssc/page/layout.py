@@ -1,4 +1,4 @@
-"""The page: its tabs, and which button asks for what."""
+"""The page: its tabs, and which script asks whom."""
 
 import os
 from typing import Any
@@ -7,18 +7,12 @@ import gradio as gr
 
 from ..detection.resources import tune_malloc
 from . import answers, texts, visits
-from .detection import Seen, failed
-from .limits import KEEP_SECONDS, LIMITS, MAX_SECONDS, MAX_WAITING
+from .component import HERE, component
+from .inside import failed
+from .limits import ACCEPTED, KEEP_SECONDS, LIMITS, MAX_SECONDS, MAX_UPLOAD_MB, MAX_WAITING
 from .live import MAX_FRAMES, REMEMBER_SECONDS, live_step
-from .offer import about, classes_of, names
-from .player import HERE, component
+from .offer import EXAMPLE_FILES, EXAMPLE_MODEL, EXAMPLES, ROOT, classes_of, names, painted, threshold_of
 
-ROOT = HERE.parents[1]
-EXAMPLES = ROOT / "assets" / "examples"
-EXAMPLE_MODEL = "toy"
-EXAMPLE_FILES = {"toy.mp4": "Example: one actor", "toy-two.mp4": "Example: two actors"}
-# More pixels only slow the browser's encoder down, and nobody's voice is needed.
-WEBCAM = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 30}}, "audio": False}
 LIVE_SIDE = 320  # pixels of the longer side that the camera sends
 CSS = (HERE / "page.css").read_text()
 # The machine's own fonts, so that none is fetched; a blue that is dark enough for white text.
@@ -47,21 +41,18 @@ def build(model: str) -> gr.Blocks:
     """
     tune_malloc(arenas=2)
     with gr.Blocks(title="MS-SC: action tubes", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as page:
-        gr.Markdown(texts.INTRO)
-        seen = gr.State(None)
-        with gr.Tab("Detect"):
-            inputs = _detect_tab(model, seen)
+        gr.Markdown(texts.INTRO, elem_id="intro")
+        with gr.Tab("Your video"):
+            _detect_tab(model)
         with gr.Tab("Live"):
             gr.Markdown(texts.LIVE)
-            offered = [{"name": name, "threshold": about(name)[0]} for name in names()]
+            offered = [{"name": name, "threshold": threshold_of(name)} for name in names()]
             told = {"models": offered, "model": model, "side": LIVE_SIDE, "most": MAX_FRAMES, "seconds": REMEMBER_SECONDS}
-            component("live", told, server_functions=[live_step])
-        with gr.Tab("Look inside"):
-            _inside_tab(model, seen, inputs)
+            component("live", value=told, server_functions=[live_step])
+        with gr.Tab("Look inside") as tab:
+            _inside_tab(model, tab)
         gr.Markdown(texts.FOOTER + _notebooks(), elem_classes="hint")
-        gr.Button(visible=False).click(
-            answers.models, None, gr.JSON(label="Models", visible=False), api_name="models", queue=False
-        )
+        _endpoints(model)
         page.unload(_leave)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
@@ -79,81 +70,55 @@ def _notebooks() -> str:
     return f" The {where} show, one question each, how it works."
 
 
-def _detect_tab(model: str, seen: gr.State) -> list[gr.components.Component]:
-    threshold, knows = about(model)
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            # Both sources, with sound, unmirrored, as they come: anything else needs ffmpeg on the machine.
-            video = gr.Video(
-                label="Your video",
-                sources=["upload", "webcam"],
-                webcam_options=gr.WebcamOptions(mirror=False, constraints=WEBCAM),
-                elem_id="upload",
-            )
-            gr.Markdown(LIMITS, elem_classes="hint")
-            files = [EXAMPLES / file for file in EXAMPLE_FILES]
-            buttons: list[tuple[gr.Button, str]] = []
-            if EXAMPLE_MODEL in names() and all(file.exists() for file in files):
-                gr.Markdown("No video at hand? Generated clips, for the toy model:", elem_classes="hint")
-                with gr.Row():
-                    buttons = [
-                        (gr.Button(text, size="sm", min_width=120), str(EXAMPLES / file)) for file, text in EXAMPLE_FILES.items()
-                    ]
-            choice = gr.Dropdown(names(), value=model, label="Model", elem_id="model")
-            known = gr.Markdown(knows, elem_classes="hint")
-            slider = gr.Slider(
-                0.01, 0.99, threshold, step=0.01, label="Threshold", info="Lower finds more, and more that is wrong."
-            )
-            with gr.Row():
-                start = gr.Button("Find actions", variant="primary", size="lg", elem_id="start")
-                stop = gr.Button("Cancel", variant="stop", size="lg", visible=False, elem_id="cancel")
-        with gr.Column(scale=3, min_width=300):
-            status = gr.HTML(texts.START, elem_classes="status", elem_id="status")
-            player = component("player")
-    private: dict[str, Any] = {"api_visibility": "private"}
-    choice.input(about, choice, [slider, known], **private)
-    for button, file in buttons:
-        button.click(
-            lambda file=file: (file, EXAMPLE_MODEL, *about(EXAMPLE_MODEL)), None, [video, choice, slider, known], **private
-        )
-    video.change(answers.look_at_upload, video, status, show_progress="hidden", **private)
-    working = {
-        True: lambda: (gr.Button(interactive=False), gr.Button(visible=True)),
-        False: lambda: (gr.Button(interactive=True), gr.Button(visible=False)),
-    }
-    begun = start.click(lambda: (None, *working[True]()), None, [player, start, stop], show_progress="hidden", **private)
-    done = begun.then(
-        answers.find_actions,
-        [video, choice, slider],
-        [status, player, seen],
-        show_progress="minimal",
-        show_progress_on=status,
-        concurrency_id="model",
-        scroll_to_output=True,
-        **private,
-    )
-    done.then(working[False], None, [start, stop], show_progress="hidden", **private)
-    done.failure(lambda: failed(texts.CORNER), None, status, show_progress="hidden", **private)
-    stop.click(
-        lambda: ("<p>Cancelled. Nothing was kept.</p>", None, *working[False]()),
-        None,
-        [status, player, start, stop],
-        cancels=[done],
-        show_progress="hidden",
-        **private,
-    )
-    gr.Button(visible=False).click(
-        answers.detect,
-        [video, choice, slider],
-        [
-            gr.JSON(visible=False, label="Found"),
-            gr.File(visible=False, label="Video with boxes"),
-            gr.File(visible=False, label="Table"),
+def _detect_tab(model: str) -> None:
+    examples = EXAMPLE_FILES if EXAMPLE_MODEL in names() else {}
+    part = component(
+        "detect",
+        ["stage", "timeline", "upload"],
+        models=[painted(name) for name in names()],
+        model=model,
+        examples=[
+            {"file": file, "text": text, "model": EXAMPLE_MODEL} for file, text in examples.items() if (EXAMPLES / file).exists()
         ],
+        accepted=ACCEPTED,
+        limits=LIMITS,
+        most=MAX_UPLOAD_MB,
+        about=None,
+        copy=None,
+    )
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple"}
+    found = part.find(answers.find, None, part, concurrency_id="model", **quiet)
+    found.failure(lambda: {"error": texts.CORNER}, None, part, queue=False, **quiet)
+    part.look(answers.look, None, part, queue=False, **quiet)
+    part.copy(answers.copy, None, part, concurrency_id="copy", **quiet)
+    part.cancel(answers.cancel, None, None, queue=False, **quiet)
+
+
+def _endpoints(model: str) -> None:
+    """What clients may call; nothing of it is seen on the page."""
+    hidden: dict[str, Any] = {"visible": False}
+    button = gr.Button(**hidden)
+    button.click(answers.models, None, gr.JSON(label="Models", **hidden), api_name="models", queue=False)
+    video = gr.Video(label="Your video", **hidden)  # a gr.File would leave a copy of its own behind
+    choice = gr.Dropdown(names(), value=model, label="Model", **hidden)
+    threshold = gr.Slider(0.01, 0.99, threshold_of(model), step=0.01, label="Threshold", **hidden)
+    files = [gr.File(label=label, **hidden) for label in ("Video with boxes", "Table")]
+    button.click(
+        answers.detect,
+        [video, choice, threshold],
+        [gr.JSON(label="Found", **hidden), *files],
         api_name="detect",
         concurrency_id="model",
     )
-    return [video, choice, slider]
+    moment = gr.Number(0, label="Moment (seconds)", minimum=0, **hidden)
+    second = gr.Dropdown([("none", ""), *names()], value=_beside(model), label="Beside it", **hidden)
+    button.click(
+        answers.look_inside,
+        [video, choice, threshold, moment, second],
+        gr.JSON(label="Seen", **hidden),
+        api_name="look_inside",
+        concurrency_id="model",
+    )
 
 
 def _beside(model: str) -> str:
@@ -161,7 +126,7 @@ def _beside(model: str) -> str:
     return next((name for name in names() if name != model and classes_of(name) == classes_of(model)), "")
 
 
-def _inside_tab(model: str, seen: gr.State, inputs: list[gr.components.Component]) -> None:
+def _inside_tab(model: str, tab: gr.Tab) -> None:
     gr.Markdown(texts.INSIDE)
     with gr.Row():
         moment = gr.Slider(0, MAX_SECONDS, 0, step=0.01, label="Moment (seconds)", elem_id="moment")
@@ -169,7 +134,6 @@ def _inside_tab(model: str, seen: gr.State, inputs: list[gr.components.Component
         others = [("none", ""), *((name, name) for name in names())]
         second = gr.Dropdown(others, value=_beside(model), label="Beside it", elem_id="second")
     with gr.Row():
-        now = gr.Button("Take the moment that the player shows", size="lg")
         start = gr.Button("Look inside", variant="primary", size="lg", elem_id="look")
         stop = gr.Button("Cancel", variant="stop", size="lg", elem_id="stop-looking")
     status = gr.HTML("", elem_classes="status", elem_id="looking")
@@ -177,26 +141,18 @@ def _inside_tab(model: str, seen: gr.State, inputs: list[gr.components.Component
     gr.Markdown(texts.EMBEDDING, elem_classes="hint")
     points = gr.Plot(show_label=False, elem_id="embedding")
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    now.click(None, None, moment, js="() => document.querySelector('#player video')?.currentTime ?? 0", **private)
-    seen.change(_moments, seen, [moment, first, second, status, shown, points], **private)
-    done = start.click(answers.look, [seen, first, second, moment], [status, shown, points], concurrency_id="model", **private)
+    tab.select(_moments, None, [moment, first, second], **private)
+    done = start.click(answers.look_into, [first, second, moment], [status, shown, points], concurrency_id="model", **private)
     stop.click(lambda: "<p>Cancelled.</p>", None, status, cancels=[done], **private)
     done.failure(lambda: failed(texts.CORNER), None, status, **private)
-    gr.Button(visible=False).click(
-        answers.look_inside,
-        [*inputs, moment, second],
-        gr.JSON(visible=False, label="Seen"),
-        api_name="look_inside",
-        concurrency_id="model",
-    )
 
 
-def _moments(seen: Seen | None) -> tuple[Any, ...]:
+def _moments(request: gr.Request) -> tuple[Any, ...]:
     """Another video: its moments, its model, and beside it one that knows the same actions, if there is one."""
-    if seen is None:
-        return gr.Slider(value=0), gr.skip(), gr.skip(), "", "", None
-    alike = [name for name in names() if name != seen.model and classes_of(name) == seen.classes]
-    best = max(seen.tubes, key=lambda tube: tube.score) if seen.tubes else None
-    middle = seen.times[(best.start + best.stop) // 2] if best else 0
-    slider = gr.Slider(value=round(middle, 2), maximum=max(round(seen.times[-1], 2), 0.01))
-    return slider, seen.model, alike[0] if alike else "", "", "", None
+    seen = visits.kept(request.session_hash)
+    if not seen:
+        return gr.skip(), gr.skip(), gr.skip()
+    best = max(seen[0].tubes, key=lambda tube: tube.score) if seen[0].tubes else None
+    middle = seen[0].times[(best.start + best.stop) // 2] if best else 0
+    slider = gr.Slider(value=round(middle, 2), maximum=max(round(seen[0].times[-1], 2), 0.01))
+    return slider, seen[0].model, _beside(seen[0].model)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..structures import InputError
 from ..video import VideoInfo, probe
+from ..video.container import VIDEO_SUFFIXES
 
 MAX_UPLOAD_MB = 500
 MAX_SECONDS = 300
@@ -16,6 +17,7 @@ MAX_WAITING = 16  # requests in the queue; the next one is told to come back lat
 KEEP_SECONDS = 3600  # what a visitor leaves behind is deleted when the tab closes, and at the latest after this
 FREE_MB = 1000  # left on the disk for others, whatever a visitor wants
 DISK_FULL = "The server's disk is full at the moment; please try again in an hour, or run the page on your own machine."
+ACCEPTED = ",".join(["video/*", "image/gif", *sorted(VIDEO_SUFFIXES)])
 LIMITS = (
     f"Up to {MAX_SECONDS // 60} minutes, {MAX_UPLOAD_MB} MB and {MAX_SIDE} pixels a side; MP4, WebM, MOV, AVI, MKV, GIF and more."
 )
@@ -28,7 +30,7 @@ def check_upload(path: str | Path | None) -> VideoInfo:
         InputError: for no file, no video, one beyond the limits, or a disk too full to work on it. The path is not told.
     """
     if not path:
-        raise InputError("Upload or record a video first.")
+        raise InputError("Choose or record a video first.")
     try:
         size = os.path.getsize(path) / 2**20
         if size > MAX_UPLOAD_MB:

@@ -1,6 +1,6 @@
-"""The models that the page offers, and how they run: one copy of each in memory, for all visitors."""
+"""What the page offers: examples, and models, of which one copy is in memory for all visitors."""
 
-import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,12 @@ except ImportError:
 from ..detection.detector import Detector, shared_detector
 from ..model import shipped
 from ..model.checkpoint import load_config
+from ..video.drawing import class_colours, hex_colour, ink
 
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "assets" / "examples"
+EXAMPLE_FILES = {"toy.mp4": "one actor", "toy-two.mp4": "two actors"}
+EXAMPLE_MODEL = "toy"
 GPU_SECONDS = 120  # for which a visitor's call may hold a lent GPU
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -78,8 +83,19 @@ def threshold_of(name: str) -> float:
     return round(shipped.default_threshold(folder_of(name)), 2)
 
 
-def about(model: str) -> tuple[float, str]:
-    """A model's usual threshold, and a sentence on what it can recognise."""
-    classes = classes_of(model)
-    known = ", ".join(classes)
-    return threshold_of(model), f"Recognises {len(classes)} actions: {html.escape(known)}."
+def offered(name: str) -> dict[str, Any]:
+    """A model as the page and its clients know it: name, usual threshold, actions, and the licence that its card states."""
+    card = (shipped.available_models() | OWN)[name] / "README.md"
+    stated = re.search(r"^\| licence \| (.+?) \|$", card.read_text(), re.M) if card.exists() else None
+    return {
+        "name": name,
+        "threshold": threshold_of(name),
+        "actions": list(classes_of(name)),
+        "licence": stated[1] if stated else "",
+    }
+
+
+def painted(name: str) -> dict[str, Any]:
+    """`offered`, with the colour of each action and that of letters on it."""
+    colours = class_colours(classes_of(name))
+    return offered(name) | {"colours": [[hex_colour(colour), hex_colour(ink(colour))] for colour in colours]}

@@ -1,9 +1,8 @@
 """What the page says, in words that a student understands. Markdown, unless it is HTML."""
 
 INTRO = """# Who does what, where and when?
-MS-SC watches a video and finds **action tubes**: a box that follows somebody for as long as an action lasts. It runs on a plain
-processor, frame by frame. Your video stays on this server, nobody else sees it, and it is deleted when you close the page."""
-START = "<p>Choose a video, then press <b>Find actions</b>.</p>"
+A box follows everybody in your video, for as long as an action lasts. Nobody else sees the video; it is deleted when you close the
+page."""
 INSIDE = """### What happens inside, on your own video
 The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average, so that
 they stand out from the background. The **Semantic Correction Fusion Module** (SFM) lets the path that sees the picture and the path

@@ -11,23 +11,56 @@ import threading
 import time
 from collections import defaultdict, deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradio.utils import get_upload_folder
 
 from ..structures import InputError
 
-MOST_REMEMBERED = 1000  # visitors who left
+if TYPE_CHECKING:
+    from .detection import Seen
+
+MOST_REMEMBERED = 1000  # visitors who left, and jobs that were cancelled
 
 _lock = threading.Lock()
 _left: deque[str | None] = deque(maxlen=MOST_REMEMBERED)
+_cancelled: deque[str] = deque(maxlen=MOST_REMEMBERED)
 _files: dict[str, dict[Path, float]] = defaultdict(dict)
+_seen: dict[str, list["Seen"]] = {}
+
+
+def is_upload(path: str | Path) -> bool:
+    """Whether a file lies where uploads and results do: nothing else may be asked for."""
+    return Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
+
+
+def cancel(job: object) -> None:
+    """A visitor wants no more of a job, by the name that the page gave it; it may run, wait or be over."""
+    if isinstance(job, str) and len(job) <= 64:
+        _cancelled.append(job)
+
+
+def is_cancelled(job: str) -> bool:
+    """Whether `cancel` was called."""
+    return job in _cancelled
+
+
+def keep(session: str | None, seen: list["Seen"]) -> None:
+    """Remember what was found in a visitor's newest video, until the next one or until they leave."""
+    if session and not has_left(session):
+        _seen[session] = seen
+
+
+def kept(session: str | None) -> list["Seen"]:
+    """What `keep` was given, by model; nothing if there was nothing yet."""
+    return _seen.get(session or "", [])
 
 
 def note(session: str | None, path: str | Path | None) -> None:
     """Remember that a visitor uses a file or folder of the upload folder; and, if a lost connection came back, that they are here again."""
     if session in _left:
         _left.remove(session)
-    if session and path and Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+    if session and path and is_upload(path):
         with _lock:
             _files[session].setdefault(Path(path), time.time())
 
@@ -51,6 +84,7 @@ def leave(session: str | None) -> None:
     """The tab was closed: the visitor's files go, and work for them ends at its next step, see `has_left`."""
     if session:
         _left.append(session)
+        _seen.pop(session, None)
         forget(session)
 
 

@@ -1,0 +1,62 @@
+"""Everybody who is seen, whatever they do: who has no sure action still has a box, a tube, and the actions that are likeliest.
+
+A frame's rows of one box sum up to how surely somebody is there, for a row's score is that times an action's probability.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..linking import OnlineLinker
+from ..structures import Detections, Tube
+
+PERSON_SCORE = 0.3  # from which on a tube is somebody: chosen by eye on videos of streets, sports and kitchens
+LIKELIEST = 3  # actions told of each
+_LOOKS = 50  # frames of a tube that tell what is likely
+
+
+class Person(NamedTuple):
+    """Somebody, for as long as they are seen.
+
+    Attributes:
+        tube: where; its scores say how surely somebody is there.
+        likeliest: the best (label, mean score) of what they may be doing.
+    """
+
+    tube: Tube
+    likeliest: list[tuple[int, float]]
+
+
+class PeopleLinker:
+    """Follow everybody through one video, a frame at a time.
+
+    Args:
+        rate: frames per second.
+        label: what the tubes are labelled with; a number that no action has.
+    """
+
+    def __init__(self, rate: float, label: int) -> None:
+        self._linker, self._label = OnlineLinker(None, rate, PERSON_SCORE), label
+
+    def step(self, detections: Detections) -> None:
+        """Take the next frame's rows."""
+        boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
+        sure = np.bincount(which.ravel(), detections.scores, len(boxes)).clip(0, 1)
+        self._linker.step(Detections(boxes, np.full(len(boxes), self._label), sure))
+
+    def so_far(self, frames: Sequence[Detections]) -> list[Person]:
+        """Who there would be if the video ended here, in order of appearance; `frames` are the rows that `step` was given."""
+        tubes = sorted(self._linker.so_far(), key=lambda tube: (tube.start, -tube.score))
+        return [Person(tube, _likeliest(tube, frames)) for tube in tubes]
+
+
+def _likeliest(tube: Tube, frames: Sequence[Detections]) -> list[tuple[int, float]]:
+    total, looks = np.zeros(tube.label), 0
+    for place in np.unique(np.linspace(0, len(tube) - 1, _LOOKS).astype(int)):
+        found = frames[tube.start + place]
+        mine = (found.boxes == tube.boxes[place]).all(1)  # none where the box is interpolated
+        total += np.bincount(found.labels[mine], found.scores[mine], len(total))
+        looks += bool(mine.any())
+    best = np.argsort(-total, kind="stable")[:LIKELIEST]
+    return [(int(label), float(total[label] / max(looks, 1))) for label in best if total[label] > 0]

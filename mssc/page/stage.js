@@ -1,0 +1,184 @@
+// The stage: the video, and boxes over exactly the frame that it shows; for a second model the same frame once more beside it.
+const at = (selector) => element.querySelector(selector);
+const make = (tag, name, text) => {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const root = ((window.gradio_config && window.gradio_config.root) || "").replace(/\/$/, "");
+const addressOf = (path) => `${root}/gradio_api/file=${path.split("/").map(encodeURIComponent).join("/")}`;
+const models = new Map(props.models.map((one) => [one.name, one]));
+
+const video = at(".stage video");
+let views = [];  // one for each model: what it found, where that is drawn
+let shownAt = 0;  // seconds of the frame on the screen, which is not always where the player's clock is
+let lit = null;  // the tube that is pointed at, in whichever way
+let pointer = null;  // where on the picture, as shares of its sides
+let people = true;  // grey boxes as well?
+
+// ---- what was found, unpacked
+const numbers = (text, Kind) => new Kind(Uint8Array.from(atob(text), (one) => one.charCodeAt(0)).buffer);
+const unpacked = (found) => {
+  if (!found || !found.times) return { size: [1, 1], times: new Float32Array(), duration: 0, tubes: [], people: [] };
+  const times = numbers(found.times, Float32Array);
+  const tube = (one) => {
+    const boxes = numbers(one.boxes, Uint16Array), stop = one.first + boxes.length / 4;
+    return { ...one, boxes, start: times[one.first], end: stop < times.length ? times[stop] : found.duration };
+  };
+  return { ...found, times, tubes: found.tubes.map(tube), people: found.people.map(tube) };
+};
+const boxAt = (tube, frame) => {
+  const place = 4 * (frame - tube.first);
+  return place >= 0 && place < tube.boxes.length ? Array.from(tube.boxes.subarray(place, place + 4), (value) => value / 65535) : null;
+};
+// the last frame that begins before a moment, with some room for rounding
+const frameAt = (times, seconds) => {
+  let low = 0, high = times.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (times[middle] <= seconds + 0.002) low = middle; else high = middle - 1;
+  }
+  return low;
+};
+const nameOf = (view, label) => models.get(view.model).actions[label];
+const colourOf = (view, label) => models.get(view.model).colours[label];
+const numbered = (tube) => `${tube.actor}: `;
+
+// ---- who is where in a frame: an actor's actions that are sure, or that somebody is there
+const actorsAt = (view, frame) => {
+  const actors = new Map();
+  for (const tube of view.shown) {
+    const box = boxAt(tube, frame);
+    if (!box) continue;
+    if (!actors.has(tube.actor)) actors.set(tube.actor, { box, lines: [], tubes: [] });
+    actors.get(tube.actor).tubes.push(tube);
+  }
+  for (const one of actors.values()) {
+    one.tubes.sort((a, b) => (b === lit) - (a === lit) || b.score - a.score);
+    [one.colour, one.ink] = colourOf(view, one.tubes[0].label);
+    one.box = boxAt(one.tubes[0], frame);
+    one.lines = one.tubes.map((tube) => [`${numbered(tube)}${nameOf(view, tube.label)} ${tube.score.toFixed(2)}`, ...colourOf(view, tube.label)]);
+  }
+  for (const tube of people ? view.found.people : []) {
+    const box = boxAt(tube, frame);
+    if (!box || actors.has(tube.actor)) continue;
+    actors.set(tube.actor, { box, tubes: [tube], colour: GREY, ink: "#000", lines: [[`${numbered(tube)}person`, GREY, "#000"]], likeliest: tube.likeliest });
+  }
+  return [...actors.values()];
+};
+const GREY = "#b6bbc1";
+const likely = (view, tube) => tube.likeliest.map(([label, score]) => `${nameOf(view, label)} ${score.toFixed(2)}`);
+
+const paint = (view) => {
+  const { canvas, pen } = view, wide = canvas.clientWidth, tall = canvas.clientHeight, dots = window.devicePixelRatio || 1;
+  if (canvas.width !== Math.round(wide * dots) || canvas.height !== Math.round(tall * dots)) {
+    canvas.width = Math.round(wide * dots);
+    canvas.height = Math.round(tall * dots);
+  }
+  pen.setTransform(dots, 0, 0, dots, 0, 0);
+  pen.clearRect(0, 0, wide, tall);
+  if (!video.videoWidth) return;
+  const scale = Math.min(wide / video.videoWidth, tall / video.videoHeight);  // the picture may have bars beside it
+  const [w, h] = [video.videoWidth * scale, video.videoHeight * scale], origin = [(wide - w) / 2, (tall - h) / 2];
+  if (view.copies) pen.drawImage(video, ...origin, w, h);
+  if (video.seeking || !(shownAt < view.found.duration || view.complete && !view.stopped)) return;  // not yet looked at
+  const actors = actorsAt(view, frameAt(view.found.times, shownAt)), taken = [];
+  const pointed = pointer && actors.filter(({ box: [x1, y1, x2, y2] }) => x1 <= pointer[0] && pointer[0] <= x2 && y1 <= pointer[1] && pointer[1] <= y2)
+    .sort((a, b) => (a.box[2] - a.box[0]) * (a.box[3] - a.box[1]) - (b.box[2] - b.box[0]) * (b.box[3] - b.box[1]))[0];
+  const size = clamp(Math.round(Math.min(w, h) / 22), 11, 20), high = size + 8;
+  pen.font = `600 ${size}px system-ui, sans-serif`;
+  pen.textBaseline = "middle";
+  actors.sort((a, b) => (a === pointed) - (b === pointed) || Boolean(b.likeliest) - Boolean(a.likeliest));  // what matters most on top
+  const places = [];
+  for (const one of actors) {
+    const bright = one === pointed || one.tubes.includes(lit);
+    const [x, y] = [origin[0] + one.box[0] * w, origin[1] + one.box[1] * h], across = (one.box[2] - one.box[0]) * w, down = (one.box[3] - one.box[1]) * h;
+    pen.globalAlpha = lit && !bright ? 0.3 : 1;
+    if (bright) { pen.fillStyle = one.colour + "40"; pen.fillRect(x, y, across, down); }
+    const line = one.likeliest ? 1.5 : 3;
+    pen.lineWidth = line + 2 + 2 * bright;
+    pen.strokeStyle = "rgba(0,0,0,.55)";
+    pen.strokeRect(x, y, across, down);
+    pen.lineWidth = line + 2 * bright;
+    pen.strokeStyle = one.colour;
+    pen.strokeRect(x, y, across, down);
+    const lines = bright && one.likeliest ? [...one.lines, ...likely(view, one.tubes[0]).map((text) => [text, "#1f2937", "#fff"])] : one.lines;
+    places.push({ one, lines, x, y, down });
+  }
+  for (const { one, lines, x, y, down } of places.reverse()) {  // labels never lie over each other if there is room
+    const widest = Math.max(...lines.map(([text]) => pen.measureText(text).width + 10)), tallest = high * lines.length;
+    const left = clamp(x, 0, Math.max(wide - widest, 0));
+    const spots = [y - tallest, y, y + down - tallest, y + down].map((place) => clamp(place, 0, Math.max(tall - tallest, 0)));
+    let top = spots.find((place) => !taken.some((t) => left < t[2] && t[0] < left + widest && place < t[3] && t[1] < place + tallest)) ?? spots[0];
+    taken.push([left, top, left + widest, top + tallest]);
+    pen.globalAlpha = lit && !one.tubes.includes(lit) ? 0.3 : 1;
+    for (const [text, colour, ink] of lines) {
+      pen.fillStyle = colour;
+      pen.fillRect(left, top, pen.measureText(text).width + 10, high);
+      pen.fillStyle = ink;
+      pen.fillText(text, left + 5, top + high / 2 + 1);
+      top += high;
+    }
+  }
+  pen.globalAlpha = 1;
+};
+const redraw = () => { views.forEach(paint); placeHeads(); };
+
+// ---- boxes follow the frame on the screen; where nothing was looked at yet, the picture waits
+let held = false;
+const shownNow = (seconds) => {
+  shownAt = seconds;
+  const view = views.find((one) => !one.complete);
+  if (view && view.found.duration && !video.paused && seconds > view.found.duration - 0.1) { held = true; video.pause(); }
+  redraw();
+};
+const goOn = () => { if (held && views.every((one) => one.complete || one.found.duration > shownAt + 0.5)) { held = false; video.play().catch(() => {}); } };
+if ("requestVideoFrameCallback" in HTMLVideoElement.prototype) {
+  const step = (_, frame) => { shownNow(frame.mediaTime); video.requestVideoFrameCallback(step); };
+  video.requestVideoFrameCallback(step);
+} else {
+  const step = () => { if (!video.paused) shownNow(video.currentTime); requestAnimationFrame(step); };
+  requestAnimationFrame(step);
+}
+video.addEventListener("seeking", redraw);
+video.addEventListener("seeked", () => { shownAt = video.currentTime; redraw(); });
+video.addEventListener("play", () => { held = false; });
+new ResizeObserver(() => redraw()).observe(video);
+video.addEventListener("loadedmetadata", () => {
+  element.style.setProperty("--aspect", clamp(video.videoWidth / video.videoHeight || 1.7778, 0.3, 4));
+  if (!expected && isFinite(video.duration)) expected = video.duration;
+  redraw();
+});
+const say = (text) => { at(".note").textContent = text; at(".note").hidden = !text; };
+const play = (address) => {
+  shownAt = 0;
+  held = false;
+  pointer = lit = null;
+  video.srcObject = null;
+  video.removeAttribute("src");
+  if (address) { video.src = address; video.play().catch(() => {}); } else video.load();
+};
+const goTo = (seconds) => { video.currentTime = clamp(seconds, 0, Math.max((isFinite(video.duration) ? video.duration : length()) - 0.001, 0)); };
+
+for (const stage of element.querySelectorAll(".stage")) {
+  const point = (event) => {
+    const place = stage.getBoundingClientRect(), scale = Math.min(place.width / video.videoWidth, place.height / video.videoHeight);
+    pointer = event.type === "pointerleave" || !scale ? null
+      : [(event.clientX - place.left - place.width / 2) / (video.videoWidth * scale) + 0.5, (event.clientY - place.top - place.height / 2) / (video.videoHeight * scale) + 0.5];
+    redraw();
+  };
+  for (const kind of ["pointermove", "pointerdown", "pointerleave"]) stage.addEventListener(kind, point);
+}
+const light = (tube) => { if (lit !== tube) { lit = tube; element.querySelectorAll("[data-tube]").forEach((one) => one.classList.toggle("lit", one.tube === tube)); redraw(); } };
+// one of the things that stand for a tube: pointing at it lights all of them, a click goes there
+const stands = (one, tube, seconds) => {
+  one.tube = tube;
+  one.dataset.tube = "";
+  one.addEventListener("mouseenter", () => light(tube));
+  one.addEventListener("mouseleave", () => light(null));
+  one.addEventListener("focusin", () => light(tube));
+  one.addEventListener("focusout", () => light(null));
+  one.addEventListener("click", (event) => { event.stopPropagation(); goTo(seconds + 0.001); light(tube); });
+};
