@@ -74,7 +74,7 @@ class Visitor:
         width, height = SIZES[size]
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.tab = self.context.new_page()
-        self.tab.set_default_timeout(60_000)
+        self.tab.set_default_timeout(120_000)
         self.foreign: list[str] = []
         self.broken: list[str] = []
         local = (address, "data:", "blob:")
@@ -119,7 +119,7 @@ class Visitor:
         self.context.close()
 
 
-def eventually(what, seconds: float = 10) -> None:
+def eventually(what, seconds: float = 60) -> None:
     ends = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < ends, "it did not happen"

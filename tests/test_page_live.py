@@ -35,7 +35,7 @@ def jpeg(image: np.ndarray) -> str:
 
 def request(images, times, camera="camera-one", **changes):
     frames = [jpeg(image) if isinstance(image, np.ndarray) else image for image in images]
-    return {"camera": camera, "model": "big", "threshold": 0.05, "frames": frames, "times": list(times)} | changes
+    return {"camera": camera, "model": "big", "frames": frames, "times": list(times)} | changes
 
 
 GREY = np.full((48, 64, 3), 90, np.uint8)
@@ -53,7 +53,8 @@ def test_boxes_are_those_of_the_pipeline(toy_videos, models):
     assert 0 < len(boxes) <= len(distinct)
     for box in boxes:
         assert np.abs(wanted.boxes - box).max(1).min() < 0.5
-    assert answer["took"] >= 0 and set(answer["boxes"][0]) == {"action", "score", "colour", "ink", "box"}
+    assert answer["took"] >= 0 and set(answer["boxes"][0]) == {"label", "score", "person", "box"}
+    assert all(one["score"] <= one["person"] for one in answer["boxes"])
     assert len({tuple(one["box"]) for one in answer["boxes"]}) == len(boxes), "one label a box"
 
 
@@ -104,7 +105,7 @@ def test_cameras_are_few_and_silent_ones_make_room(monkeypatch):
 
 
 def test_minutes_of_camera_take_no_more_memory_than_one(models):
-    camera = live.Camera(offer.ready("big"), 0.05)
+    camera = live.Camera(offer.ready("big"))
     rows = Detections(np.tile([5, 5, 40, 40], (6, 1)), np.arange(6), np.full(6, 0.5))
     sizes = []
     for n in range(5 * 60 * 4):  # four minutes at 5 frames a second, of linking alone

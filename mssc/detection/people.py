@@ -28,6 +28,13 @@ class Person(NamedTuple):
     likeliest: list[tuple[int, float]]
 
 
+def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Who is in a frame: boxes (N, 4), the box of each row, and how surely somebody is there (N,)."""
+    boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
+    which = which.ravel()
+    return boxes, which, np.bincount(which, detections.scores, len(boxes)).clip(0, 1)
+
+
 class PeopleLinker:
     """Follow everybody through one video, a frame at a time.
 
@@ -41,8 +48,7 @@ class PeopleLinker:
 
     def step(self, detections: Detections) -> None:
         """Take the next frame's rows."""
-        boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
-        sure = np.bincount(which.ravel(), detections.scores, len(boxes)).clip(0, 1)
+        boxes, _, sure = everybody(detections)
         self._linker.step(Detections(boxes, np.full(len(boxes), self._label), sure))
 
     def so_far(self, frames: Sequence[Detections]) -> list[Person]:

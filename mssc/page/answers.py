@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..structures import InputError
-from . import inside, texts, visits
+from . import inside, share, texts, visits
 from .detection import LOWEST, Message, Seen, check_request, work
 from .limits import check_upload, without_folders
 from .offer import EXAMPLES, names, offered, threshold_of
@@ -55,7 +55,7 @@ def find(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
                 yield {"job": job, "runs": [*runs, message.run]}
                 if message.seen:
                     runs, seen = [*runs, message.run], [*seen, message.seen]
-                    visits.keep(request.session_hash, seen)
+                    visits.keep(request.session_hash, job, seen)
     except InputError as error:
         yield {"job": job, "runs": runs, "error": without_folders(error, path)}
 
@@ -71,6 +71,35 @@ def copy(event: gr.EventData, request: gr.Request) -> Any:
     except InputError as error:
         return gr.update(copy={"key": key, "error": without_folders(error, path)})
     return gr.update(copy={"key": key, "path": str(target)})
+
+
+def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
+    """Make what a visitor takes along, of what the page shows, and say how it goes."""
+    data, session = event._data, request.session_hash
+    key, folder, path = data.get("key"), None, None
+    try:
+        kind = share.check_kind(data.get("kind"))
+        seen = visits.kept(session, str(data.get("job")))
+        if not seen:
+            raise InputError("This result is not here any more; find the actions again.")
+        path = seen[0].path
+        check_upload(path)
+        threshold, moment, off = data.get("threshold"), data.get("moment"), data.get("off")
+        if not all(isinstance(one, int | float) for one in (threshold, moment)) or not isinstance(off, list):
+            raise InputError("This request cannot be read; reload the page.")
+        folder = visits.new_folder(session)
+        target = folder / f"{Path(path).stem[:80]}{share.SUFFIXES[kind]}"
+        for done, total in share.make(kind, [share.Shown.of(one, threshold, off) for one in seen], moment, target):
+            if visits.has_left(session):
+                raise InputError(texts.LEFT)
+            yield gr.update(made={"key": key, "done": done, "total": total})
+        yield gr.update(made={"key": key, "path": str(target), "name": target.name})
+        folder = None
+    except InputError as error:
+        yield gr.update(made={"key": key, "error": without_folders(error, path)})
+    finally:
+        if folder is not None or visits.has_left(session):
+            visits.forget(session, *([folder] if folder else []))
 
 
 def look_into(model: str, second: str | None, moment: float, request: gr.Request) -> Iterator[tuple[Any, Any, Any]]:

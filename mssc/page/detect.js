@@ -36,7 +36,6 @@ const clear = () => {
 
 // ---- models
 const modelMenu = at("#model"), besideMenu = at("#beside");
-const option = (value, text) => { const made = make("option", "", text); made.value = value; return made; };
 for (const name of models.keys()) modelMenu.append(option(name, name));
 const modelChosen = () => {
   const { name, actions, licence } = models.get(modelMenu.value);
@@ -65,7 +64,7 @@ const begin = () => {
   at(".stages").classList.toggle("two", wanted.length > 1);
   at(".stage.second").hidden = wanted.length < 2;
   at(".result").hidden = false;
-  at(".files").hidden = at(".stages-took").hidden = true;
+  at(".files").hidden = at(".making").hidden = at(".stages-took").hidden = true;
   span(0, length());
   tell("Waiting for its turn …", 0);
   show();
@@ -106,7 +105,7 @@ const progress = () => {
   const ended = run.phase === "stopped" || run.phase === "done" && runs.length === views.length;
   if (ended) {
     busy(false);
-    const found = views[0].found, rate = found.times.length > 1 ? (found.times.length - 1) / found.times[found.times.length - 1] : 0;
+    const found = views[0].found, last = found.times.length - 1, rate = last > 0 ? last / (found.times[last] - found.times[0]) : 0;
     if (run.phase === "done") {
       at(".about").textContent = described(found.duration, found.size, rate, found.times.length, true);
       tell(runs.map((one) => `${one.model}: ${one.done} frames at ${Math.round(one.speed)} a second`).join("; "));
@@ -279,6 +278,21 @@ const download = async (kind) => {
   }
 };
 
+// ---- what the server draws: a clip around the shown moment, or all of it
+let making = "";
+const wanted = (kind) => {
+  making = random();
+  at(".making").hidden = false;
+  at(".making").textContent = "Waiting for its turn …";
+  trigger("make", { key: making, kind, job, threshold, off: [...off], moment: shownAt });
+};
+watch("made", () => {
+  const told = props.made;
+  if (!told || told.key !== making) return;
+  at(".making").textContent = told.error || (told.path ? `${told.name} is ready.` : `Drawing: ${told.done} of ${told.total} frames`);
+  if (told.path) save(addressOf(told.path), told.name);
+});
+
 const tools = {
   choose: () => input.click(), record, another, back: () => stepBy(-1), on: () => stepBy(1), in: () => zoom(0.5), out: () => zoom(2), all: () => span(0, length()),
   full: () => document.fullscreenElement ? document.exitFullscreen() : at(".stage").requestFullscreen && at(".stage").requestFullscreen(),
@@ -286,7 +300,9 @@ const tools = {
 };
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-do]");
+  const made = event.target.closest("button[data-make]");
   if (button) tools[button.dataset.do]();
+  if (made) wanted(made.dataset.make);
 });
 at("#start").addEventListener("click", begin);
 at("#cancel").addEventListener("click", cancel);

@@ -17,7 +17,6 @@ from ..detection.result import VideoResult
 from ..files import write_whole
 from ..linking import identify
 from ..structures import InputError, Tube
-from ..video import drawing
 from .limits import check_length, check_upload
 from .offer import names, on_gpu, ready
 
@@ -159,38 +158,13 @@ def describe(result: VideoResult, tubes: Sequence[Tube], people: Sequence[Person
         tubes: found so far.
         people: likewise.
     """
-<<<<<<< HEAD
-    kinds = () if target is None else (".mp4", ".json", ".csv")
-    colours = drawing.class_colours(result.classes)
-    described = []
-    for index, (tube, actor) in enumerate(zip(tubes, identify(tubes), strict=True)):
-        start, end = result.seconds(tube)
-        described.append(
-            {
-                "actor": actor,
-                "action": result.classes[tube.label],
-                "score": round(tube.score, 2),
-                "start": round(start, 3),
-                "end": round(end, 3),
-                "first": tube.start,
-                "colour": drawing.hex_colour(colours[tube.label]),
-                "ink": drawing.hex_colour(drawing.ink(colours[tube.label])),
-                "boxes": np.round(tube.boxes, 1).ravel().tolist(),
-                "best": round(result.times[tube.start + int(tube.scores.argmax())], 3),
-                "picture": (pictures or {}).get(index),
-            }
-        )
-=======
-    numbers = identify([*(person.tube for person in people), *tubes])
-    known = {number: place for place, number in enumerate(dict.fromkeys(numbers), 1)}  # people first
-    info = result.info
+    numbers, info = numbered(tubes, people), result.info
     scale = 65535 / np.array([info.width, info.height, info.width, info.height])
 
     def told(tube: Tube, number: int) -> dict[str, Any]:
         boxes = packed((tube.boxes * scale).round().clip(0, 65535).astype("<u2"))
-        return {"actor": known[number], "first": tube.start, "boxes": boxes, "score": round(tube.score, 3)}
+        return {"actor": number, "first": tube.start, "boxes": boxes, "score": round(tube.score, 3)}
 
->>>>>>> 1b070b2 (One column: your video, its actions, filtered in the browser)
     return {
         "size": [info.width, info.height],
         "times": packed(np.array(result.times, "<f4")),
@@ -206,80 +180,13 @@ def describe(result: VideoResult, tubes: Sequence[Tube], people: Sequence[Person
     }
 
 
-<<<<<<< HEAD
-def served(path: str | Path) -> dict[str, Any]:
-    """A file in the way in which Gradio turns it into an address."""
-    return {"path": str(path), "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
+def numbered(tubes: Sequence[Tube], people: Sequence[Person]) -> list[int]:
+    """A number for each of the people, and then for each tube: that of who does it, from 1 in the order of appearance, people first."""
+    actors = identify([*(person.tube for person in people), *tubes])
+    known = {number: place for place, number in enumerate(dict.fromkeys(actors), 1)}
+    return [known[number] for number in actors]
 
 
-def best_frames(tubes: Sequence[Tube]) -> dict[int, list[int]]:
-    """By frame the numbers of the tubes that look best there; of the best tubes only."""
-    order = sorted(range(len(tubes)), key=lambda index: -tubes[index].score)[:THUMBNAILS]
-    frames: dict[int, list[int]] = {}
-    for index in order:
-        frames.setdefault(tubes[index].start + int(tubes[index].scores.argmax()), []).append(index)
-    return frames
-
-
-def thumbnail(image: np.ndarray, tube: Tube, frame: int) -> str:
-    """The tube's box in a frame with some room around it, square, as the address of a JPEG that holds it.
-
-    Args:
-        image: (H, W, 3) uint8 RGB; not modified.
-        tube: which covers the frame.
-        frame: its number.
-    """
-    x1, y1, x2, y2 = tube.boxes[frame - tube.start].tolist()
-    side = max(1.2 * (x2 - x1), 1.2 * (y2 - y1), 16)
-    left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
-    box = (max(left, 0), max(top, 0), min(left + side, image.shape[1]), min(top + side, image.shape[0]))
-    if box[2] - box[0] < 1 or box[3] - box[1] < 1:
-        box = (0, 0, image.shape[1], image.shape[0])
-    small = Image.fromarray(image).crop(tuple(round(value) for value in box))  # type: ignore[arg-type]
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    return jpeg_address(small, quality=80)
-
-
-# -------------------------------------------------------------------- for the reader
-
-
-def progress_bar(stage: str, done: int, total: int | None, seconds: float) -> str:
-    """How far a stage is, how fast it goes, and how long it will take, as HTML."""
-    if done <= FRAMES_AT_ONCE or seconds <= 0:  # the first frames come together, and say nothing about speed
-        return f"<p>{html.escape(stage)} …</p><progress></progress>"
-    speed = done / seconds
-    if total is None or total < done:  # a file's own count may be missing, or wrong
-        return f"<p>{html.escape(stage)}: {done} frames, {speed:.0f} a second</p><progress></progress>"
-    left = f", about {clock(max((total - done) / speed, 1))} left" if done < total else ""
-    text = f"{html.escape(stage)}: {done} of {total} frames, {speed:.0f} a second{left}"
-    return f'<p>{text}</p><progress value="{done}" max="{total}" aria-label="{html.escape(stage)}"></progress>'
-
-
-def summary(result: VideoResult, more: str | None = None) -> str:
-    """What was found, by which model, and how fast, as HTML; `more` while something is still going on."""
-    found, people = len(result.tubes), len(set(result.actors))
-    if found:
-        said = f"<h3>Found {found} action{'s' * (found != 1)} by {people} actor{'s' * (people != 1)}</h3>"
-    else:
-        said = (
-            f"<h3>No action found</h3><p>Nothing scored {result.threshold:.2f} or more. Lower the threshold, or try a clip of an "
-            "action that this model knows.</p>"
-        )
-    if more is not None:
-        return said + more
-    stages = ", ".join(f"{html.escape(stage)} {seconds:.2f} s" for stage, seconds in result.timings.items())
-    return (
-        f'<div role="status">{said}</div><p>Model <b>{html.escape(result.model)}</b>, threshold {result.threshold:.2f}; '
-        f"{len(result.times)} frames at <b>{result.frames_per_second:.0f} frames a second</b>.</p>"
-        f"<details><summary>Time per stage</summary><p>{stages}</p></details>"
-    )
-
-
-def failed(sentence: str) -> str:
-    """Why there is no result, as HTML."""
-    return f'<div role="alert" class="failed"><h3>That did not work</h3><p>{html.escape(sentence, quote=False)}</p></div>'
-=======
 def packed(values: np.ndarray) -> str:
     """Numbers as base64 of their bytes: short, and cheap to compare with what was sent before."""
     return base64.b64encode(values.tobytes()).decode()
->>>>>>> 1b070b2 (One column: your video, its actions, filtered in the browser)

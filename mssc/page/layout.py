@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..detection.people import PERSON_SCORE
 from ..detection.resources import tune_malloc
 from . import answers, texts, visits
 from .component import HERE, component
@@ -40,15 +41,15 @@ def build(model: str) -> gr.Blocks:
         model: the name of the one to begin with.
     """
     tune_malloc(arenas=2)
+    offered = [painted(name) for name in names()]
     with gr.Blocks(title="MS-SC: action tubes", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)) as page:
         gr.Markdown(texts.INTRO, elem_id="intro")
         with gr.Tab("Your video"):
-            _detect_tab(model)
+            _detect_tab(model, offered)
         with gr.Tab("Live"):
             gr.Markdown(texts.LIVE)
-            offered = [{"name": name, "threshold": threshold_of(name)} for name in names()]
-            told = {"models": offered, "model": model, "side": LIVE_SIDE, "most": MAX_FRAMES, "seconds": REMEMBER_SECONDS}
-            component("live", value=told, server_functions=[live_step])
+            limits = {"side": LIVE_SIDE, "most": MAX_FRAMES, "seconds": REMEMBER_SECONDS, "person": PERSON_SCORE}
+            component("live", server_functions=[live_step], models=offered, model=model, limits=limits, prompts=texts.PROMPTS)
         with gr.Tab("Look inside") as tab:
             _inside_tab(model, tab)
         gr.Markdown(texts.FOOTER + _notebooks(), elem_classes="hint")
@@ -70,12 +71,12 @@ def _notebooks() -> str:
     return f" The {where} show, one question each, how it works."
 
 
-def _detect_tab(model: str) -> None:
+def _detect_tab(model: str, offered: list[dict[str, Any]]) -> None:
     examples = EXAMPLE_FILES if EXAMPLE_MODEL in names() else {}
     part = component(
         "detect",
         ["stage", "timeline", "upload"],
-        models=[painted(name) for name in names()],
+        models=offered,
         model=model,
         examples=[
             {"file": file, "text": text, "model": EXAMPLE_MODEL} for file, text in examples.items() if (EXAMPLES / file).exists()
@@ -85,12 +86,14 @@ def _detect_tab(model: str) -> None:
         most=MAX_UPLOAD_MB,
         about=None,
         copy=None,
+        made=None,
     )
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple"}
     found = part.find(answers.find, None, part, concurrency_id="model", **quiet)
     found.failure(lambda: {"error": texts.CORNER}, None, part, queue=False, **quiet)
     part.look(answers.look, None, part, queue=False, **quiet)
     part.copy(answers.copy, None, part, concurrency_id="copy", **quiet)
+    part.make(answers.make, None, part, concurrency_id="make", **quiet)
     part.cancel(answers.cancel, None, None, queue=False, **quiet)
 
 

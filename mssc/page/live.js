@@ -1,21 +1,31 @@
 // The camera: frames go to the server as fast as it answers, boxes are drawn over the live picture. Nothing is kept.
-const at = (selector) => element.querySelector(selector);
-const video = at("video"), canvas = at("canvas"), pen = canvas.getContext("2d"), model = at("[data-do=model]"), threshold = at("[data-do=threshold]");
-const { side, most, seconds } = props.value;
+const video = at("video"), canvas = at("canvas"), pen = canvas.getContext("2d"), model = at("[data-do=model]"), slider = at("[data-do=threshold]");
+const { side, most, seconds, person } = props.limits;
 const small = document.createElement("canvas"), brush = small.getContext("2d");
-let stream = null, camera = "", waiting = [], busy = false, boxes = [], pace = 40, due = 0, errors = 0;
+let stream = null, camera = "", waiting = [], busy = false, boxes = null, tubes = [], pace = 40, due = 0, errors = 0, threshold = 0.3;
 let counted = { since: 0, answered: 0, dropped: 0, latency: 0, took: 0 };
+const done = new Set();  // actions that were tried and seen
 
-for (const one of props.value.models) {
-  const option = document.createElement("option");
-  option.value = option.textContent = one.name;
-  option.selected = one.name === props.value.model;
-  model.append(option);
-}
-const usual = () => { threshold.value = props.value.models.find((one) => one.name === model.value).threshold; };
+model.append(...[...models.keys()].map((name) => option(name, name)));
+model.value = props.model;
+const usual = () => {
+  const { actions, threshold: wanted } = models.get(model.value);
+  slider.value = wanted;
+  slide();
+  done.clear();
+  at(".prompts").replaceChildren("Try: ", ...Object.entries(props.prompts).filter(([action]) => actions.includes(action)).map(([action, text]) => {
+    const prompt = make("span", "", text);
+    prompt.setAttribute("role", "listitem");
+    prompt.dataset.action = action;
+    return prompt;
+  }));
+  at(".prompts").hidden = at(".prompts").children.length === 0;
+};
+const slide = () => { threshold = Number(slider.value); at("output").textContent = threshold.toFixed(2); };
+const restart = () => { camera = random(); boxes = null; tubes = []; };
+slider.addEventListener("input", () => { slide(); show(); });
+model.addEventListener("change", () => { usual(); restart(); });
 usual();
-model.addEventListener("change", () => { usual(); camera = random(); boxes = []; });
-const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (one) => one.toString(16).padStart(2, "0")).join("");
 const say = (text) => { at(".note").textContent = text; };
 
 const start = async () => {
@@ -26,13 +36,13 @@ const start = async () => {
     say(error.name === "NotAllowedError" ? "The camera was not allowed. Allow it in the browser's address bar, then try again." : "No camera was found.");
     return;
   }
-  camera = random();
+  restart();
   waiting = [];
-  boxes = [];
   errors = 0;
   counted = { since: performance.now(), answered: 0, dropped: 0, latency: 0, took: 0 };
   video.srcObject = stream;
-  at(".stage").hidden = at(".tubes").hidden = at(".speed").hidden = false;
+  at(".shown").hidden = false;
+  at(".now").textContent = at(".speed").textContent = "";
   at("[data-do=toggle]").textContent = "Stop the camera";
   say("Waking the model …");
   await video.play();
@@ -42,7 +52,7 @@ const stop = (text) => {
   if (stream) stream.getTracks().forEach((track) => track.stop());
   stream = null;
   video.srcObject = null;
-  at(".stage").hidden = true;
+  at(".shown").hidden = true;
   at("[data-do=toggle]").textContent = "Start the camera";
   say(text || "");
 };
@@ -77,67 +87,62 @@ const send = async () => {
   const batch = waiting, of = camera;
   waiting = [];
   try {
-    const answer = await server.live_step({
-      camera, model: model.value, threshold: Number(threshold.value) || 0.3, frames: batch.map((one) => one.data), times: batch.map((one) => one.time / 1000),
-    });
+    const answer = await server.live_step({ camera, model: model.value, frames: batch.map((one) => one.data), times: batch.map((one) => one.time / 1000) });
     const now = performance.now();
     if (answer.error) { stop(answer.error); return; }
     errors = 0;
     if (of !== camera || !stream) return;
     say("");
-    boxes = answer.boxes;
+    ({ boxes, tubes } = answer);
     counted.answered += batch.length;
     counted.latency = now - batch[batch.length - 1].time;
     counted.took = answer.took / batch.length;
-    pace = Math.min(Math.max(pace * (batch.length + waiting.length > most ? 1.1 : 0.98), 33), 250);
-    show(answer.tubes);
+    pace = clamp(pace * (batch.length + waiting.length > most ? 1.1 : 0.98), 33, 250);
+    show();
   } catch (error) {
     if (++errors > 4) stop("The server does not answer; please try again later.");
-    else await new Promise((done) => setTimeout(done, 500));
+    else await new Promise((wait) => setTimeout(wait, 500));
   } finally {
     busy = false;
     send();
   }
 };
 
+// ---- everybody has a box at once; who does something sure, a coloured one
+const named = ({ label, score }) => `${models.get(model.value).actions[label]} ${score.toFixed(2)}`;
+const coloursOf = ({ label }) => models.get(model.value).colours[label];
 const draw = () => {
-  const wide = canvas.clientWidth, tall = canvas.clientHeight, dots = window.devicePixelRatio || 1;
-  canvas.width = Math.round(wide * dots);
-  canvas.height = Math.round(tall * dots);
-  pen.setTransform(dots, 0, 0, dots, 0, 0);
-  const scale = Math.min(wide / video.videoWidth, tall / video.videoHeight) || 0;
-  const shown = [video.videoWidth * scale, video.videoHeight * scale], left = (wide - shown[0]) / 2, top = (tall - shown[1]) / 2;
-  const size = Math.max(12, Math.round(Math.min(...shown) / 22));
-  pen.font = `600 ${size}px system-ui, sans-serif`;
-  pen.textBaseline = "middle";
-  for (const one of boxes) {
-    const x = left + one.box[0] * shown[0], y = top + one.box[1] * shown[1], w = (one.box[2] - one.box[0]) * shown[0], h = (one.box[3] - one.box[1]) * shown[1];
-    pen.lineWidth = 5; pen.strokeStyle = "rgba(0,0,0,.55)"; pen.strokeRect(x, y, w, h);
-    pen.lineWidth = 3; pen.strokeStyle = one.colour; pen.strokeRect(x, y, w, h);
-    const text = `${one.action} ${one.score.toFixed(2)}`, place = Math.max(y - size - 8, 0);
-    pen.fillStyle = one.colour; pen.fillRect(x, place, pen.measureText(text).width + 10, size + 8);
-    pen.fillStyle = one.ink; pen.fillText(text, x + 5, place + size / 2 + 5);
-  }
+  cleared(canvas, pen);
+  const actors = (boxes || []).filter((one) => one.score >= threshold || one.person >= person).map((one) => {
+    const sure = one.score >= threshold, [colour, ink] = sure ? coloursOf(one) : [GREY, "#000"];
+    return { box: one.box, colour, thin: !sure, lines: [[sure ? named(one) : "person", colour, ink]] };
+  });
+  drawActors(canvas, pen, fitted(canvas, video.videoWidth, video.videoHeight), actors.sort((a, b) => Boolean(b.thin) - Boolean(a.thin)));
 };
-
-const show = (tubes) => {
+const show = () => {
+  const seen = (boxes || []).filter((one) => one.score >= threshold || one.person >= person), sure = seen.filter((one) => one.score >= threshold).sort((a, b) => b.score - a.score);
+  const best = [...seen].sort((a, b) => b.score - a.score)[0];
+  if (boxes) at(".now").replaceChildren(...sure.length ? sure.slice(0, 3).map((one) => {
+    const word = make("span", "", models.get(model.value).actions[one.label]);
+    [word.style.background, word.style.color] = coloursOf(one);
+    return word;
+  }) : [seen.length ? `${seen.length === 1 ? "I see somebody" : `I see ${seen.length} people`}; likeliest: ${named(best)}` : "I see nobody"]);
+  at(".now").classList.toggle("sure", sure.length > 0);
+  for (const one of sure) done.add(models.get(model.value).actions[one.label]);
+  for (const prompt of at(".prompts").children) prompt.classList.toggle("done", done.has(prompt.dataset.action));
   const lines = new Map();
-  for (const tube of tubes) {
-    if (!lines.has(tube.action)) {
-      const line = document.createElement("div"), who = document.createElement("span");
-      line.className = "row";
-      who.className = "who";
-      who.textContent = tube.action;
-      line.append(who);
-      lines.set(tube.action, line);
+  for (const tube of tubes.filter((one) => one.score >= threshold)) {
+    const action = models.get(model.value).actions[tube.label], bar = make("div", "bar");
+    if (!lines.has(action)) {
+      const line = make("div", "row");
+      line.append(make("span", "who", action));
+      lines.set(action, line);
     }
-    const bar = document.createElement("div");
-    bar.className = "bar";
-    bar.title = `${tube.action}, score ${tube.score.toFixed(2)}`;
-    bar.style.background = tube.colour;
+    bar.title = named(tube);
+    bar.style.background = coloursOf(tube)[0];
     bar.style.right = `${100 * tube.end / seconds}%`;
     bar.style.width = `${100 * (tube.start - tube.end) / seconds}%`;
-    lines.get(tube.action).append(bar);
+    lines.get(action).append(bar);
   }
   at(".rows").replaceChildren(...lines.values());
   const passed = (performance.now() - counted.since) / 1000;

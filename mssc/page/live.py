@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..detection.detector import Detector
+from ..detection.people import everybody
 from ..linking import OnlineLinker
 from ..structures import Detections, InputError
-from ..video.drawing import class_colours, hex_colour, ink
+from .detection import LOWEST
 from .offer import names, ready
 
 MAX_FRAMES = 4  # of one request
@@ -43,11 +44,9 @@ class Camera:
 
     Args:
         detector: shared with others.
-        threshold: boxes and tubes that score less are not shown, in [0, 1].
     """
 
-    def __init__(self, detector: Detector, threshold: float) -> None:
-        self.classes, self.threshold = detector.classes, threshold
+    def __init__(self, detector: Detector) -> None:
         self.stream = detector.stream()
         self.recent: deque[float] = deque(maxlen=32)
         self.memories = [_Memory(USUAL_RATE)]
@@ -90,35 +89,29 @@ class Camera:
         return float(np.clip((len(self.recent) - 1) / passed, 1, 60)) if passed > 0 else USUAL_RATE
 
     def _boxes(self, found: Detections, width: int, height: int) -> list[dict[str, Any]]:
-        """The best action of each box that scores enough."""
-        shown: dict[bytes, int] = {}
-        for row in np.argsort(-found.scores, kind="stable").tolist():
-            if found.scores[row] >= self.threshold:
-                shown.setdefault(found.boxes[row].tobytes(), row)
-        size = np.array([width, height, width, height])
-        return [
-            self._named(int(found.labels[row]), float(found.scores[row])) | {"box": np.round(found.boxes[row] / size, 4).tolist()}
-            for row in shown.values()
-        ]
+        """Everybody, with the best action of each."""
+        boxes, which, sure = everybody(found)
+        size, told = np.array([width, height, width, height]), []
+        for index in np.argsort(-sure, kind="stable").tolist():
+            rows = np.flatnonzero(which == index)
+            best = rows[found.scores[rows].argmax()]
+            place = {"box": np.round(boxes[index] / size, 4).tolist(), "person": round(float(sure[index]), 2)}
+            told.append(place | {"label": int(found.labels[best]), "score": round(float(found.scores[best]), 2)})
+        return [one for one in told if max(one["person"], one["score"]) >= LOWEST]
 
     def _tubes(self) -> list[dict[str, Any]]:
         memory = self.memories[0]
         now = memory.times[-1]
-        tubes = sorted((t for t in memory.linker.so_far() if t.score >= self.threshold), key=lambda t: t.start)[-20:]
+        tubes = sorted((tube for tube in memory.linker.so_far() if tube.score >= LOWEST), key=lambda tube: -tube.score)[:20]
         return [
-            self._named(tube.label, tube.score)
-            | {"start": round(now - memory.times[tube.start], 2), "end": round(now - memory.times[tube.stop - 1], 2)}
+            {
+                "label": tube.label,
+                "score": round(tube.score, 2),
+                "start": round(now - memory.times[tube.start], 2),
+                "end": round(now - memory.times[tube.stop - 1], 2),
+            }
             for tube in tubes
         ]
-
-    def _named(self, label: int, score: float) -> dict[str, Any]:
-        colour = class_colours(self.classes)[label]
-        return {
-            "action": self.classes[label],
-            "score": round(score, 2),
-            "colour": hex_colour(colour),
-            "ink": hex_colour(ink(colour)),
-        }
 
 
 _cameras: dict[str, Camera] = {}
@@ -129,19 +122,18 @@ def live_step(request: dict[str, Any]) -> dict[str, Any]:
     """What the page's script asks, again and again.
 
     Args:
-        request: ``camera``, a random name; ``model``, ``threshold``; ``frames``, JPEGs in base64; ``times``, seconds of each.
+        request: ``camera``, a random name; ``model``; ``frames``, JPEGs in base64; ``times``, seconds of each.
 
     Returns:
         See `Camera.step`, with the milliseconds that it took; or ``error``, a sentence.
     """
     try:
         began = time.monotonic()
-        name, model, threshold = (request.get(key) for key in ("camera", "model", "threshold"))
+        name, model = request.get("camera"), request.get("model")
         if not isinstance(name, str) or not 8 <= len(name) <= 64 or model not in names():
             raise InputError("This camera is not known; reload the page.")
         images, times = _frames(request)
-        limit = float(np.clip(threshold, 0, 1)) if isinstance(threshold, int | float) else 0.3
-        camera = _camera(f"{name} {model}", str(model), limit)
+        camera = _camera(f"{name} {model}", str(model))
         with _model:
             found = camera.step(images, times)
         return found | {"took": round(1000 * (time.monotonic() - began))}
@@ -176,7 +168,7 @@ def _frames(request: dict[str, Any]) -> tuple[list[np.ndarray], list[float]]:
     return images, [float(t) for t in times]
 
 
-def _camera(name: str, model: str, threshold: float) -> Camera:
+def _camera(name: str, model: str) -> Camera:
     """The camera of this name, or a new one if there is room.
 
     Raises:
@@ -189,7 +181,7 @@ def _camera(name: str, model: str, threshold: float) -> Camera:
         if name not in _cameras:
             if len(_cameras) >= MAX_CAMERAS:
                 raise InputError(f"{MAX_CAMERAS} cameras are on already; please try again in a minute.")
-            _cameras[name] = Camera(ready(model), threshold)
+            _cameras[name] = Camera(ready(model))
         camera = _cameras[name]
-        camera.threshold, camera.seen = threshold, now
+        camera.seen = now
         return camera

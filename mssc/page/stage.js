@@ -1,16 +1,4 @@
 // The stage: the video, and boxes over exactly the frame that it shows; for a second model the same frame once more beside it.
-const at = (selector) => element.querySelector(selector);
-const make = (tag, name, text) => {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
-const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-const root = ((window.gradio_config && window.gradio_config.root) || "").replace(/\/$/, "");
-const addressOf = (path) => `${root}/gradio_api/file=${path.split("/").map(encodeURIComponent).join("/")}`;
-const models = new Map(props.models.map((one) => [one.name, one]));
-
 const video = at(".stage video");
 let views = [];  // one for each model: what it found, where that is drawn
 let shownAt = 0;  // seconds of the frame on the screen, which is not always where the player's clock is
@@ -57,72 +45,36 @@ const actorsAt = (view, frame) => {
   }
   for (const one of actors.values()) {
     one.tubes.sort((a, b) => (b === lit) - (a === lit) || b.score - a.score);
-    [one.colour, one.ink] = colourOf(view, one.tubes[0].label);
+    one.colour = colourOf(view, one.tubes[0].label)[0];
     one.box = boxAt(one.tubes[0], frame);
     one.lines = one.tubes.map((tube) => [`${numbered(tube)}${nameOf(view, tube.label)} ${tube.score.toFixed(2)}`, ...colourOf(view, tube.label)]);
   }
   for (const tube of people ? view.found.people : []) {
     const box = boxAt(tube, frame);
     if (!box || actors.has(tube.actor)) continue;
-    actors.set(tube.actor, { box, tubes: [tube], colour: GREY, ink: "#000", lines: [[`${numbered(tube)}person`, GREY, "#000"]], likeliest: tube.likeliest });
+    actors.set(tube.actor, { box, tubes: [tube], colour: GREY, lines: [[`${numbered(tube)}person`, GREY, "#000"]], thin: true });
   }
   return [...actors.values()];
 };
-const GREY = "#b6bbc1";
 const likely = (view, tube) => tube.likeliest.map(([label, score]) => `${nameOf(view, label)} ${score.toFixed(2)}`);
 
 const paint = (view) => {
-  const { canvas, pen } = view, wide = canvas.clientWidth, tall = canvas.clientHeight, dots = window.devicePixelRatio || 1;
-  if (canvas.width !== Math.round(wide * dots) || canvas.height !== Math.round(tall * dots)) {
-    canvas.width = Math.round(wide * dots);
-    canvas.height = Math.round(tall * dots);
-  }
-  pen.setTransform(dots, 0, 0, dots, 0, 0);
-  pen.clearRect(0, 0, wide, tall);
+  const { canvas, pen } = view;
+  cleared(canvas, pen);
   if (!video.videoWidth) return;
-  const scale = Math.min(wide / video.videoWidth, tall / video.videoHeight);  // the picture may have bars beside it
-  const [w, h] = [video.videoWidth * scale, video.videoHeight * scale], origin = [(wide - w) / 2, (tall - h) / 2];
-  if (view.copies) pen.drawImage(video, ...origin, w, h);
+  const place = fitted(canvas, video.videoWidth, video.videoHeight);
+  if (view.copies) pen.drawImage(video, ...place);
   if (video.seeking || !(shownAt < view.found.duration || view.complete && !view.stopped)) return;  // not yet looked at
-  const actors = actorsAt(view, frameAt(view.found.times, shownAt)), taken = [];
-  const pointed = pointer && actors.filter(({ box: [x1, y1, x2, y2] }) => x1 <= pointer[0] && pointer[0] <= x2 && y1 <= pointer[1] && pointer[1] <= y2)
-    .sort((a, b) => (a.box[2] - a.box[0]) * (a.box[3] - a.box[1]) - (b.box[2] - b.box[0]) * (b.box[3] - b.box[1]))[0];
-  const size = clamp(Math.round(Math.min(w, h) / 22), 11, 20), high = size + 8;
-  pen.font = `600 ${size}px system-ui, sans-serif`;
-  pen.textBaseline = "middle";
-  actors.sort((a, b) => (a === pointed) - (b === pointed) || Boolean(b.likeliest) - Boolean(a.likeliest));  // what matters most on top
-  const places = [];
+  const actors = actorsAt(view, frameAt(view.found.times, shownAt)), area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
+  const under = pointer ? actors.filter(({ box: [x1, y1, x2, y2] }) => x1 <= pointer[0] && pointer[0] <= x2 && y1 <= pointer[1] && pointer[1] <= y2) : [];
+  const pointed = under.sort((a, b) => area(a) - area(b))[0];
   for (const one of actors) {
-    const bright = one === pointed || one.tubes.includes(lit);
-    const [x, y] = [origin[0] + one.box[0] * w, origin[1] + one.box[1] * h], across = (one.box[2] - one.box[0]) * w, down = (one.box[3] - one.box[1]) * h;
-    pen.globalAlpha = lit && !bright ? 0.3 : 1;
-    if (bright) { pen.fillStyle = one.colour + "40"; pen.fillRect(x, y, across, down); }
-    const line = one.likeliest ? 1.5 : 3;
-    pen.lineWidth = line + 2 + 2 * bright;
-    pen.strokeStyle = "rgba(0,0,0,.55)";
-    pen.strokeRect(x, y, across, down);
-    pen.lineWidth = line + 2 * bright;
-    pen.strokeStyle = one.colour;
-    pen.strokeRect(x, y, across, down);
-    const lines = bright && one.likeliest ? [...one.lines, ...likely(view, one.tubes[0]).map((text) => [text, "#1f2937", "#fff"])] : one.lines;
-    places.push({ one, lines, x, y, down });
+    one.bright = one === pointed || one.tubes.includes(lit);
+    one.pale = lit && !one.bright;
+    if (one.bright && one.thin) one.lines.push(...likely(view, one.tubes[0]).map((text) => [text, "#1f2937", "#fff"]));
   }
-  for (const { one, lines, x, y, down } of places.reverse()) {  // labels never lie over each other if there is room
-    const widest = Math.max(...lines.map(([text]) => pen.measureText(text).width + 10)), tallest = high * lines.length;
-    const left = clamp(x, 0, Math.max(wide - widest, 0));
-    const spots = [y - tallest, y, y + down - tallest, y + down].map((place) => clamp(place, 0, Math.max(tall - tallest, 0)));
-    let top = spots.find((place) => !taken.some((t) => left < t[2] && t[0] < left + widest && place < t[3] && t[1] < place + tallest)) ?? spots[0];
-    taken.push([left, top, left + widest, top + tallest]);
-    pen.globalAlpha = lit && !one.tubes.includes(lit) ? 0.3 : 1;
-    for (const [text, colour, ink] of lines) {
-      pen.fillStyle = colour;
-      pen.fillRect(left, top, pen.measureText(text).width + 10, high);
-      pen.fillStyle = ink;
-      pen.fillText(text, left + 5, top + high / 2 + 1);
-      top += high;
-    }
-  }
-  pen.globalAlpha = 1;
+  actors.sort((a, b) => (a === pointed) - (b === pointed) || Boolean(b.thin) - Boolean(a.thin));  // what matters most on top
+  drawActors(canvas, pen, place, actors);
 };
 const redraw = () => { views.forEach(paint); placeHeads(); };
 

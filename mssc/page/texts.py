@@ -10,9 +10,19 @@ that sees motion correct each other. Find actions in a video first; then choose 
 EMBEDDING = """Each point of the picture below is a place in a frame of your video: coloured where somebody acts, grey in the
 background. If MSM does what is claimed, the two are easier to tell apart after it. AUROC says how well a straight line tells them apart
 in parts of the video that it was not fitted on: 0.5 is guessing, 1 is perfect. One video proves nothing; it shows what to look for."""
-LIVE = """### Your camera, live
-Pictures go to this server while the camera is on, and nothing is kept. What the model cannot keep up with is dropped, not queued, so
-that boxes stay close to what you do. Step back until most of you is in the picture."""
+LIVE = """Your camera, live: step back until most of you is in the picture. Pictures go to this server while the camera is on, and nothing
+is kept."""
+PROMPTS = {
+    "wave": "wave",
+    "clap": "clap",
+    "pick": "pick something up",
+    "sit": "sit down",
+    "stand": "stand up",
+    "jump": "jump",
+    "brush hair": "brush your hair",
+    "throw": "throw a ball",
+}
+"""What to try before the camera, by action."""
 FOOTER = """MS-SC re-implements the *Motion Sense and Semantic Correction* framework (ICASSP 2024) from its poster. The model on
 people is trained on J-HMDB: 21 everyday actions in short clips, so expect mistakes elsewhere. jhmdb-plain is the same without MSM and SFM,
 to compare with. The toy model knows six movements of drawn figures."""

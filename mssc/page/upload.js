@@ -1,7 +1,6 @@
 // A video comes in: dropped, chosen, recorded, or an example. It is shown at once, from this machine, and uploaded beside that.
 let file = null;  // name, address; path on the server as soon as it is there, or example; error, a sentence
 let expected = 0;  // seconds that the video is said to last
-const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (one) => one.toString(16).padStart(2, "0")).join("");
 
 // the video goes, and with it at once what was found in it
 const dismiss = () => {

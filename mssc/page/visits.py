@@ -26,7 +26,7 @@ _lock = threading.Lock()
 _left: deque[str | None] = deque(maxlen=MOST_REMEMBERED)
 _cancelled: deque[str] = deque(maxlen=MOST_REMEMBERED)
 _files: dict[str, dict[Path, float]] = defaultdict(dict)
-_seen: dict[str, list["Seen"]] = {}
+_seen: dict[str, tuple[str, list["Seen"]]] = {}
 
 
 def is_upload(path: str | Path) -> bool:
@@ -45,15 +45,16 @@ def is_cancelled(job: str) -> bool:
     return job in _cancelled
 
 
-def keep(session: str | None, seen: list["Seen"]) -> None:
-    """Remember what was found in a visitor's newest video, until the next one or until they leave."""
+def keep(session: str | None, job: str, seen: list["Seen"]) -> None:
+    """Remember what a job found in a visitor's video, until the next one or until they leave."""
     if session and not has_left(session):
-        _seen[session] = seen
+        _seen[session] = (job, seen)
 
 
-def kept(session: str | None) -> list["Seen"]:
-    """What `keep` was given, by model; nothing if there was nothing yet."""
-    return _seen.get(session or "", [])
+def kept(session: str | None, job: str | None = None) -> list["Seen"]:
+    """What `keep` was given, by model; nothing if there was nothing yet, or if that was of another job than the one asked for."""
+    known, seen = _seen.get(session or "", ("", []))
+    return seen if job in (None, known) else []
 
 
 def note(session: str | None, path: str | Path | None) -> None:

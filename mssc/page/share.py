@@ -1,0 +1,217 @@
+"""What a visitor takes along: the whole video with boxes, or a short clip with its timeline, as MP4 or GIF."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..detection.people import Person
+from ..files import whole_file
+from ..structures import Detections, InputError, Tube
+from ..video import Writer, drawing, fonts, read
+from .detection import TELL_SECONDS, Seen, numbered
+
+CLIP_SECONDS = 8.0
+GIF_RATE = 10.0  # frames a second
+SIDES = {"whole": 1920, "clip": 960, "gif": 480}  # pixels of the longer side of each model's picture
+SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif"}
+GREY = (182, 187, 193)
+PAPER, INK = (24, 28, 36), (235, 238, 242)
+MOST_ROWS = 6  # of a timeline
+
+
+class Shown(NamedTuple):
+    """What one model found, as far as it is shown: (tube, number of the actor) each."""
+
+    seen: Seen
+    tubes: list[tuple[Tube, int]]
+    people: list[tuple[Person, int]]
+
+    @classmethod
+    def of(cls, seen: Seen, threshold: float, off: Sequence[str]) -> "Shown":
+        """Leave out what scores less than a threshold, and some actions."""
+        actors = numbered(seen.tubes, seen.people)
+        tubes = [(tube, number) for tube, number in zip(seen.tubes, actors[len(seen.people) :], strict=True)]
+        shown = [(tube, number) for tube, number in tubes if tube.score >= threshold and seen.classes[tube.label] not in off]
+        return cls(seen, shown, list(zip(seen.people, actors, strict=False)))
+
+
+def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iterator[tuple[int, int]]:
+    """Draw and write it, and say how it goes; closing the iterator ends the work and leaves nothing.
+
+    Args:
+        kind: a key of `SUFFIXES`.
+        shown: of one video, by one or two models, whose pictures stand side by side.
+        moment: seconds, in the middle of a clip.
+        target: of the file.
+
+    Yields:
+        Frames done, and in all, every `TELL_SECONDS`.
+
+    Raises:
+        InputError: if the video cannot be read or the file not written.
+    """
+    seen = shown[0].seen
+    first, last = seen.times[0], seen.times[-1]
+    start, stop = first, last
+    if kind != "whole" and last - first > CLIP_SECONDS:
+        start = min(max(moment - CLIP_SECONDS / 2, first), last - CLIP_SECONDS)
+        stop = start + CLIP_SECONDS
+    chosen = [index for index, time in enumerate(seen.times) if start <= time <= stop]
+    if kind == "gif":  # the first frame of each tenth of a second
+        ticks = [int((seen.times[index] - start) * GIF_RATE + 1e-6) for index in chosen]
+        chosen = [index for index, tick, before in zip(chosen, ticks, [-1, *ticks], strict=False) if tick != before]
+    pictures = _pictures(shown, chosen, SIDES[kind], None if kind == "whole" else (start, stop))
+    told = 0.0
+    with _writer(target, seen) as write:
+        for done, (time, image) in enumerate(pictures):
+            write(image, time - start)
+            if monotonic() - told > TELL_SECONDS:
+                told = monotonic()
+                yield done, len(chosen)
+
+
+@contextmanager
+def _writer(target: Path, seen: Seen) -> Iterator[Callable[[np.ndarray, float], None]]:
+    """Takes pictures with their times; the file is there when the block ends."""
+    if target.suffix == ".gif":
+        pictures: list[Image.Image] = []
+        with whole_file(target) as part:
+            yield lambda image, _: pictures.append(_few_colours(image, pictures))
+            pictures[0].save(part, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / GIF_RATE), loop=0)
+        return
+    with ExitStack() as stack:
+        writers: list[Writer] = []
+
+        def write(image: np.ndarray, time: float) -> None:
+            if not writers:  # whose size is known now
+                writer = Writer(target, image.shape[1], image.shape[0], seen.rate, drawn=True)
+                writers.append(stack.enter_context(writer))
+            writers[0].write(image, time)
+
+        yield write
+
+
+def _few_colours(image: np.ndarray, before: Sequence[Image.Image]) -> Image.Image:
+    """With the colours of the first picture: a palette for each would cost far more time."""
+    picture = Image.fromarray(image)
+    return picture.quantize(palette=before[0], dither=Image.Dither.NONE) if before else picture.quantize(240)
+
+
+def _pictures(
+    shown: Sequence[Shown], chosen: Sequence[int], side: int, span: tuple[float, float] | None
+) -> Iterator[tuple[float, np.ndarray]]:
+    width, height = shown[0].seen.size
+    scale = min(1.0, side / max(width, height))
+    size = (max(2, round(width * scale)) // 2 * 2, max(2, round(height * scale)) // 2 * 2)
+    strips = [] if span is None else [_strip(one, size[0], *span, rows=max(map(_rows, shown))) for one in shown]
+    wanted = set(chosen)
+    for frame in read(shown[0].seen.path):
+        if frame.index > chosen[-1]:
+            break
+        if frame.index not in wanted:
+            continue
+        small = np.asarray(Image.fromarray(frame.image).resize(size, Image.Resampling.BILINEAR))
+        columns = [_drawn(one, small, frame.index, len(shown) > 1) for one in shown]
+        if span is not None:
+            share = (frame.time - span[0]) / max(span[1] - span[0], 1e-9)
+            columns = [np.vstack([column, _with_head(strip, share)]) for column, strip in zip(columns, strips, strict=True)]
+        yield frame.time, np.hstack(columns)
+
+
+def _drawn(shown: Shown, image: np.ndarray, index: int, named: bool) -> np.ndarray:
+    """A frame with the boxes of one model: grey ones first."""
+    height, width = image.shape[:2]
+    scale = np.array([width, height, width, height]) / np.tile(shown.seen.size, 2)
+    here = [(tube, number) for tube, number in shown.tubes if tube.start <= index < tube.stop]
+    busy = {number for _, number in here}
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    for (tube, _), number in shown.people:
+        if tube.start <= index < tube.stop and number not in busy:
+            x1, y1, x2, y2 = (tube.boxes[index - tube.start] * scale).tolist()
+            pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=GREY, width=max(1, round(min(width, height) / 300)))
+    if named:
+        _text(pen, (width - 6, 4), shown.seen.model)
+    rows = Detections(
+        np.array([tube.boxes[index - tube.start] * scale for tube, _ in here]).reshape(-1, 4),
+        np.array([tube.label for tube, _ in here]),
+        np.array([tube.score for tube, _ in here]),
+    )
+    return drawing.draw(np.array(picture), rows, shown.seen.classes, [number for _, number in here])
+
+
+def _text(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size: int = 16) -> None:
+    """White on black, its upper right corner given."""
+    left = corner[0] - fonts.width(text, size)
+    pen.rectangle((left - 5, corner[1] - 2, corner[0] + 4, corner[1] + size + 5), fill=(0, 0, 0))
+    fonts.write(pen, (left, corner[1] + size / 2 + 1), text, size, "white")
+
+
+# -------------------------------------------------------------------- the timeline below
+
+
+def _actors(shown: Shown) -> list[int]:
+    numbers = {number for _, number in shown.tubes} | {number for _, number in shown.people}
+    busy = {number for _, number in shown.tubes}
+    return sorted(sorted(numbers, key=lambda number: (number not in busy, number))[:MOST_ROWS])
+
+
+def _rows(shown: Shown) -> int:
+    return max(1, len(_actors(shown)))
+
+
+def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Image.Image:
+    """Who does what within a span, a row for each of the busiest actors."""
+    size = max(10, round(width / 48))
+    high, left = round(1.6 * size), round(2.2 * size)
+    strip = Image.new("RGB", (width, (rows * high + size) // 2 * 2), PAPER)
+    pen, seen = ImageDraw.Draw(strip), shown.seen
+    colours = drawing.class_colours(seen.classes)
+
+    def across(tube: Tube) -> tuple[float, float]:
+        begins, ends = drawing.span(tube, seen.rate, seen.times)
+        places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in (begins, ends)]
+        return max(places[0], left), min(places[1], width - 1)
+
+    for row, actor in enumerate(_actors(shown)):
+        top = row * high + size // 2
+        fonts.write(pen, (size / 2, top + high / 2), str(actor), size, INK)
+        for (tube, _), number in shown.people:
+            x1, x2 = across(tube)
+            if number == actor and x1 < x2:
+                pen.rectangle((x1, top + high - size // 3, x2, top + high - 2), fill=GREY)
+        for tube, number in shown.tubes:
+            x1, x2 = across(tube)
+            if number == actor and x1 < x2:
+                colour = colours[tube.label]
+                pen.rectangle((x1, top + 1, x2, top + high - size // 3 - 2), fill=colour)
+                text = seen.classes[tube.label]
+                if fonts.width(text, size) + 6 < x2 - x1:
+                    fonts.write(pen, (x1 + 4, top + (high - size // 3) / 2), text, size, drawing.ink(colour))
+    if not _actors(shown):
+        fonts.write(pen, (size, high / 2 + size / 2), "Nobody was seen", size, INK)
+    return strip
+
+
+def _with_head(strip: Image.Image, share: float) -> np.ndarray:
+    copy = strip.copy()
+    left = round(2.2 * max(10, round(copy.width / 48)))
+    x = left + (copy.width - left - 2) * share
+    ImageDraw.Draw(copy).rectangle((x - 1, 0, x + 1, copy.height), fill=(255, 255, 255))
+    return np.asarray(copy)
+
+
+def check_kind(kind: object) -> str:
+    """Refuse what cannot be made.
+
+    Raises:
+        InputError: naming what can.
+    """
+    if not isinstance(kind, str) or kind not in SUFFIXES:
+        raise InputError(f"there is no {str(kind)[:40]!r} to make; choose one of: {', '.join(SUFFIXES)}.")
+    return kind
