@@ -28,7 +28,7 @@ import app
 from mssc import page, video
 from mssc.detection import people, pipeline
 from mssc.model import shipped
-from mssc.page import answers, detection, guard, inside, layout, limits, offer, playable, visits
+from mssc.page import answers, detection, guard, layout, limits, offer, playable, share, visits
 from mssc.structures import InputError, Tube
 
 ROOT = Path(app.__file__).parent
@@ -425,8 +425,57 @@ def test_stopping_keeps_what_was_found_and_leaving_leaves_no_file(clip, tmp_path
     assert not list((tmp_path / "other").iterdir())
 
 
-def test_names_of_files_cannot_become_part_of_the_page():
-    assert "<img" not in inside.failed("<img src=x>.mp4: is empty.")
+@pytest.fixture(scope="module")
+def seen(clip, models, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(offer, "OWN", models)
+        *_, last = detection.work(str(clip), "big", detection.LOWEST, str(tmp_path_factory.mktemp("seen")))
+    return last.seen
+
+
+@pytest.mark.parametrize("kind", share.SUFFIXES)
+def test_a_clip_to_share_shows_the_boxes_and_a_timeline(seen, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(share, "CLIP_SECONDS", 0.3)
+    target = tmp_path / f"x{share.SUFFIXES[kind]}"
+    one = share.Shown.of(seen, 0.05, [seen.classes[seen.tubes[0].label]])
+    assert 0 < len(one.tubes) < len(seen.tubes)
+    list(share.make(kind, [one], 0.3, target))
+    frames = list(video.read(target))
+    assert video.is_drawn(target) == (kind != "gif") and frames[0].image.shape[1] == 64
+    if kind == "whole":
+        assert len(frames) == len(seen.times) and frames[0].image.shape[0] == 48
+    else:
+        assert frames[0].image.shape[0] > 48 and len(frames) <= (9 if kind == "clip" else 4), "a timeline below, 0.3 s"
+    list(share.make("clip", [one, one], 0.3, tmp_path / "two.mp4"))
+    assert video.probe(tmp_path / "two.mp4").width == 128, "two models side by side"
+
+
+def test_a_video_without_anybody_can_be_shared_and_a_tab_closed_meanwhile_leaves_nothing(seen, tmp_path):
+    nobody = share.Shown.of(seen._replace(tubes=[], people=[]), 0.5, [])
+    list(share.make("gif", [nobody], 0, tmp_path / "nobody.gif"))
+    work = share.make("clip", [nobody], 0, tmp_path / "left.mp4")
+    next(work)
+    work.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["nobody.gif"]
+
+
+def test_what_cannot_be_shared_is_said(seen, place):
+    zoe = SimpleNamespace(session_hash="zoe")
+
+    def asked(**data):
+        wanted = {"key": "k", "kind": "clip", "job": "j", "threshold": 0.3, "moment": 0, "off": []} | data
+        return [answer["made"] for answer in answers.make(event(**wanted), zoe)][-1]
+
+    assert "not here any more" in asked()["error"]
+    visits.keep("zoe", "j", [seen])
+    assert "not here any more" in asked(job="other")["error"] and "choose one of: whole, clip, gif" in asked(kind="exe")["error"]
+    for wrong in ({"threshold": "0.3"}, {"moment": None}, {"off": "walk"}):
+        assert "reload the page" in asked(**wrong)["error"]
+    visits.leave("zoe")
+    assert "not here any more" in asked()["error"]
+
+
+def test_the_page_is_told_no_folders():
     assert limits.without_folders(InputError("/a/b/c.mp4: is bad."), "/a/b/c.mp4") == "c.mp4: is bad."
 
 
@@ -440,6 +489,8 @@ def test_seconds_as_a_person_says_them(seconds, said):
 
 def test_the_page_asks_no_other_site(address):
     config = httpx.get(address + "config").json()
+    assert httpx.get(address + "picture.png").headers["content-type"] == "image/png"
+    assert 'property="og:title"' in httpx.get(address).text
     assert not config["analytics_enabled"] and not config["run_history"] and config["max_file_size"] == 500 * 2**20
     assert config["stylesheets"] == []  # where a theme's web fonts would be
     loads = r"""<(?:script|link|img)[^>]*(?:src|href)=["'](?:https?:)?//(?!127\.0\.0\.1)|@import|url\(["']?https?:"""

@@ -1,10 +1,11 @@
 """Looking inside over the page's own functions, with tiny networks with and without the paper's modules."""
 
+import base64
 import json
-import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -12,8 +13,9 @@ from page_server import save_models, serve
 
 from mssc.analysis import separability
 from mssc.data import toy
+from mssc.detection.people import Person
 from mssc.model import shipped
-from mssc.page import answers, inside, layout, offer, pictures, visits
+from mssc.page import answers, inside, offer, visits
 from mssc.structures import InputError
 
 
@@ -22,20 +24,18 @@ def models(tiny_config, tmp_path_factory):
     return save_models(tmp_path_factory.mktemp("models"), replace(tiny_config, key_size=96, clip_size=96))
 
 
-@pytest.fixture(autouse=True)
-def offered(models, monkeypatch):
-    monkeypatch.setattr(shipped, "available_models", lambda: {})
-    monkeypatch.setattr(offer, "OWN", models)
+@pytest.fixture(scope="module", autouse=True)
+def offered(models):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shipped, "available_models", lambda: {})
+        patch.setattr(offer, "OWN", models)
+        yield
 
 
 @pytest.fixture(scope="module")
-def clip(toy_videos):
-    return toy_videos.videos[0]
-
-
-@pytest.fixture
-def seen(clip):
+def seen(toy_videos):
     """What a perfect detector would have found: the true tubes."""
+    clip = toy_videos.videos[0]
     times = [index / float(clip.rate) for index in range(clip.frames)]
     size = (clip.width, clip.height)
     return inside.Seen(str(clip.path), "big", list(clip.tubes), [], tuple(toy.CLASSES), size, clip.rate, times, 0.4)
@@ -46,33 +46,67 @@ def last(steps):
     return end
 
 
-def test_two_models_are_looked_into_side_by_side(seen):
+@pytest.fixture(scope="module")
+def found(seen):
     steps = list(inside.look(seen, ["big", "plain"], 0.2))
-    assert all(isinstance(step, str) for step in steps[:-1])
-    big, plain = steps[-1]
+    assert all(isinstance(step, inside.Progress) for step in steps[:-1])
+    return steps[-1]
+
+
+def test_two_models_are_looked_into_at_the_same_frame(found, seen):
+    big, plain = found
     assert (big.kind, plain.kind) == ("with MSM, with SFM", "without MSM, without SFM (concat)")
     assert big.key.frame == plain.key.frame and big.key.gain is not None and plain.key.gain is None
-    assert {"SFM: the spatial path takes", "After fusion"} <= set(inside.responses(big.key))
-    assert {"Spatial path", "Motion path"} <= set(inside.responses(plain.key))
-    page = inside.page_of([big, plain], seen)
-    assert page.count("<section>") == 2 and "Nobody labelled your video" in page and "score of at least 0.40" in page
-    assert page.count('<img src="data:image/jpeg;base64,') == sum(1 + len(inside.responses(one.key)) for one in (big, plain))
-    assert "no gain per channel" in page and "MSM's gain:" in page
-    told = inside.numbers([big, plain], seen)
+    assert big.sense and not plain.sense and len(big.exchange) == 3 and plain.exchange == []
+    told = inside.pictures(found, seen)
     json.dumps(told)
-    assert [model["model"] for model in told["models"]] == ["big", "plain"]
-    assert told["models"][0]["gain"]["mean"] == pytest.approx(float(big.key.gain.mean()))
+    first, second = told["models"]
+    assert {"before", "after", "spatial takes", "motion takes", "fused"} <= set(first["maps"]) and "attention" not in first[
+        "maps"
+    ]
+    assert second["verdict"].startswith("No MSM here") and second["channels"] is None
+    assert first["gain"]["mean"] == pytest.approx(np.mean(first["channels"]), abs=1e-3)
+    assert first["channels"] == sorted(first["channels"], reverse=True)
+    assert "score of at least 0.4" in told["boxes_are"] and told["picture"].startswith("data:image/jpeg;base64,")
 
 
-def test_without_msm_before_and_after_are_the_same(seen):
-    (plain,) = last(inside.look(seen, ["plain"], 0))
-    if plain.distances["MSM in"]:
-        assert plain.distances["MSM in"] == plain.distances["MSM out"]
+def test_maps_are_in_units_of_their_average_and_go_on_around_the_moment(found, seen):
+    big = found[0]
+    for name, response in inside.maps_of(big.key).items():
+        assert response.mean() == pytest.approx(1), name
+    told = inside.pictures(found, seen)["models"][0]
+    frames, _ = big.around
+    sides = told["around"]["after"]["sides"]
+    assert len(told["times"]) == len(frames) > 5 and big.key.frame in frames
+    values = np.frombuffer(base64.b64decode(told["around"]["after"]["values"]), np.uint8).reshape(len(frames), *sides)
+    share = values[frames.index(big.key.frame)] / 255 * told["around"]["after"]["most"]
+    np.testing.assert_allclose(share.mean(), 1, atol=0.02)
 
 
-def test_distances_are_those_of_the_analysis(seen):
-    (big,) = last(inside.look(seen, ["big", "big"], 0))
+def test_the_verdict_follows_from_the_numbers(found):
+    big, plain = found
+    for after, said in (
+        (1.32, "raises the distance inside the boxes by 10.0 %"),
+        (1.14, "lowers it by 5.0 %"),
+        (1.2, "does not change"),
+    ):
+        assert said in inside.verdict(big._replace(lifts={"before": 1.2, "after": after}))
+    assert "cannot be told" in inside.verdict(big._replace(lifts={}))
+    before = [inside.lift(key, inside.maps_of(key)["before"]) for key in [big.key]]
+    assert all(value is None or value > 0 for value in before) and set(big.lifts) == {"before", "after"}
+
+
+def test_what_sfm_exchanges_is_that_of_the_analysis(found):
+    level = found[0].exchange[0]
+    assert level["stride"] == 8 and all(0 <= value <= 1 for value in level["entropy"])
+    assert set(level["change"]) == {"spatial_other", "spatial_zero", "motion_other", "motion_zero"}
+    assert all(value >= 0 for value in level["change"].values()) and len(level["context"]) == 2
+
+
+def test_distances_are_those_of_the_analysis(found):
+    big, plain = found
     assert big.frames and set(big.distances["MSM in"]) >= set(inside.MEASURES)
+    assert plain.distances["MSM in"] == plain.distances["MSM out"]
     key = big.key
     parts, values = [], []
     inside._gather(key, "MSM in", 2, parts, values)
@@ -85,32 +119,40 @@ def test_distances_are_those_of_the_analysis(seen):
     )
     column, row = (places[0, :2] * kinds.shape[::-1]).round().astype(int)
     assert kinds[row, column] == 1 and np.allclose(features[0], key.taps["MSM in"][row, column])
-    assert inside.embedding_of([big], seen) is not None
 
 
 def test_the_nearest_moment_with_an_action_is_taken(seen):
     tube = seen.tubes[0]
-    video, frame = inside.annotated(seen, 1e9)
+    video, near, frame = inside.annotated(seen, 1e9)
     assert frame == max(tube.stop for tube in seen.tubes) - 1 and frame in video.labelled
-    video, frame = inside.annotated(seen, seen.times[tube.start + 1])
-    assert frame == tube.start + 1 and len(video.labelled) <= inside.KEY_FRAMES + 1
+    video, near, frame = inside.annotated(seen, seen.times[tube.start + 1])
+    assert frame == tube.start + 1 and len(video.labelled) <= inside.KEY_FRAMES + 1 and frame in near.labelled
 
 
-def test_without_a_tube_the_way_out_is_said(seen):
-    with pytest.raises(InputError, match="no action was found at threshold 0.40.*lower the threshold"):
-        next(inside.look(seen._replace(tubes=[]), ["big"], 0))
-    visitor = SimpleNamespace(session_hash="dora")
-    assert "first tab" in next(answers.look_into("big", "", 0.0, visitor))[0]
-    visits.keep("dora", [seen._replace(tubes=[])])
-    said = next(answers.look_into("big", "", 0.0, visitor))
-    assert "lower the threshold" in said[0] and said[2] is None
+def test_where_no_action_is_sure_people_are_taken_and_without_them_the_way_out_is_said(seen):
+    nobody = seen._replace(tubes=[])
+    with pytest.raises(InputError, match="nobody was found in this video.*try another"):
+        inside.annotated(nobody, 0)
+    somebody = nobody._replace(people=[Person(seen.tubes[0], [])])
+    assert inside.annotated(somebody, 0)[0].tubes == (seen.tubes[0],)
+    dora = SimpleNamespace(session_hash="dora")
+
+    def asked(**data):
+        event = gr.EventData(None, {"key": "k", "models": ["big"], "moment": 0.0, "threshold": 0.5} | data)
+        return next(answers.look_into(event, dora))["looked"]
+
+    assert "first tab" in asked()["error"]
+    visits.keep("dora", "job", [nobody])
+    assert "nobody was found" in asked()["error"] and "no model" in asked(models=["/etc"])["error"]
+    for wrong in ({"moment": "soon"}, {"threshold": None}, {"models": "big"}):
+        assert "reload the page" in asked(**wrong)["error"]
 
 
-def test_a_small_actor_gives_pictures_without_an_embedding(seen):
+def test_a_small_actor_gives_maps_without_distances(seen):
     small = [type(tube)(tube.label, 0.5, tube.start, tube.boxes * 0 + [1, 1, 2, 2]) for tube in seen.tubes]
     (big,) = last(inside.look(seen._replace(tubes=small), ["big"], 0))
-    assert not big.projections and inside.embedding_of([big], seen) is None
-    assert "too small for its maps" in inside.page_of([big], seen)
+    told = inside.pictures([big], seen)["models"][0]
+    assert not big.cells and told["points"] == {} and told["maps"] and not any(big.distances.values())
 
 
 def test_nobody_elses_run_passes_the_hooks(seen):
@@ -119,24 +161,11 @@ def test_nobody_elses_run_passes_the_hooks(seen):
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in shared.model.modules())
 
 
-def test_the_second_model_knows_the_same_actions(seen):
-    visits.keep("emil", [seen])
-    slider, first, second = layout._moments(SimpleNamespace(session_hash="emil"))
-    assert (first, second) == ("big", "plain") and slider.maximum == round(seen.times[-1], 2)
-    assert layout._moments(SimpleNamespace(session_hash="carl"))[1:] != ("big", "plain")
-
-
-def test_bars_stand_for_gains():
-    drawn = pictures.gain_bars(np.array([1.5, 0.75, 1.0, 1.1]))
-    assert "50 % of 4 channels are above 1, the mean is 1.09" in drawn and "from 1.50 to 0.75" in drawn
-    heights = [float(height) for height in re.findall(r'height="([\d.]+)"', drawn)]
-    assert heights == [45.0, 9.0, 0.5, 22.5]
-
-
-def test_the_endpoint_gives_the_numbers(models, clip, tmp_path):
+@pytest.mark.slow
+def test_the_endpoint_gives_the_numbers(models, toy_videos, tmp_path):
     with serve(tmp_path, models) as address:
         client = Client(address, verbose=False, download_files=tmp_path / "downloads")
-        told = client.predict(handle_file(clip.path), "big", 0.05, 0.1, "plain", api_name="/look_inside")
+        told = client.predict(handle_file(toy_videos.videos[0].path), "big", 0.05, 0.1, "plain", api_name="/look_inside")
         named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
         client.close()
     assert [model["model"] for model in told["models"]] == ["big", "plain"] and "nobody labelled" in told["boxes_are"]

@@ -101,14 +101,15 @@ def key_frames(video: Video, step: int) -> list[int]:
     return np.flatnonzero(acting)[::step].tolist()
 
 
-def collect(detector: Detector, video: Video, step: int = 4, mode: Mode = "stream") -> Iterator[KeyFrame]:
+def collect(detector: Detector, video: Video, step: int = 4, mode: Mode = "stream", start: int = 0) -> Iterator[KeyFrame]:
     """Run a model over a video and look at its key frames.
 
     Args:
         detector: of the model, which is not changed.
         video: to decode.
         step: every n-th frame with ground truth is a key frame. Of those that a network is shown as one, the first counts.
-        mode: "stream" sees the video from its first frame on, as users do; "clip" sees of each key frame its window alone.
+        mode: "stream" sees the video from frame `start` on, as users do; "clip" sees of each key frame its window alone.
+        start: of a stream.
 
     Raises:
         InputError: for an unknown mode, and a video that cannot be read.
@@ -116,7 +117,8 @@ def collect(detector: Detector, video: Video, step: int = 4, mode: Mode = "strea
     if mode not in ("stream", "clip"):
         raise InputError(f"the mode is {mode!r}; use stream or clip.")
     model, state = detector.model, detector.model.initial_state(1)
-    for clip, places, frames in (_stream if mode == "stream" else _clips)(detector, video, key_frames(video, step)):
+    wanted = key_frames(video, step)
+    for clip, places, frames in _stream(detector, video, wanted, start) if mode == "stream" else _clips(detector, video, wanted):
         keys = torch.tensor([places or [clip.shape[2] - 1]])  # the state must go on in any case
         with _taps(model) as seen:
             _, after = detector.step(clip, state, keys)
@@ -129,17 +131,17 @@ Shown = Iterator[tuple[Tensor, list[int], list[int]]]
 """Clips (1, 3, T, S, S), which of their frames are key frames, and the numbers of these in the video."""
 
 
-def _stream(detector: Detector, video: Video, keys: list[int]) -> Shown:
+def _stream(detector: Detector, video: Video, keys: list[int], start: int) -> Shown:
     """The video as far as its last key frame, a few frames after the other."""
     every = frames_per_look(float(video.rate))
-    shown = {key // every: key for key in reversed(keys)}
-    frames = islice(decode(video.path), 0, keys[-1] + 1 if keys else 0, every)
-    start = 0
+    shown = {(key - start) // every: key for key in reversed(keys)}
+    frames = islice(decode(video.path), start, keys[-1] + 1 if keys else start, every)
+    first = 0
     while some := list(islice(frames, FRAMES_AT_ONCE)):
         clip = detector.prepare(some).transpose(0, 1)[None]
-        places = [place for place in range(len(some)) if start + place in shown]
-        yield clip, places, [shown[start + place] for place in places]
-        start += len(some)
+        places = [place for place in range(len(some)) if first + place in shown]
+        yield clip, places, [shown[first + place] for place in places]
+        first += len(some)
 
 
 def _clips(detector: Detector, video: Video, keys: list[int]) -> Shown:

@@ -1,26 +1,37 @@
 """The page, by part: see `app.py`, which serves it.
 
 limits      what is taken, and the sentences for the rest
-offer       the models
+offer       examples and models
 visits      whose files are whose
 guard       uploads that are not even begun
 detection   an upload becomes a result, step by step
-player      boxes drawn over the video as it plays, timeline, thumbnails, table
-layout      tabs, texts, and which button does what
+playable    a copy of what browsers do not play
+share       what a visitor takes along
+inside      what MSM and SFM do at a moment
+live        a camera's frames
+answers     what scripts and clients may ask for
+layout      tabs, texts, and which script asks for what
+
+Each tab is a component (`component`) of an HTML, a CSS and one or more JavaScript files, which do what needs no server: player, timeline,
+filters, drawings.
 """
 
 from starlette.middleware import Middleware
-from starlette.routing import Mount
+from starlette.responses import FileResponse
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from . import texts
 from .guard import UploadGuard
 from .layout import CSS, THEME, build
 from .limits import MAX_UPLOAD_MB
-from .offer import EXAMPLES, add_model, ready
+from .offer import ASSETS, EXAMPLES, add_model, ready
 
 LAUNCH = {
     "theme": THEME,
     "css": CSS,
+    "head": texts.HEAD,
+    "favicon_path": ASSETS / "favicon.png",
     "max_file_size": f"{MAX_UPLOAD_MB}mb",
     "share": False,
     "ssr_mode": False,
@@ -28,7 +39,10 @@ LAUNCH = {
     "footer_links": ["api", "settings"],
     "app_kwargs": {
         "middleware": [Middleware(UploadGuard)],
-        "routes": [Mount("/examples", StaticFiles(directory=EXAMPLES, check_dir=False))],
+        "routes": [
+            Mount("/examples", StaticFiles(directory=EXAMPLES, check_dir=False)),
+            Route("/picture.png", lambda request: FileResponse(ASSETS / "page.png")),
+        ],
         "docs_url": None,
         "redoc_url": None,
     },

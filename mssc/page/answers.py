@@ -11,7 +11,7 @@ from ..structures import InputError
 from . import inside, share, texts, visits
 from .detection import LOWEST, Message, Seen, check_request, work
 from .limits import check_upload, without_folders
-from .offer import EXAMPLES, names, offered, threshold_of
+from .offer import EXAMPLES, names, offered
 from .playable import make_playable
 
 # -------------------------------------------------------------------- to the page's scripts, which tell what they want in an event
@@ -102,21 +102,32 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
             visits.forget(session, *([folder] if folder else []))
 
 
-def look_into(model: str, second: str | None, moment: float, request: gr.Request) -> Iterator[tuple[Any, Any, Any]]:
+def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
     """Look into one or two models at a moment of the video that was just worked on."""
-    kept = visits.kept(request.session_hash)
-    if not kept:
-        yield inside.failed("Find actions on the first tab; then look inside here."), "", None
-        return
-    seen = kept[0].above(threshold_of(kept[0].model))
+    data = event._data
+    key, path = str(data.get("key"))[:64], None
     try:
-        for found in inside.look(seen, [model, *([second] if second in names() else [])], moment):
-            if isinstance(found, str):
-                yield found, gr.skip(), gr.skip()
-            else:
-                yield "", inside.page_of(found, seen), inside.embedding_of(found, seen)
+        seen, wanted, moment, threshold = (
+            visits.kept(request.session_hash),
+            data.get("models"),
+            data.get("moment"),
+            data.get("threshold"),
+        )
+        if not seen:
+            raise InputError("Find actions on the first tab; then look inside here.")
+        path = seen[0].path
+        if not isinstance(wanted, list) or not all(isinstance(one, int | float) for one in (moment, threshold)):
+            raise InputError("This request cannot be read; reload the page.")
+        for model in wanted[:2]:
+            check_request(path, model)
+        shown = seen[0].above(threshold)
+        for found in inside.look(shown, wanted[:2], moment):
+            if visits.has_left(request.session_hash) or visits.is_cancelled(key):
+                return
+            progress = isinstance(found, inside.Progress)
+            yield gr.update(looked={"key": key} | (found._asdict() if progress else {"told": inside.pictures(found, shown)}))
     except InputError as error:
-        yield inside.failed(without_folders(error, seen.path)), "", None
+        yield gr.update(looked={"key": key, "error": without_folders(error, path)})
 
 
 def cancel(event: gr.EventData) -> None:
@@ -212,7 +223,7 @@ def look_inside(
         *_, seen = inside.find(str(video), model, threshold)
         assert isinstance(seen, Seen)
         *_, found = inside.look(seen, [model, *([second_model] if second_model else [])], moment)
-        assert not isinstance(found, str)
+        assert isinstance(found, list)
         return inside.numbers(found, seen)
     except InputError as error:
         raise refusal(error, video) from None

@@ -14,6 +14,16 @@ const addressOf = (path) => `${root}/gradio_api/file=${path.split("/").map(encod
 const models = new Map(props.models.map((one) => [one.name, one]));
 const GREY = "#b6bbc1";  // who does nothing that is sure
 
+// how far something is, or that it failed, in the part's own place for that
+const tell = (text, done, total) => {
+  at(".said").textContent = text;
+  at(".said").hidden = !text;
+  const bar = at("progress");
+  bar.hidden = done === undefined;
+  if (total) { bar.max = total; bar.value = done; } else bar.removeAttribute("value");
+  at(".failed").hidden = true;
+};
+
 // a canvas as large as it is shown, empty; and where a picture of some size lies in it: it may have bars beside it
 const cleared = (canvas, pen) => {
   const wide = canvas.clientWidth, tall = canvas.clientHeight, dots = window.devicePixelRatio || 1;

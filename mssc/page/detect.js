@@ -3,14 +3,6 @@ let job = "", over = true, stopping = false, threshold = 0.3;
 let runs = [];  // as the server tells them
 const off = new Set();  // names of actions that are not to be shown
 
-const tell = (text, done, total) => {
-  at(".said").textContent = text;
-  at(".said").hidden = !text;
-  const bar = at("progress");
-  bar.hidden = done === undefined;
-  if (total) { bar.max = total; bar.value = done; } else bar.removeAttribute("value");
-  at(".failed").hidden = true;
-};
 const fail = (sentence) => {
   tell("");
   at(".failed").hidden = false;

@@ -1,14 +1,13 @@
 """Looking inside, on a visitor's own video: what MSM and SFM do at a moment of it, and whether MSM moves action away from background.
 
 Nobody has labelled the video, so the tubes that were found in it serve as action boxes, and the page says so. Of each key frame a model
-sees its window alone, so that the work does not grow with the video.
+sees its window alone, and around the moment a few seconds, so that the work does not grow with the video.
 """
 
 import copy
-import html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,14 +15,15 @@ from ..analysis import (
     ACTION,
     BACKGROUND,
     Cells,
-    Interval,
     KeyFrame,
-    Projection,
     area_under_roc,
+    attention_rows,
     cell_kinds,
     collect,
+    context_entropy,
     coverage,
     embed,
+    exchange_strength,
     map_measures,
     norm_map,
     probe_scores,
@@ -32,21 +32,21 @@ from ..analysis import (
 from ..analysis.cells import enough
 from ..config import ModelConfig
 from ..data.dataset import Video
+from ..detection.detector import Detector
 from ..detection.pipeline import detect_steps
 from ..structures import InputError
-from .detection import Seen
+from .detection import Seen, packed
 from .limits import check_length
 from .offer import ready
-from .pictures import card, frame_picture, gain_bars, heat_picture
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from .pictures import jpeg_address
 
 KEY_FRAMES = 16  # of the video, beside the chosen moment: for distances and embedding
 PER_FRAME = 10  # cells of either kind that a key frame gives to the embedding
 PARTS = 5  # of the video: the probe is tested on a part that it was not fitted on
+AROUND = 1.5  # seconds before and after the moment of which maps are shown as the video plays
 TAPS = ("MSM in", "MSM out")
-MEASURES = ("silhouette", "Fisher J", "d_euc")
+MEASURES = ("d_euc", "Fisher J", "silhouette")
+CHANGE = 0.005  # relative, below which it is none
 
 
 class Inside(NamedTuple):
@@ -55,22 +55,38 @@ class Inside(NamedTuple):
     Attributes:
         model: its name.
         kind: what it has and has not, in words.
+        sense: whether it has an MSM.
         key: the key frame nearest to the chosen moment.
-        projections: of the cells at `TAPS`; empty if the actors are too small for the maps.
+        around: maps by name of the frames around it, see `maps_of`, and the numbers of these frames.
+        cells: by tap of `TAPS`, some of all key frames, and where t-SNE puts them; none if the actors are too small for the maps.
         distances: by tap and measure of `MEASURES`, mean over key frames.
+        lifts: likewise, how many times farther than the average the features inside the boxes are.
         frames: key frames with enough cells.
+        exchange: what SFM does at each level, see `_exchange`.
     """
 
     model: str
     kind: str
+    sense: bool
     key: KeyFrame
-    projections: list[Projection]
+    around: tuple[list[int], dict[str, np.ndarray]]
+    cells: dict[str, tuple[Cells, np.ndarray]]
     distances: dict[str, dict[str, float]]
+    lifts: dict[str, float]
     frames: int
+    exchange: list[dict[str, Any]]
 
 
-def find(path: str, model: str, threshold: float) -> Iterator[str | Seen]:
-    """The tubes of a checked video, for those who come without: progress as HTML, and last what was found.
+class Progress(NamedTuple):
+    """How far it is."""
+
+    text: str
+    done: int = 0
+    total: int | None = None
+
+
+def find(path: str, model: str, threshold: float) -> Iterator[Progress | Seen]:
+    """The tubes of a checked video, for those who come without: progress, and last what was found.
 
     Raises:
         InputError: see `mssc.detection.pipeline.detect_video`.
@@ -78,14 +94,14 @@ def find(path: str, model: str, threshold: float) -> Iterator[str | Seen]:
     step = None
     for step in detect_steps(path, ready(model), threshold):
         check_length(path, step.result.times[-1], len(step.result.times))
-        yield progress_bar("Finding the actors first", step.done, step.total, 0)
+        yield Progress("Finding the actors first", step.done, step.total)
     assert step is not None
     found = step.result
     size = (found.info.width, found.info.height)
     yield Seen(path, model, found.tubes, [], found.classes, size, found.info.rate, found.times, threshold)
 
 
-def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[str | list[Inside]]:
+def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[Progress | list[Inside]]:
     """Look into models while they watch a video.
 
     Args:
@@ -94,54 +110,78 @@ def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[str | lis
         moment: seconds; the nearest frame with an action is looked at.
 
     Yields:
-        Progress as HTML, and last what was seen, one per model.
+        Progress, and last what was seen, one per model.
 
     Raises:
-        InputError: if nothing was found in the video.
+        InputError: if nobody was found in the video.
     """
-    video, frame = annotated(seen, moment)
+    video, near, frame = annotated(seen, moment)
     found = []
     for name in dict.fromkeys(models):
-        yield progress_bar(f"Looking into {name}", 0, None, 0)
         detector = copy.deepcopy(ready(name))  # hooks come and go: nobody else's run shall pass them
-        keys = []
+        keys, around = [], []
+        total = len(video.labelled or ()) + len(near.labelled or ())
         for key in collect(detector, video, 1, "clip"):
             keys.append(key)
-            total = len(video.labelled or ())
-            said = f"Looking into {html.escape(name)}: key frame {len(keys)} of {total}"
-            yield f"<p>{said}</p><progress value={len(keys)} max={total}></progress>"
-        yield progress_bar("Arranging the features", 0, None, 0)
-        found.append(_inside(name, detector.config, keys, frame))
+            yield Progress(f"Looking into {name}: key frames", len(keys), total)
+        for key in collect(detector, near, 1, "stream", max(0, min(near.labelled or (0,)) - detector.config.window)):
+            around.append((key.frame, maps_of(key)))
+            yield Progress(f"Looking into {name}: around the moment", len(keys) + len(around), total)
+        yield Progress(f"Arranging the features of {name}")
+        found.append(_inside(name, detector, keys, around, frame))
     yield found
 
 
-def annotated(seen: Seen, moment: float) -> tuple[Video, int]:
-    """The video with its tubes as if they were ground truth, key frames spread over them, and the one that was asked for.
+def annotated(seen: Seen, moment: float) -> tuple[Video, Video, int]:
+    """The video with its tubes as if they were ground truth: with key frames spread over them; with those around the moment; and the
+    frame of the moment. Where no action is sure, everybody's box is taken.
 
     Raises:
-        InputError: if there is no tube.
+        InputError: if there is nobody.
     """
-    count = len(seen.times)
-    acting = np.zeros(count, bool)
-    for tube in seen.tubes:
+    tubes = seen.tubes or [person.tube for person in seen.people]
+    acting = np.zeros(len(seen.times), bool)
+    for tube in tubes:
         acting[tube.start : tube.stop] = True
     frames = np.flatnonzero(acting)
     if not len(frames):
-        raise InputError(
-            f"no action was found at threshold {seen.threshold:.2f}, so there is nothing to tell from the background; "
-            "lower the threshold on the first tab and find actions again."
-        )
+        raise InputError("nobody was found in this video, so there is nothing to tell from the background; try another one.")
     times = np.array(seen.times)
     frame = int(frames[np.abs(times[frames] - moment).argmin()])
     spread = frames[np.linspace(0, len(frames) - 1, min(KEY_FRAMES, len(frames))).round().astype(int)]
-    chosen = tuple({*spread.tolist(), frame})
+    near = frames[np.abs(times[frames] - times[frame]) <= AROUND]
     width, height = seen.size
-    return Video("video", Path(seen.path), count, width, height, seen.rate, tuple(seen.tubes), chosen), frame
+
+    def labelled(chosen: set[int]) -> Video:
+        return Video("video", Path(seen.path), len(times), width, height, seen.rate, tuple(tubes), tuple(sorted(chosen)))
+
+    return labelled({*spread.tolist(), frame}), labelled(set(near.tolist())), frame
 
 
-def _inside(name: str, config: ModelConfig, keys: list[KeyFrame], frame: int) -> Inside:
+def maps_of(key: KeyFrame) -> dict[str, np.ndarray]:
+    """Maps of a key frame, as far as the model has them, each in units of its own average: 1 is the average of the frame."""
+    maps = {}
+    for tap, name in zip(TAPS, ("before", "after"), strict=True):
+        if tap in key.taps:
+            x = key.taps[tap]
+            away = np.linalg.norm(x - x.mean((0, 1)), axis=2)
+            maps[name] = away / max(away.mean(), 1e-9)
+    level = key.levels[0]
+    others = {"spatial": level.spatial[0], "motion": level.motion[0], "fused": level.fused}
+    if level.taken:
+        others |= {"spatial takes": level.taken[0], "motion takes": level.taken[1]}
+    maps |= {name: norm_map(x) * x[0].numel() for name, x in others.items()}
+    if level.attention is not None:
+        shape = level.fused.shape[1:]
+        cells = cell_kinds(key.boxes, shape, (key.size, key.size)) == ACTION
+        if cells.any():
+            maps["attention"] = attention_rows(level.attention[0], cells).mean(0) * cells.size
+    return maps
+
+
+def _inside(name: str, detector: Detector, keys: list[KeyFrame], around: list[tuple[int, dict]], frame: int) -> Inside:
     nearest = min(keys, key=lambda key: abs(key.frame - frame))
-    projections, distances, frames = [], {}, 0
+    cells, distances, frames = {}, {}, 0
     for tap in TAPS:
         parts, values = [], []
         for number, key in enumerate(keys):
@@ -150,17 +190,25 @@ def _inside(name: str, config: ModelConfig, keys: list[KeyFrame], frame: int) ->
         frames = max(frames, len(values))
         distances[tap] = {measure: float(np.nanmean([one[measure] for one in values])) for measure in MEASURES} if values else {}
         if len(values) >= 2:
-            cells = Cells(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            some = Cells(*(np.concatenate(column) for column in zip(*parts, strict=True)))
             # Parts of one video are much alike: the number is told without an interval, which would look too sure.
-            auroc = area_under_roc(probe_scores(cells.features, cells.action, cells.videos), cells.action)
-            distances[tap]["AUROC"] = float(auroc)
-            points = embed(cells.features)
-            projections.append(Projection(name, tap, "tsne", points, cells, _alone(auroc), _alone(distances[tap]["silhouette"])))
-    return Inside(name, kind_of(config), nearest, projections, distances, frames)
-
-
-def _alone(value: float) -> Interval:
-    return Interval(value, float("nan"), float("nan"), 1)
+            distances[tap]["AUROC"] = float(area_under_roc(probe_scores(some.features, some.action, some.videos), some.action))
+            cells[tap] = (some, embed(some.features))
+    maps = [maps_of(key) for key in keys]
+    lifts = {}
+    for which in ("before", "after"):
+        known = [
+            value for key, one in zip(keys, maps, strict=True) if which in one and (value := lift(key, one[which])) is not None
+        ]
+        if known:
+            lifts[which] = float(np.mean(known))
+    shown = {
+        which: np.stack([one[which] for _, one in around]) for which in (around[0][1] if around else ()) if which != "attention"
+    }
+    far = max(keys, key=lambda key: abs(key.frame - nearest.frame))
+    kind, sense = kind_of(detector.config), detector.config.motion == "msm" and "MSM in" in nearest.taps
+    exchange = _exchange(detector, nearest, far)
+    return Inside(name, kind, sense, nearest, ([n for n, _ in around], shown), cells, distances, lifts, frames, exchange)
 
 
 def _gather(key: KeyFrame, tap: str, part: int, parts: list[tuple], values: list[dict[str, float]]) -> None:
@@ -182,6 +230,22 @@ def _gather(key: KeyFrame, tap: str, part: int, parts: list[tuple], values: list
     parts.append((x[chosen], action[chosen], labels, name, np.repeat(key.frame, len(chosen)), places))
 
 
+def _exchange(detector: Detector, key: KeyFrame, other: KeyFrame) -> list[dict[str, Any]]:
+    """SFM's first stage, by level: the contexts that each path is given and how even they are, and how much each path's features change
+    when the other path's come from another frame, or are zero; nothing where there is no such stage."""
+    told = []
+    for level, far, fusion, stride in zip(key.levels, other.levels, detector.model.fusion.levels, (8, 16, 32), strict=True):
+        if not level.taken:
+            return []
+        strength = exchange_strength(fusion, (level.spatial, level.motion), (far.spatial, far.motion))
+        one: dict[str, Any] = {"stride": stride, "change": {name: round(value, 4) for name, value in strength._asdict().items()}}
+        if level.context is not None:
+            one["entropy"] = [round(float(value), 3) for value in context_entropy(level.context)]
+            one["context"] = [_bytes(context[0].cpu().numpy()) for context in level.context]
+        told.append(one)
+    return told
+
+
 def kind_of(config: ModelConfig) -> str:
     """What a model has of the paper's two modules, in words."""
     if config.paths != "both":
@@ -191,115 +255,77 @@ def kind_of(config: ModelConfig) -> str:
     return f"{motion}, {fusion}"
 
 
-# -------------------------------------------------------------------- what is shown
+# -------------------------------------------------------------------- what is told
 
 
-def progress_bar(text: str, done: int, total: int | None, seconds: float) -> str:
-    """How far something is, as HTML."""
-    value = f' value="{done}" max="{total}"' if total and total >= done > 0 else ""
-    return f"<p>{html.escape(text)} …</p><progress{value}></progress>"
+def lift(key: KeyFrame, response: np.ndarray) -> float | None:
+    """How many times its average a map is inside the boxes; None where no box touches the frame."""
+    value = map_measures(response, key.boxes, (key.size, key.size))["lift"]
+    return round(value, 3) if np.isfinite(value) else None
 
 
-def failed(sentence: str) -> str:
-    """Why there is no result, as HTML."""
-    return f'<div role="alert" class="failed"><h3>That did not work</h3><p>{html.escape(sentence, quote=False)}</p></div>'
-
-
-def responses(key: KeyFrame) -> dict[str, tuple[str, np.ndarray]]:
-    """Maps of a key frame by title, each with a sentence; those that the model has."""
-    maps = {}
-    idle = "MSM out" in key.taps and np.array_equal(key.taps["MSM in"], key.taps["MSM out"])
-    sense = "This model has no MSM that could change it." if idle else "MSM shall raise it where somebody acts."
-    for tap, what in (("MSM in", "before MSM"), ("MSM out", "after MSM")):
-        if tap in key.taps:
-            x = key.taps[tap]
-            away = np.linalg.norm(x - x.mean((0, 1)), axis=2)
-            maps[f"Distance from the average {what}"] = (sense, away / max(away.sum(), 1e-9))
-    level = key.levels[0]
-    if level.taken:
-        maps["SFM: the spatial path takes"] = ("What the motion path tells it.", norm_map(level.taken[0]))
-        maps["SFM: the motion path takes"] = ("What the spatial path tells it.", norm_map(level.taken[1]))
-    else:
-        maps["Spatial path"] = ("What enters fusion.", norm_map(level.spatial[0]))
-        maps["Motion path"] = ("What enters fusion.", norm_map(level.motion[0]))
-    maps["After fusion"] = ("What boxes and actions are read from.", norm_map(level.fused))
-    return maps
+def verdict(one: Inside) -> str:
+    """What MSM did, in a sentence."""
+    if not one.sense:
+        return "No MSM here: this model has nothing that could move action away from the average."
+    if len(one.lifts) < 2:
+        return "Whether MSM moves action away from the average cannot be told: no box lies in the frames that were looked at."
+    before, after = one.lifts["before"], one.lifts["after"]
+    change = after / before - 1
+    says = (
+        f"raises the distance inside the boxes by {100 * change:.1f} %" if change > 0 else f"lowers it by {-100 * change:.1f} %"
+    )
+    if abs(change) < CHANGE:
+        says = "does not change the distance inside the boxes"
+    return f"MSM {says}: from {before:.3f} to {after:.3f} times the average of the frame, mean of the key frames."
 
 
 def numbers(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
-    """The same as plain values: by model the moment's gain and lifts, and the video's distances before and after MSM."""
+    """What was seen as plain values: by model the moment's gain and lifts, and the video's distances before and after MSM."""
     models = []
     for one in found:
         key = one.key
-        lifts = {name: _lift(key, response) for name, (_, response) in responses(key).items()}
         gain = None if key.gain is None else {"mean": float(key.gain.mean()), "share_above_1": float((key.gain > 1).mean())}
-        models.append({"model": one.model, "kind": one.kind, "gain": gain, "lift": lifts, "separability": one.distances})
+        lifts = {name: lift(key, response) for name, response in maps_of(key).items()}
+        told = {"model": one.model, "kind": one.kind, "verdict": verdict(one), "gain": gain, "lift": lifts}
+        levels = [{name: value for name, value in level.items() if name != "context"} for level in one.exchange]
+        models.append(told | {"separability": one.distances, "exchange": levels})
+    what = "tubes" if seen.tubes else "people, for no action was sure,"
     return {
         "frame": found[0].key.frame,
         "seconds": seen.times[found[0].key.frame],
-        "boxes_are": f"tubes that {seen.model} found with a score of at least {seen.threshold:g}; nobody labelled this video",
+        "boxes_are": f"{what} that {seen.model} found with a score of at least {seen.threshold:g}; nobody labelled this video",
         "key_frames": found[0].frames,
         "models": models,
     }
 
 
-def _lift(key: KeyFrame, response: np.ndarray) -> float | None:
-    value = map_measures(response, key.boxes, (key.size, key.size))["lift"]
-    return round(value, 3) if np.isfinite(value) else None
+def pictures(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
+    """`numbers`, and all that the page draws: maps, contexts, gains, and where t-SNE puts the cells."""
+    told = numbers(found, seen)
+    key = found[0].key
+    told["picture"] = jpeg_address(key.image, 88)
+    told["size"] = list(seen.size)
+    told["boxes"] = [[*(box / key.size).tolist(), int(label)] for box, label in zip(key.boxes, key.labels, strict=True)]
+    for one, model in zip(found, told["models"], strict=True):
+        frames, around = one.around
+        model["sense"] = one.sense
+        model["maps"] = {name: _grid(response) for name, response in maps_of(one.key).items()}
+        model["around"] = {name: _grid(response) for name, response in around.items()}
+        model["times"] = [seen.times[frame] for frame in frames]
+        model["channels"] = None if one.key.gain is None else np.sort(one.key.gain)[::-1].round(4).tolist()
+        model["contexts"] = [level.get("context") for level in one.exchange]
+        model["points"] = {
+            tap: {"labels": cells.labels.tolist(), "places": points.round(2).tolist()}
+            for tap, (cells, points) in one.cells.items()
+        }
+    return told
 
 
-def page_of(found: Sequence[Inside], seen: Seen) -> str:
-    """The moment, a column per model, as HTML that holds its pictures."""
-    seconds = seen.times[found[0].key.frame]
-    said = (
-        f"<p>Frame {found[0].key.frame}, at {seconds:.2f} s. Nobody labelled your video: the boxes are the tubes that "
-        f"<b>{html.escape(seen.model)}</b> found with a score of at least {seen.threshold:.2f}, and may be wrong. The number under a map "
-        "says how much stronger it is inside the boxes than a map that prefers no place (1.0).</p>"
-    )
-    columns = []
-    for one in found:
-        key, aspect = one.key, seen.size[0] / seen.size[1]
-        cards = [
-            card("The moment", "Boxes that were found.", frame_picture(key.image, key.boxes, key.labels, seen.classes, aspect))
-        ]
-        for name, (sentence, response) in responses(key).items():
-            lift = _lift(key, response)
-            number = "" if lift is None else f"<b>{lift:.2f}&times;</b> inside the boxes. "
-            cards.append(card(name, number + sentence, heat_picture(key.image, response, key.boxes, aspect)))
-        gain = "<p>This model has no gain per channel.</p>" if key.gain is None else gain_bars(key.gain)
-        columns.append(
-            f'<section><h4>{html.escape(one.model)} <small>({html.escape(one.kind)})</small></h4><div class="cards">{"".join(cards)}'
-            f"</div>{gain}{_table(one)}</section>"
-        )
-    return f'<div class="inside">{said}<div class="columns">{"".join(columns)}</div></div>'
+def _grid(values: np.ndarray) -> dict[str, Any]:
+    """A map, or one for each frame: its last two sides, its largest value, and shares of that as bytes."""
+    return {"sides": list(values.shape[-2:]), "most": round(float(values.max()), 4), "values": _bytes(values)}
 
 
-def _table(one: Inside) -> str:
-    """How far action is from background in the whole video, before and after MSM."""
-    if not any(one.distances.values()):
-        why = "this model has no motion path" if not set(TAPS) & set(one.key.taps) else "the actors are too small for its maps"
-        return f"<p>No distances, and no picture of the features: {why}.</p>"
-    rows = []
-    for measure in ("AUROC", *MEASURES):
-        before, after = (one.distances[tap].get(measure, float("nan")) for tap in TAPS)
-        if np.isfinite(before) and np.isfinite(after):
-            change = after - before
-            rows.append(f"<tr><th scope=row>{measure}</th><td>{before:.3f}</td><td>{after:.3f}</td><td>{change:+.3f}</td></tr>")
-    return (
-        f"<table><caption>Action against background, {one.frames} key frames of this video</caption><thead><tr><th scope=col>measure</th>"
-        "<th scope=col>before MSM</th><th scope=col>after MSM</th><th scope=col>change</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def embedding_of(found: Sequence[Inside], seen: Seen) -> "Figure | None":
-    """t-SNE of the video's cells before and after MSM, a row per model; None if there is none."""
-    from ..plots import projection_twin
-
-    projections = [projection for one in found for projection in one.projections]
-    if not projections:
-        return None
-    figure = projection_twin(projections, seen.classes).figure
-    clear = "rgba(0, 0, 0, 0)"  # the page behind it may be light or dark
-    figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, font_color="#808080", legend={"orientation": "h", "y": -0.02})
-    return figure
+def _bytes(values: np.ndarray) -> str:
+    return packed((255 * values / max(float(values.max()), 1e-12)).round().astype(np.uint8))

@@ -1,6 +1,5 @@
 """The page: its tabs, and which script asks whom."""
 
-import os
 from typing import Any
 
 import gradio as gr
@@ -9,10 +8,9 @@ from ..detection.people import PERSON_SCORE
 from ..detection.resources import tune_malloc
 from . import answers, texts, visits
 from .component import HERE, component
-from .inside import failed
-from .limits import ACCEPTED, KEEP_SECONDS, LIMITS, MAX_SECONDS, MAX_UPLOAD_MB, MAX_WAITING
+from .limits import ACCEPTED, KEEP_SECONDS, LIMITS, MAX_UPLOAD_MB, MAX_WAITING
 from .live import MAX_FRAMES, REMEMBER_SECONDS, live_step
-from .offer import EXAMPLE_FILES, EXAMPLE_MODEL, EXAMPLES, ROOT, classes_of, names, painted, threshold_of
+from .offer import EXAMPLE_FILES, EXAMPLE_MODEL, EXAMPLES, classes_of, names, painted, threshold_of
 
 LIVE_SIDE = 320  # pixels of the longer side that the camera sends
 CSS = (HERE / "page.css").read_text()
@@ -50,9 +48,9 @@ def build(model: str) -> gr.Blocks:
             gr.Markdown(texts.LIVE)
             limits = {"side": LIVE_SIDE, "most": MAX_FRAMES, "seconds": REMEMBER_SECONDS, "person": PERSON_SCORE}
             component("live", server_functions=[live_step], models=offered, model=model, limits=limits, prompts=texts.PROMPTS)
-        with gr.Tab("Look inside") as tab:
-            _inside_tab(model, tab)
-        gr.Markdown(texts.FOOTER + _notebooks(), elem_classes="hint")
+        with gr.Tab("Look inside"):
+            _inside_tab(model, offered)
+        gr.Markdown(texts.FOOTER, elem_classes="hint")
         _endpoints(model)
         page.unload(_leave)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
@@ -60,15 +58,6 @@ def build(model: str) -> gr.Blocks:
 
 def _leave(request: gr.Request) -> None:
     visits.leave(request.session_hash)
-
-
-def _notebooks() -> str:
-    """Where to read on: the notebooks, if there are any; a Space can link them."""
-    if not any((ROOT / "notebooks").glob("*.ipynb")):
-        return ""
-    space = os.environ.get("SPACE_ID")
-    where = f"[notebooks](https://huggingface.co/spaces/{space}/tree/main/notebooks)" if space else "notebooks in `notebooks/`"
-    return f" The {where} show, one question each, how it works."
 
 
 def _detect_tab(model: str, offered: list[dict[str, Any]]) -> None:
@@ -129,33 +118,10 @@ def _beside(model: str) -> str:
     return next((name for name in names() if name != model and classes_of(name) == classes_of(model)), "")
 
 
-def _inside_tab(model: str, tab: gr.Tab) -> None:
+def _inside_tab(model: str, offered: list[dict[str, Any]]) -> None:
     gr.Markdown(texts.INSIDE)
-    with gr.Row():
-        moment = gr.Slider(0, MAX_SECONDS, 0, step=0.01, label="Moment (seconds)", elem_id="moment")
-        first = gr.Dropdown(names(), value=model, label="Model", elem_id="first")
-        others = [("none", ""), *((name, name) for name in names())]
-        second = gr.Dropdown(others, value=_beside(model), label="Beside it", elem_id="second")
-    with gr.Row():
-        start = gr.Button("Look inside", variant="primary", size="lg", elem_id="look")
-        stop = gr.Button("Cancel", variant="stop", size="lg", elem_id="stop-looking")
-    status = gr.HTML("", elem_classes="status", elem_id="looking")
-    shown = gr.HTML("", css_template=(HERE / "inside.css").read_text(), apply_default_css=False, elem_id="inside")
-    gr.Markdown(texts.EMBEDDING, elem_classes="hint")
-    points = gr.Plot(show_label=False, elem_id="embedding")
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    tab.select(_moments, None, [moment, first, second], **private)
-    done = start.click(answers.look_into, [first, second, moment], [status, shown, points], concurrency_id="model", **private)
-    stop.click(lambda: "<p>Cancelled.</p>", None, status, cancels=[done], **private)
-    done.failure(lambda: failed(texts.CORNER), None, status, **private)
-
-
-def _moments(request: gr.Request) -> tuple[Any, ...]:
-    """Another video: its moments, its model, and beside it one that knows the same actions, if there is one."""
-    seen = visits.kept(request.session_hash)
-    if not seen:
-        return gr.skip(), gr.skip(), gr.skip()
-    best = max(seen[0].tubes, key=lambda tube: tube.score) if seen[0].tubes else None
-    middle = seen[0].times[(best.start + best.stop) // 2] if best else 0
-    slider = gr.Slider(value=round(middle, 2), maximum=max(round(seen[0].times[-1], 2), 0.01))
-    return slider, seen[0].model, _beside(seen[0].model)
+    part = component("inside", models=offered, model=model, looked=None)
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple"}
+    looked = part.look(answers.look_into, None, part, concurrency_id="model", **quiet)
+    looked.failure(lambda: gr.update(looked={"error": texts.CORNER}), None, part, queue=False, **quiet)
+    part.cancel(answers.cancel, None, None, queue=False, **quiet)

@@ -16,7 +16,8 @@ from ..model.checkpoint import load_config
 from ..video.drawing import class_colours, hex_colour, ink
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "assets" / "examples"
+ASSETS = ROOT / "assets"
+EXAMPLES = ASSETS / "examples"
 EXAMPLE_FILES = {"toy.mp4": "one actor", "toy-two.mp4": "two actors"}
 EXAMPLE_MODEL = "toy"
 GPU_SECONDS = 120  # for which a visitor's call may hold a lent GPU

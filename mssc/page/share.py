@@ -174,8 +174,8 @@ def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Im
     colours = drawing.class_colours(seen.classes)
 
     def across(tube: Tube) -> tuple[float, float]:
-        begins, ends = drawing.span(tube, seen.rate, seen.times)
-        places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in (begins, ends)]
+        ends = seen.times[tube.stop] if tube.stop < len(seen.times) else seen.times[-1] + float(1 / seen.rate)
+        places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in (seen.times[tube.start], ends)]
         return max(places[0], left), min(places[1], width - 1)
 
     for row, actor in enumerate(_actors(shown)):

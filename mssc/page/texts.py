@@ -1,15 +1,13 @@
 """What the page says, in words that a student understands. Markdown, unless it is HTML."""
 
+import os
+
 INTRO = """# Who does what, where and when?
 A box follows everybody in your video, for as long as an action lasts. Nobody else sees the video; it is deleted when you close the
 page."""
-INSIDE = """### What happens inside, on your own video
-The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average, so that
-they stand out from the background. The **Semantic Correction Fusion Module** (SFM) lets the path that sees the picture and the path
-that sees motion correct each other. Find actions in a video first; then choose a moment, and one or two models, and see for yourself."""
-EMBEDDING = """Each point of the picture below is a place in a frame of your video: coloured where somebody acts, grey in the
-background. If MSM does what is claimed, the two are easier to tell apart after it. AUROC says how well a straight line tells them apart
-in parts of the video that it was not fitted on: 0.5 is guessing, 1 is perfect. One video proves nothing; it shows what to look for."""
+INSIDE = """The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average,
+so that they stand out from the background. The **Semantic Correction Fusion Module** (SFM) lets the path that sees the picture and the
+path that sees motion correct each other. See for yourself, on your own video."""
 LIVE = """Your camera, live: step back until most of you is in the picture. Pictures go to this server while the camera is on, and nothing
 is kept."""
 PROMPTS = {
@@ -23,8 +21,18 @@ PROMPTS = {
     "throw": "throw a ball",
 }
 """What to try before the camera, by action."""
-FOOTER = """MS-SC re-implements the *Motion Sense and Semantic Correction* framework (ICASSP 2024) from its poster. The model on
-people is trained on J-HMDB: 21 everyday actions in short clips, so expect mistakes elsewhere. jhmdb-plain is the same without MSM and SFM,
-to compare with. The toy model knows six movements of drawn figures."""
+CODE = f"https://huggingface.co/spaces/{os.environ['SPACE_ID']}/tree/main" if "SPACE_ID" in os.environ else ""
+MORE = f"[Code]({CODE}), [notebooks]({CODE}/notebooks)." if CODE else "Its folder holds the code, and `notebooks/`."
+PAPER = "https://openreview.net/forum?id=P9bm9tW6W6"
+FOOTER = f"""MS-SC re-implements the *Motion Sense and Semantic Correction* framework ([paper]({PAPER}), ICASSP 2024) from its poster. The
+models on people know everyday actions of short clips, so expect mistakes elsewhere; jhmdb-plain is the same without MSM and SFM, to compare
+with. The toy model knows six movements of drawn figures. {MORE}"""
+HOST = f"https://{os.environ['SPACE_HOST']}" if "SPACE_HOST" in os.environ else ""
+HEAD = f"""<meta property="og:title" content="Who does what, where and when?">
+<meta property="og:description" content="Give it a video: a box follows everybody, for as long as an action lasts.">
+<meta property="og:type" content="website">
+<meta property="og:image" content="{HOST}/picture.png">
+<meta name="twitter:card" content="summary_large_image">"""
+"""What other sites show of a link to the page."""
 LEFT = "You left before the end."
 CORNER = "The message in the corner says why."
