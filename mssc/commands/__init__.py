@@ -4,6 +4,7 @@ from .ablate import Ablate
 from .data import CheckData, ImportAnnotations
 from .detect import Detect
 from .evaluate import Evaluate
+from .export import Export
 from .figures import Figures
 from .train import Train
 
@@ -15,7 +16,8 @@ COMMANDS = {
     "evaluate": Evaluate,
     "figures": Figures,
     "ablate": Ablate,
+    "export": Export,
 }
 """By name, in the order in which one meets them."""
 
-__all__ = ["COMMANDS", "Ablate", "CheckData", "Detect", "Evaluate", "Figures", "ImportAnnotations", "Train"]
+__all__ = ["COMMANDS", "Ablate", "CheckData", "Detect", "Evaluate", "Export", "Figures", "ImportAnnotations", "Train"]

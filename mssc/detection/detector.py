@@ -26,12 +26,11 @@ from ..structures import Detections, InputError, Predictions
 from ..video import frames_per_look
 from .postprocess import to_detections
 from .resources import choose_device, inference_threads, tune_malloc
+from .runtime import OnnxStep, stream_step
 from .stopwatch import Stopwatch
 
 FRAMES_AT_ONCE = 16  # of a stream, per call of the network: fewer calls are faster, more need more memory
 WINDOWS_AT_ONCE = 8  # likewise
-RUNTIMES = ("torch",)
-
 Size = tuple[int, int]
 """Height and width of a source frame, in whose pixels boxes are given."""
 
@@ -80,6 +79,12 @@ class Detector:
         if model.training:
             raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
         self.model, self.name, self.threshold = model, name, threshold
+        self.onnx: OnnxStep | None = None
+
+    @property
+    def runtime(self) -> str:
+        """What computes streams: "onnx" or "torch"."""
+        return "torch" if self.onnx is None else "onnx"
 
     @classmethod
     def load(cls, name: str | Path = "default", device: str = "auto", runtime: str = "auto") -> "Detector":
@@ -88,17 +93,16 @@ class Detector:
         Args:
             name: of a model that ships, "default", or a model's folder.
             device: "auto" takes the GPU where there is one; else as PyTorch names it.
-            runtime: what computes the network: "torch"; "auto" chooses.
+            runtime: what computes a stream: "torch" or "onnx"; "auto" takes ONNX Runtime on a CPU if the model has graphs for it.
 
         Raises:
             InputError: for a model, a device or a runtime that cannot be used.
         """
-        if runtime not in ("auto", *RUNTIMES):
-            raise InputError(f"the runtime is {runtime!r}; use auto or {', '.join(RUNTIMES)}.")
         where, folder = choose_device(device), model_folder(name)
         tune_malloc()
         model = fold_batch_norms(load_model(folder)).requires_grad_(False).to(where)
         detector = cls(model, folder.name, default_threshold(folder))
+        detector.onnx = stream_step(model, folder, runtime, where)
         side = detector.config.key_size
         detector.stream()(np.zeros((side, side, 3), np.uint8))
         return detector
@@ -145,6 +149,12 @@ class Detector:
         """
         with inference_threads():
             return self.model.step(clip.to(self.device), state, keys.to(self.device))
+
+    def go_on(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
+        """`step` of one stream whose frames (1, 3, T, S, S) are all key frames, by whatever `runtime` computes it."""
+        if self.onnx is not None:
+            return self.onnx(clip, state)
+        return self.step(clip, state, torch.arange(clip.shape[2])[None])
 
     def detect(self, clip: Tensor, size: Size, keys: Tensor | None = None) -> list[Detections]:
         """Detections in clips from their true start.
@@ -279,8 +289,8 @@ class DetectionStream:
         found = [self.last]
         if prepared:
             with self.stopwatch("network"):
-                clip, keys = torch.cat(prepared).transpose(0, 1)[None], torch.arange(len(prepared))[None]
-                predictions, self.state = self.detector.step(clip, self.state, keys)
+                clip = torch.cat(prepared).transpose(0, 1)[None]
+                predictions, self.state = self.detector.go_on(clip, self.state)
             with self.stopwatch("boxes"):
                 found += to_detections(predictions, self.detector.config, sizes)
         self.frames, self.last = self.frames + len(shows), found[-1]

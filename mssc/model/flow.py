@@ -138,7 +138,8 @@ class FlowStream(nn.Module):
         grey = torch.cat([before, frames], 1).mean(2, keepdim=True) / 255
         now, then = grey[:, 1:].flatten(0, 1), grey[:, :-1].flatten(0, 1)
         flow = optical_flow(_smooth(now), _smooth(then))
-        camera = flow[..., ::4, ::4].flatten(2).median(2).values[..., None, None]
+        few = flow[..., ::4, ::4].flatten(2)
+        camera = few.topk((few.shape[2] + 1) // 2, 2, largest=False).values[..., -1, None, None]  # the median, which ONNX has not
         flow = (flow - camera).clamp(-self.longest, self.longest)
         flows = torch.cat([flow, (now - then) / self.usual_change], 1)
         flows = F.avg_pool2d(flows, 2, ceil_mode=True, count_include_pad=False)

@@ -1,0 +1,80 @@
+"""What computes the network's step of a stream: torch, or ONNX Runtime where the model has graphs for it (`mssc export`)."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ..model.export import FRAMES, OUTPUTS, graph_name, open_session, state_names, weights_hash
+from ..model.mssc import MSSC
+from ..model.video import State
+from ..structures import InputError, Predictions
+
+log = logging.getLogger(__name__)
+
+RUNTIMES = ("torch", "onnx")
+
+
+class OnnxStep:
+    """A model's streaming step in ONNX Runtime. Anchors that were not classified are not given.
+
+    Args:
+        model: whose state it goes on from.
+        folder: of the model, with its graphs.
+
+    Raises:
+        InputError: if a graph is missing, cannot be read, or was made of other weights.
+    """
+
+    def __init__(self, model: MSSC, folder: Path) -> None:
+        digest = weights_hash(folder)
+        self.sessions = {}
+        for frames in FRAMES:
+            path = folder / graph_name(frames)
+            if not path.is_file():
+                raise InputError(f"{folder} has no {path.name}; make it with: mssc export {folder}")
+            session = open_session(path, threads=max(1, (os.cpu_count() or 2) // 2))
+            if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
+                raise InputError(f"{path} was made of other weights; make it again with: mssc export {folder}")
+            self.sessions[frames] = session
+        self.names = state_names(model)
+        _, self.layout = pytree.tree_flatten(model.initial_state(1))
+
+    def __call__(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
+        """The next frames (1, 3, T, S, S) uint8 of one stream, all of them key frames: `MSSC.step`."""
+        leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
+        found, start = [], 0
+        while start < clip.shape[2]:
+            count = max(frames for frames in FRAMES if frames <= clip.shape[2] - start)
+            part = clip[:, :, start : start + count].contiguous().numpy()
+            out = self.sessions[count].run(None, {"frames": part, **dict(zip(self.names, leaves, strict=True))})
+            found.append([torch.from_numpy(value) for value in out[: len(OUTPUTS)]])
+            leaves, start = out[len(OUTPUTS) :], start + count
+        boxes, objectness, logits = (torch.cat(values) for values in zip(*found, strict=True))
+        none = boxes.new_zeros(len(boxes), 0)
+        after = pytree.tree_unflatten([torch.from_numpy(leaf) for leaf in leaves], self.layout)
+        return Predictions(boxes.new_zeros(len(boxes), 0, 4), none, boxes, objectness, logits), after
+
+
+def stream_step(model: MSSC, folder: Path, runtime: str, device: torch.device) -> OnnxStep | None:
+    """ONNX Runtime's step if it is asked for, or, with "auto", if it can be had on the CPU; None for torch.
+
+    Raises:
+        InputError: for an unknown runtime, or one that was asked for and cannot be had.
+    """
+    if runtime not in ("auto", *RUNTIMES):
+        raise InputError(f"the runtime is {runtime!r}; use auto, {' or '.join(RUNTIMES)}.")
+    if runtime == "torch" or (runtime == "auto" and device.type != "cpu"):
+        return None
+    if device.type != "cpu":
+        raise InputError(f"the runtime onnx computes on the CPU, and the device is {device}; use --device cpu.")
+    try:
+        return OnnxStep(model, folder)
+    except InputError as error:
+        if runtime == "onnx":
+            raise
+        log.debug("torch computes the network: %s", error)
+        return None
