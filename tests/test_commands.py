@@ -26,11 +26,9 @@ def model_folder(tiny_config, tmp_path_factory):
     model = MSSC(replace(tiny_config, kept=2)).eval()
     for conv in model.head.boxes.obj_preds:
         torch.nn.init.constant_(conv.bias, 4.0)
-    for branch in (model.head.classifier.fused, model.head.classifier.flow):
-        torch.nn.init.zeros_(branch.logits.weight)
-        torch.nn.init.zeros_(branch.logits.bias)
+    torch.nn.init.zeros_(model.head.classifier.branch.logits.weight)
     with torch.no_grad():
-        model.head.classifier.fused.logits.bias.copy_(torch.tensor([8.0] + [0.0] * (len(tiny_config.classes) - 1)))
+        model.head.classifier.branch.logits.bias.copy_(torch.tensor([8.0] + [0.0] * (len(tiny_config.classes) - 1)))
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(model, folder, {"threshold": 0.2})
     return folder
@@ -262,7 +260,7 @@ def test_evaluate_reports_every_protocol(model_folder, tmp_path, capsys, monkeyp
     result = json.loads((tmp_path / "score.json").read_text())
     for name in ("frame-mAP@0.5 (voc)", "frame-mAP@0.5 (act)", "frame-mAP@0.5 (yowo)", "video-mAP@0.5", "video-mAP@0.5:0.95"):
         assert 0 <= result[name] <= 1
-    assert result["videos"] == 6 and result["command"].startswith("mssc ")
+    assert result["videos"] == 6 and result["command"].split()[0] == "mssc"
 
 
 def test_training_without_data(tmp_path, capsys):

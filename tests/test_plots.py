@@ -29,6 +29,7 @@ from mssc.analysis import (
 from mssc.config import ModelConfig
 from mssc.detection.detector import Detector
 from mssc.detection.result import VideoResult
+from mssc.evaluate.matching import Hits
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.features import Features
 from mssc.model.mssc import MSSC
@@ -149,11 +150,12 @@ def test_pictures_of_fusion(studies):
 
 
 def test_corruption_curves():
-    found = Robustness("m", positives=np.array([[2], [3]]))
-    right = (np.zeros(3, int), np.array([0.9, 0.8, 0.1]), np.array([True, True, False]))
-    wrong = (np.zeros(3, int), np.array([0.9, 0.8, 0.1]), np.zeros(3, bool))
-    for key, hits in ((("none", 0.0), right), (("blur", 0.01), wrong)):
-        found.hits[key] = [hits, hits]
+    videos, positives = np.array([0, 1, 0, 1, 0, 1]), np.array([[2], [3]])  # two detections of each are right, or none
+
+    def hits(right):
+        return Hits(np.zeros(6, int), np.array(right), videos, positives, 0.5, "voc")
+
+    found = Robustness("m", {("none", 0.0): hits([True] * 4 + [False] * 2), ("blur", 0.01): hits([False] * 6)})
     plot = plots.corruption_plot([found])
     curve = plot.figure.axes[0].lines[0]
     assert curve.get_xdata().tolist() == [0, 0.01] and curve.get_ydata().tolist() == pytest.approx([0.8, 0])  # 4 of 5 boxes found

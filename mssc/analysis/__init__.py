@@ -26,7 +26,7 @@ from .embedding import embed
 from .exchange import context_entropy, corrected, exchange_strength
 from .hooks import Captured, capture
 from .keyframes import TAPS, KeyFrame, Level, collect
-from .maps import MAP_MEASURES, class_activation, map_measures, norm_map
+from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, norm_map
 from .msm import channel_gain, has_channel_gain, without_motion_sense
 from .probes import area_under_roc, class_probe, probe_auroc, probe_scores
 from .projection import Projection, project
