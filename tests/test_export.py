@@ -85,13 +85,15 @@ def test_an_unknown_runtime_is_refused():
 
 
 @pytest.mark.slow
-def test_a_model_is_exported_with_all_it_needs(tmp_path, tiny_config):
+def test_a_model_is_exported_with_all_it_needs(tmp_path, tiny_config, monkeypatch):
     from mssc.model.checkpoint import save_model
     from mssc.model.export import export_model
     from mssc.model.mssc import MSSC
 
+    for module in ("model.export", "detection.runtime"):
+        monkeypatch.setattr(f"mssc.{module}.FRAMES", (1,))  # tracing takes a while
     torch.manual_seed(0)
     save_model(MSSC(tiny_config).eval(), tmp_path / "model")
     found = export_model(tmp_path / "model", tmp_path / "out")
-    assert set(found) == {"step-1.onnx", "step-16.onnx"} and max(found.values()) < 1e-4
+    assert set(found) == {"step-1.onnx"} and max(found.values()) < 1e-4
     assert Detector.load(tmp_path / "out", device="cpu", runtime="onnx").runtime == "onnx"

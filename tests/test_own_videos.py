@@ -71,7 +71,9 @@ def test_the_commands_run_as_written(place, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the page would take SIGTERM for itself
     assert words[-1][:2] == ["python", "app.py"]
     app.main(words[-1][2:])
-    assert "pour" in shown[0] and "wave" in shown[0] and '"mine"' in shown[0] and str(place) not in shown[0]  # the model, without its folder
+    assert (
+        "pour" in shown[0] and "wave" in shown[0] and '"mine"' in shown[0] and str(place) not in shown[0]
+    )  # the model, without its folder
 
 
 def test_a_model_that_is_none_does_not_open_the_page(tmp_path, capsys):
