@@ -83,7 +83,9 @@ let held = false;
 const shownNow = (seconds) => {
   shownAt = seconds;
   const view = views.find((one) => !one.complete);
-  if (view && view.found.duration && !video.paused && seconds > view.found.duration - 0.1) { held = true; video.pause(); }
+  const known = view ? view.found.duration : 0;
+  if (known && !video.paused && seconds > known - 0.1) { held = true; video.pause(); }
+  if (known && held && seconds > known) video.currentTime = Math.max(known - 0.1, 0);  // a slow machine told us too late
   redraw();
 };
 const goOn = () => { if (held && views.every((one) => one.complete || one.found.duration > shownAt + 0.5)) { held = false; video.play().catch(() => {}); } };
@@ -94,6 +96,7 @@ if ("requestVideoFrameCallback" in HTMLVideoElement.prototype) {
   const step = () => { if (!video.paused) shownNow(video.currentTime); requestAnimationFrame(step); };
   requestAnimationFrame(step);
 }
+video.addEventListener("timeupdate", () => shownNow(video.currentTime));  // also where frames are not called back in time
 video.addEventListener("seeking", redraw);
 video.addEventListener("seeked", () => { shownAt = video.currentTime; redraw(); });
 video.addEventListener("play", () => { held = false; });
