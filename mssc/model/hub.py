@@ -9,8 +9,11 @@ from ..structures import InputError
 from .shipped import ABOUT, CONFIG, WEIGHTS, available_models
 
 
-class HubMixin(PyTorchModelHubMixin, library_name="mssc", license="mit", tags=["spatio-temporal-action-detection"]):
-    """What `MSSC` needs to be kept on the Hub. The format is that of `mssc.model.checkpoint`, and loading is as strict."""
+class HubMixin(PyTorchModelHubMixin, library_name="mssc", tags=["spatio-temporal-action-detection"]):
+    """What `MSSC` needs to be kept on the Hub. The format is that of `mssc.model.checkpoint`, and loading is as strict.
+
+    No licence is put on the card: that of weights depends on what they were trained on, which only who publishes them knows.
+    """
 
     @classmethod
     def from_pretrained(
