@@ -83,11 +83,13 @@ def test_a_folder_of_videos_and_one_bad_file(model_folder, toy_videos, tmp_path,
     ]  # fmt: skip
 
 
-def test_what_camcorders_name_a_video_is_found_in_a_folder(model_folder, tmp_path):
+def test_what_camcorders_name_a_video_is_found_in_a_folder(model_folder, tmp_path, caplog):
     (tmp_path / "in").mkdir()
-    for name in ("00000.MTS", "clip.m2ts"):
+    for name in ("00000.MTS", "clip.m2ts", "clip.r3d"):
         os.rename(video_file(tmp_path / "made.ts", 3), tmp_path / "in" / name)
-    assert run("detect", tmp_path / "in", "-o", tmp_path / "out", "--model", model_folder, "--no-draw") == 0
+    with caplog.at_level("INFO"):
+        assert run("detect", tmp_path / "in", "-o", tmp_path / "out", "--model", model_folder, "--no-draw") == 0
+    assert "left out: 1 file that no video is named like (.r3d)" in caplog.text and "clip.r3d" in caplog.text
     assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"00000.json", "clip.json"}
 
 

@@ -33,7 +33,7 @@ def detect(folder: Path, source: Source) -> str:
 
 
 def sources(*given: Path) -> list[tuple[str, str]]:
-    found, _ = find_sources(given, {".mp4", ".mov"})
+    found, _, _ = find_sources(given)
     return [(source.file.name, source.below.as_posix()) for source in found]
 
 
@@ -57,7 +57,7 @@ def test_one_strange_file_is_enough(tmp_path, suffix):
 def test_results_keep_the_folders_of_their_videos_and_are_of_one_video_each(tmp_path):
     for name in ("in/a/clip.mp4", "in/b/clip.mp4", "in/b/clip.mov", "else/clip.mp4"):
         write_video(tmp_path / "x.mp4").rename((tmp_path / name).parent.mkdir(parents=True, exist_ok=True) or tmp_path / name)
-    found, _ = find_sources([tmp_path / "in", tmp_path / "else", tmp_path / "in" / "a" / "clip.mp4"], {".mp4", ".mov"})
+    found, _, _ = find_sources([tmp_path / "in", tmp_path / "else", tmp_path / "in" / "a" / "clip.mp4"])
     out = tmp_path / "out"
     names = ["a/clip", "b/clip", "b/clip-2", "clip"]
     assert [detect(out, source) for source in found] == names  # the file that was named twice comes once

@@ -40,11 +40,13 @@ class Detect:
         """Each video by itself: a bad one is named at the end and does not stop the others."""
         from ..detection.detector import Detector
         from ..detection.naming import find_sources, free_place
-        from ..video import VIDEO_SUFFIXES
 
-        sources, drawn = find_sources(self.videos, VIDEO_SUFFIXES)
+        sources, drawn, others = find_sources(self.videos)
         if drawn:
             log.info("left out: %s of earlier runs, such as %s", counted(len(drawn), "annotated video"), drawn[0])
+        if others:
+            kinds = ", ".join(sorted({file.suffix.lower() or "no suffix" for file in others}))
+            log.info("left out: %s that no video is named like (%s), such as %s", counted(len(others), "file"), kinds, others[0])
         detector = Detector.load(self.model, self.device)
         failed: list[str] = []
         for source in sources:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..structures import InputError
-from ..video import is_drawn
+from ..video import VIDEO_SUFFIXES, is_drawn
 from .result import CSV_COLUMNS
 
 SUFFIXES = (".json", ".csv", ".mp4")
@@ -23,40 +23,44 @@ class Source(NamedTuple):
     below: Path
 
 
-def find_sources(given: Iterable[Path], suffixes: Iterable[str]) -> tuple[list[Source], list[Path]]:
+def find_sources(given: Iterable[Path]) -> tuple[list[Source], list[Path], list[Path]]:
     """Videos that are named, or lie in folders that are, at any depth.
 
     Files and folders whose names begin with a dot are none: macOS keeps notes beside each file under such names.
 
     Args:
         given: files and folders.
-        suffixes: of the files in folders that count as videos, in small letters.
 
     Returns:
-        The videos, each once, and the annotated videos of earlier runs in those folders, which are left out.
+        The videos, each once; and of those folders, left out, the annotated videos of earlier runs, and what is no video by its name.
 
     Raises:
         InputError: if nothing was given, or a folder holds no video.
     """
     found: dict[Path, Source] = {}
     drawn: list[Path] = []
+    others: list[Path] = []
     for path in given:
         if not path.is_dir():
             found.setdefault(path.resolve(), Source(path, Path(path.name)))
             continue
-        inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes and file.is_file()]
-        inside = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        inside = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+        others += [file for file in files if file.suffix.lower() not in VIDEO_SUFFIXES]
         earlier = [file for file in inside if is_drawn(file)]
         drawn += earlier
         if len(earlier) == len(inside):
             but = f" but {len(earlier)} annotated by an earlier run" if earlier else ""
-            raise InputError(f"the folder {path} holds no video{but} ({', '.join(sorted(suffixes))}); name the files themselves.")
+            raise InputError(
+                f"the folder {path} holds no video{but} ({', '.join(sorted(VIDEO_SUFFIXES))}); name the files themselves."
+            )
         for file in inside:
             if file not in earlier:
                 found.setdefault(file.resolve(), Source(file, file.relative_to(path)))
     if not found:
         raise InputError("no video was named; give video files or folders of them.")
-    return list(found.values()), drawn
+    return list(found.values()), drawn, others
 
 
 def free_place(folder: Path, source: Source) -> Path:
