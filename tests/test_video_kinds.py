@@ -115,8 +115,8 @@ def test_a_first_picture_later_than_the_sound_is_shown_late(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.mp4"])
 def test_a_clock_that_does_not_begin_at_zero(tmp_path, name):
     path = remux(make(tmp_path / "source.mp4", options={"bf": "0"}), tmp_path / name, later(50))
-    assert probe(path).start == pytest.approx(50, abs=2e-3)
-    assert seconds(path) == pytest.approx(np.arange(12) / 25, abs=2e-3)
+    first = 0 if name == "a.ts" else 50  # where Chromium shows it
+    assert seconds(path) == pytest.approx(first + np.arange(12) / 25, abs=2e-3)
 
 
 def test_one_bad_time_stamp_is_interpolated(tmp_path):

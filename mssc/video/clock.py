@@ -1,6 +1,7 @@
 """When each frame is shown: the one clock of canvas, JSON, csv and annotations.
 
-Zero is where a player begins to count: at the container's start, which may come before the first picture.
+Zero is where a browser begins to count, so the first picture may be late: in MP4 and Matroska at the file's own zero; where the
+clock begins anywhere, as in MPEG-TS, at the container's start.
 """
 
 import logging
@@ -32,7 +33,8 @@ def start(container: InputContainer, stream: VideoStream) -> float | None:
     if is_avi(container):
         return None
     first = (container.start_time or 0) / 1e6
-    if first < 0:  # of sound that is there to warm up its decoder; browsers do not count it
+    if first < 0 or {"mov", "matroska"} & set(container.format.name.split(",")):
+        # Sound may begin earlier, to warm up its decoder; browsers do not count it.
         first = min(0.0, float((stream.start_time or 0) * (stream.time_base or 0)))
     return first
 

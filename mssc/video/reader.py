@@ -52,7 +52,6 @@ class VideoInfo:
         frames: the container's count or duration times rate: an estimate, sometimes wrong; None if unknown (webcam recordings).
         duration: seconds, or None where unknown.
         pixel_aspect: width of a pixel over its height as shown; not 1 for some camcorders. `read` leaves the pixels as they are.
-        start: the container's time stamp, in seconds, at which the clock of `read` is zero. Some browsers count from 0 instead.
     """
 
     path: Path
@@ -62,7 +61,6 @@ class VideoInfo:
     frames: int | None
     duration: float | None
     pixel_aspect: Fraction = Fraction(1)
-    start: float = 0.0
 
 
 class Frame(NamedTuple):
@@ -70,7 +68,7 @@ class Frame(NamedTuple):
 
     Attributes:
         index: from 0, in the order of presentation.
-        time: seconds as a player counts them: from the container's start, so the first frame may be late; strictly increasing.
+        time: seconds as a browser counts them, see `mssc.video.clock`: the first frame may be late; strictly increasing.
         image: (H, W, 3) uint8 RGB, contiguous, upright, the reader's to change.
     """
 
@@ -91,13 +89,13 @@ def probe(path: str | Path) -> VideoInfo:
         turn = _Turn.of(first)
         width, height = turn.shown(first.width, first.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        aspect, zero = 1 / aspect if turn.transpose else aspect, start(container, stream)
+        aspect = 1 / aspect if turn.transpose else aspect
         rate = _rate(stream) or _rate_of([first.time, *(frame.time for frame in islice(frames, RATE_FRAMES))])
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / 1e6
         count, anew = stream.frames, resets(container)
     duration = _length(path) if anew else float(seconds) if seconds > 0 else None
     count = count or (max(1, round(duration * rate)) if duration else None)
-    return VideoInfo(Path(path), width, height, rate, count, duration, aspect, zero or 0.0)
+    return VideoInfo(Path(path), width, height, rate, count, duration, aspect)
 
 
 def read(path: str | Path) -> Iterator[Frame]:
