@@ -1,8 +1,10 @@
 """The house: imports point one way, files stay readable, nothing prints."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,37 @@ def test_files_are_readable(path):
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "google": "protobuf", "yaml": "pyyaml"}
+"""Packages by the name of the module that is imported, where it differs."""
+OPTIONAL = {"spaces", "supervision"}
+"""Imported where they are there: a Hugging Face Space brings the one, whoever uses the other has it."""
+
+
+def packages(folder: str) -> set[str]:
+    """The packages that files import, in lower case."""
+    found = set()
+    for path in [*(ROOT / folder).rglob("*.py"), *([ROOT / "app.py"] if folder == "mssc" else [])]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            found |= {name.split(".")[0] for name in names}
+    here = {path.stem for path in (ROOT / folder).glob("*.py")} | {"mssc", "app"}
+    return {NAMES.get(name, name).lower() for name in found - here - OPTIONAL - sys.stdlib_module_names}
+
+
+def test_every_import_is_declared():
+    def names(lines: list[str]) -> set[str]:
+        return {re.split(r"[^\w-]", line)[0].lower().replace("_", "-") for line in lines if line.strip()}
+
+    wanted = names((ROOT / "requirements.txt").read_text().splitlines())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = names(project["optional-dependencies"]["dev"])
+    assert not wanted & extra
+    used = {name.replace("_", "-") for name in packages("mssc") | packages("benchmarks")}
+    assert used <= wanted, "add to requirements.txt"
+    assert {name.replace("_", "-") for name in packages("tests")} <= wanted | extra, "add to the dev extra"
 
 
 def test_nothing_speaks_of_the_place_where_it_was_made():

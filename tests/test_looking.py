@@ -166,7 +166,7 @@ def test_what_paths_take_is_queries_times_context(model, few):
             tokens = x.flatten(2).transpose(1, 2)
             query = fusion.exchange.project[path](tokens).relu().chunk(2, -1)[1]
             taken = (query.unflatten(-1, (2, -1)).transpose(1, 2) @ level.context[path]).transpose(1, 2).flatten(2)
-            torch.testing.assert_close(level.taken[path].flatten(1).T, taken[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(level.exchanged[path].flatten(1).T, taken[0], rtol=1e-4, atol=1e-4)
         for ours, theirs in zip(level.corrected, exchange.corrected(fusion, level.spatial, level.motion), strict=True):
             torch.testing.assert_close(ours, theirs[0])
 

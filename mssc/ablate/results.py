@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ class AblationResults:
     reference: str
     rows: dict[str, dict]
     runs: tuple[Run, ...]
-    about: dict[str, object]
+    about: dict[str, Any]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,9 +129,9 @@ class AblationResults:
         for run in self.runs:
             if (run.row, run.seed) == (row, seed):
                 return run
-        raise InputError(f"the results of {self.table} hold no run of {row!r} with seed {seed}; there are {self._there()}.")
+        raise InputError(f"the results of {self.table} hold no run of {row!r} with seed {seed}; there are {self._finished()}.")
 
-    def _there(self) -> str:
+    def _finished(self) -> str:
         return ", ".join(f"{name} ({len(self.seeds(name))} seeds)" for name in self.names) or "none"
 
     def of(self, row: str) -> list[Run]:
@@ -140,7 +141,7 @@ class AblationResults:
             InputError: if there are none.
         """
         if not self.seeds(row):
-            raise InputError(f"the results of {self.table} hold no run of {row!r}; there are {self._there()}.")
+            raise InputError(f"the results of {self.table} hold no run of {row!r}; there are {self._finished()}.")
         return [self.run(row, seed) for seed in self.seeds(row)]
 
     def scores(self, row: str, metric: str = METRICS[0]) -> dict[int, float]:
@@ -185,7 +186,7 @@ class AblationResults:
 
     def _interval(self, values: Sequence[float], draws: Sequence[np.ndarray]) -> Interval:
         """Of the mean over seeds. Each draw of videos goes with a draw of seeds; one seed is all that there is to draw from."""
-        table, videos = np.stack(draws), len(self.about["dataset"]["videos"])  # type: ignore[index]
+        table, videos = np.stack(draws), len(self.about["dataset"]["videos"])
         seeds, rounds = table.shape
         chosen = np.random.default_rng(0).integers(0, seeds, (seeds, rounds))
         drawn = table[chosen, np.arange(rounds)].mean(0)
@@ -214,7 +215,7 @@ class AblationResults:
         values = [np.mean([self.run(name, seed).scores[metric] for seed in common]) for name in (row, *singles)]
         delta = drawn[0] - drawn[1:].max(0)
         low, high = np.quantile(delta[np.isfinite(delta)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        videos = len(self.about["dataset"]["videos"])  # type: ignore[index]
+        videos = len(self.about["dataset"]["videos"])
         return Interval(float(values[0] - max(values[1:])), float(low), float(high), videos)
 
     def path_loss(self, row: str, condition: str, metric: str = METRICS[0]) -> Interval:

@@ -30,8 +30,8 @@ class Interval(NamedTuple):
         """As ``0.512 [0.480, 0.544]``."""
         if not np.isfinite(self.value):
             return "–"
-        said = f"{self.value:.{digits}f}"
-        return f"{said} [{self.low:.{digits}f}, {self.high:.{digits}f}]" if np.isfinite(self.low) else said
+        text = f"{self.value:.{digits}f}"
+        return f"{text} [{self.low:.{digits}f}, {self.high:.{digits}f}]" if np.isfinite(self.low) else text
 
 
 def interval(statistic: Callable[[np.ndarray], float], videos: int, rounds: int = ROUNDS, seed: int = 0) -> Interval:

@@ -3,6 +3,8 @@
 A map of h x w cells covers the whole frame, whatever the frame's shape, so cells are rectangles of the frame.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..structures import InputError
@@ -12,7 +14,7 @@ INSIDE = 0.5  # share of an action cell's area that lies in a box
 LEAST_ACTION, LEAST_BACKGROUND = 2, 4  # cells; with fewer a frame says nothing about distances
 
 
-def coverage(boxes: np.ndarray, cells: tuple[int, int], frame: tuple[float, float]) -> np.ndarray:
+def coverage(boxes: np.ndarray, cells: Sequence[int], frame: Sequence[float]) -> np.ndarray:
     """How much of each cell each box covers.
 
     Args:
@@ -40,7 +42,7 @@ def coverage(boxes: np.ndarray, cells: tuple[int, int], frame: tuple[float, floa
     return y[:, :, None] * x[:, None, :]
 
 
-def cell_kinds(boxes: np.ndarray, cells: tuple[int, int], frame: tuple[float, float]) -> np.ndarray:
+def cell_kinds(boxes: np.ndarray, cells: Sequence[int], frame: Sequence[float]) -> np.ndarray:
     """Kinds of the cells of a map.
 
     Args:
@@ -53,7 +55,7 @@ def cell_kinds(boxes: np.ndarray, cells: tuple[int, int], frame: tuple[float, fl
         side, touches it; `IGNORED` else.
     """
     boxes = np.asarray(boxes, float).reshape(-1, 4)
-    kinds = np.full(cells, BACKGROUND, np.int8)
+    kinds = np.full(tuple(cells), BACKGROUND, np.int8)
     if not len(boxes):
         return kinds
     margin = np.array([frame[1] / cells[1], frame[0] / cells[0]])
@@ -69,7 +71,7 @@ def enough(kinds: np.ndarray) -> bool:
     return int((kinds == ACTION).sum()) >= LEAST_ACTION and int((kinds == BACKGROUND).sum()) >= LEAST_BACKGROUND
 
 
-def centre_cells(boxes: np.ndarray, cells: tuple[int, int], frame: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def centre_cells(boxes: np.ndarray, cells: Sequence[int], frame: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns (N,) of the cells in which boxes are centred; those of a centre outside the frame are the nearest."""
     boxes = np.asarray(boxes, float).reshape(-1, 4)
     x, y = boxes[:, [0, 2]].mean(1) / frame[1] * cells[1], boxes[:, [1, 3]].mean(1) / frame[0] * cells[0]

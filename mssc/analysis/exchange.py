@@ -78,8 +78,8 @@ def exchange_strength(fusion: nn.Module, own: tuple[Tensor, Tensor], other: tupl
     plain = corrected(fusion, spatial, motion)
 
     def change(path: int, a: Tensor, m: Tensor) -> float:
-        moved = corrected(fusion, a, m)[path]
-        return float((plain[path] - moved).norm() / plain[path].norm().clamp(min=1e-30))
+        changed = corrected(fusion, a, m)[path]
+        return float((plain[path] - changed).norm() / plain[path].norm().clamp(min=1e-30))
 
     return Strength(
         change(0, spatial, other[1]),

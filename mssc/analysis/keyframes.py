@@ -38,7 +38,7 @@ class Level(NamedTuple):
         motion: (1, C, H, W), M, the 3D path's; the spatial one again where there is no such path.
         fused: (C, H, W), OUT.
         corrected: both paths after stage 1, (C, H, W) each; () without a stage 1.
-        taken: T, what each path takes from the exchange, (C', H, W) each; () likewise.
+        exchanged: T, what each path takes from the exchange, (C', H, W) each; () likewise.
         context: (2, heads, d, d), the contexts G that the spatial and the motion path are given; None without channel contexts.
         attention: (2, heads, N, N) of the spatial and of the motion path's cells; None but for ``sfm_attention``.
     """
@@ -47,7 +47,7 @@ class Level(NamedTuple):
     motion: Tensor
     fused: Tensor
     corrected: tuple[Tensor, ...] = ()
-    taken: tuple[Tensor, ...] = ()
+    exchanged: tuple[Tensor, ...] = ()
     context: Tensor | None = None
     attention: Tensor | None = None
 
@@ -212,10 +212,10 @@ def _level(model: MSSC, seen: Captured, level: int, row: int) -> Level:
     name = f"fusion.levels.{level}.exchange"
     corrected = tuple(x[row] for x in seen[name])
     parts = [seen.inputs[f"{name}.leave.{path}"][0][row] for path in range(2)]  # (N, 2C'): the residual part, then T
-    taken = tuple(x[:, x.shape[1] // 2 :].T.unflatten(1, fused.shape[1:]) for x in parts)
+    exchanged = tuple(x[:, x.shape[1] // 2 :].T.unflatten(1, fused.shape[1:]) for x in parts)
     if exchange.by_position:
-        return Level(spatial, motion, fused, corrected, taken, None, _both(seen, f"{name}.take", "weights", row))
-    return Level(spatial, motion, fused, corrected, taken, _both(seen, f"{name}.take", "context", row), None)
+        return Level(spatial, motion, fused, corrected, exchanged, None, _both(seen, f"{name}.take", "weights", row))
+    return Level(spatial, motion, fused, corrected, exchanged, _both(seen, f"{name}.take", "context", row), None)
 
 
 def _both(seen: Captured, name: str, what: str, row: int) -> Tensor:

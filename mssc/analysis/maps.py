@@ -93,7 +93,7 @@ def map_entropy(response: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum() / np.log(response.size))
 
 
-def map_measures(response: np.ndarray, boxes: np.ndarray, frame: tuple[float, float]) -> dict[str, float]:
+def map_measures(response: np.ndarray, boxes: np.ndarray, frame: Sequence[float]) -> dict[str, float]:
     """How well a map points at boxes.
 
     Args:
@@ -114,11 +114,11 @@ def map_measures(response: np.ndarray, boxes: np.ndarray, frame: tuple[float, fl
     if not len(boxes):
         raise InputError("there is no box to point at; leave out frames without ground truth.")
     share = normalised(response)
-    inside = coverage(boxes, share.shape, frame).max(0)  # type: ignore[arg-type]
+    inside = coverage(boxes, share.shape, frame).max(0)
     energy, area = float((share * inside).sum()), float(inside.mean())
     mask = inside >= INSIDE - 1e-9
     if not mask.any():
-        mask[centre_cells(boxes, share.shape, frame)] = True  # type: ignore[arg-type]
+        mask[centre_cells(boxes, share.shape, frame)] = True
     strongest = np.argsort(-share, axis=None, kind="stable")
     row, column = np.unravel_index(strongest[0], share.shape)
     x, y = (column + 0.5) * frame[1] / share.shape[1], (row + 0.5) * frame[0] / share.shape[0]

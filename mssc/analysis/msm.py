@@ -38,9 +38,9 @@ def channel_gain(motion: MotionSense, gain: Tensor) -> Tensor:
             f"{type(motion).__name__} has no gain per channel; only motion 'msm' with its perceptual branch has one, and of the "
             "published product only with motion_fc 'depthwise'."
         )
-    scale = motion.perceptual.map.weight if isinstance(motion.perceptual, ProductBranch) else 1.0
+    scale = motion.perceptual.map.get_parameter("weight") if isinstance(motion.perceptual, ProductBranch) else 1.0
     with torch.no_grad():
-        return 1 + scale * gain  # type: ignore[operator]
+        return 1 + scale * gain
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -56,7 +56,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     first, second = np.asarray(x)[known], np.asarray(y)[known]
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(spearmanr(first, second).statistic)
+    return float(spearmanr(first, second).statistic)  # type: ignore[attr-defined]  # scipy does not say what it returns
 
 
 def without_motion_sense(model: MSSC) -> MSSC:

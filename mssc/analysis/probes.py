@@ -79,7 +79,7 @@ def class_probe(features: np.ndarray, labels: np.ndarray, videos: np.ndarray) ->
     Returns:
         The mean over videos of their accuracies; NaN where no classifier could be fitted.
     """
-    said = _across_videos(features, labels, videos, lambda fitted, x: fitted.predict(x))
-    right = np.where(np.isfinite(said), said == labels, np.nan)
+    predicted = _across_videos(features, labels, videos, lambda fitted, x: fitted.predict(x))
+    right = np.where(np.isfinite(predicted), predicted == labels, np.nan)
     means = [right[rows].mean() for rows in _rows_by_video(videos)]
     return mean_interval(means)

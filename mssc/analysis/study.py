@@ -312,7 +312,7 @@ def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
     for index, (level, stride) in enumerate(zip(key.levels, STRIDES, strict=True)):
         if level.context is not None:
             study.entropy[str(stride)][key.video].append(float(context_entropy(level.context).mean()))
-        rows, columns = centre_cells(key.boxes, level.fused.shape[1:], frame)  # type: ignore[arg-type]
+        rows, columns = centre_cells(key.boxes, level.fused.shape[1:], frame)
         for path, x in zip(PATHS, (level.spatial[0], level.motion[0], level.fused), strict=True):
             at = x[:, rows, columns].T.float().cpu().numpy()
             gather.boxes[path, stride].append((at, key.labels, np.repeat(key.video, len(at))))
@@ -336,14 +336,14 @@ def _add(parts: dict[str, Moments], video: str, more: Moments) -> None:
 
 def _responses(level: Level) -> dict[str, np.ndarray]:
     """Norms of what the paths take, and of what comes out."""
-    taken = {f"T {path}": norm_map(x) for path, x in zip(("spatial", "motion"), level.taken, strict=False)}
-    return {**taken, "OUT": norm_map(level.fused)}
+    exchanged = {f"T {path}": norm_map(x) for path, x in zip(("spatial", "motion"), level.exchanged, strict=False)}
+    return {**exchanged, "OUT": norm_map(level.fused)}
 
 
 def _attention(level: Level, key: KeyFrame) -> list[dict[str, float]]:
     """Measures of the rows of the spatial path's action cells: where they look on the motion map."""
     assert level.attention is not None
-    kinds = cell_kinds(key.boxes, level.fused.shape[1:], (key.size, key.size))  # type: ignore[arg-type]
+    kinds = cell_kinds(key.boxes, level.fused.shape[1:], (key.size, key.size))
     rows = attention_rows(level.attention[0], kinds == ACTION)
     return [map_measures(row, key.boxes, (key.size, key.size)) for row in rows]
 
@@ -361,7 +361,7 @@ def _example(model: MSSC, key: KeyFrame) -> Example:
     level = key.levels[0]
     maps = _responses(level)
     if level.attention is not None:
-        kinds = cell_kinds(key.boxes, level.fused.shape[1:], (key.size, key.size))  # type: ignore[arg-type]
+        kinds = cell_kinds(key.boxes, level.fused.shape[1:], (key.size, key.size))
         rows = attention_rows(level.attention[0], kinds == ACTION)
         if len(rows):
             maps["attention"] = rows.mean(0)

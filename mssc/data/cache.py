@@ -107,6 +107,7 @@ class FrameCache:
         fingerprints = {video.name: _source(video, near[video.name]) for video in dataset.videos}
         index = _read_index(folder)
         old = index[2] if index is not None and index[1] == max_side else {}
+        before = index[0] if index is not None else None
         keep = {name: entry for name, entry in old.items() if fingerprints.get(name, entry.source) == entry.source}
         todo = [video for video in dataset.videos if video.name not in keep]
         if not todo:
@@ -116,14 +117,14 @@ class FrameCache:
         log.info("%s to decode; all frames take %s in %s", counted(len(todo), "video"), size, folder)
         with _new_file(folder, end) as file:
             for name, entry in keep.items():
-                _copy(folder / index[0], entry.offset, file, plan[name])  # type: ignore[index]
+                _copy(folder / str(before), entry.offset, file, plan[name])
             lengths, refused = _decode_all(todo, file, plan, progress, workers, decoder or decode)
             if refused is not None and not lengths:
                 raise refused
             done = {name: plan[name] for name in (*keep, *lengths)}
             entries = {name: _shortened(entry, lengths.get(name, entry.frames)) for name, entry in done.items()}
             _write_index(folder, file.name, max_side, entries)
-        _remove_leftovers(folder, file.name, index[0] if index else None)
+        _remove_leftovers(folder, file.name, before)
         if refused is not None:
             raise refused
         return cls(folder)

@@ -122,9 +122,9 @@ def check(
         if entry.get("frames by its header") != entry.get("decoded frames") and "frames by its header" in entry
     ]
     if differ:
-        said = "frames are numbered as they are shown; see that your annotations are"
+        advice = "frames are numbered as they are shown; see that your annotations are"
         report.warnings.append(
-            f"{len(differ)} videos show another number of frames than they claim: {first_few(differ)}; {said}."
+            f"{len(differ)} videos show another number of frames than they claim: {first_few(differ)}; {advice}."
         )
     _leaks(report, {video: part for video, (part, _) in videos.items()}, hashes)
     _classes(report, parts)

@@ -48,7 +48,7 @@ class Folder(NamedTuple):
     Attributes:
         rows: the annotations, their videos named as in `paths`.
         paths: every video.
-        looks: what is known of those that can be read.
+        media: what is known of those that can be read.
         unreadable: why the others cannot be read.
         unknown: annotated videos that are not there, and their numbers of rows.
         classes: names of the actions.
@@ -57,7 +57,7 @@ class Folder(NamedTuple):
 
     rows: table.Rows
     paths: dict[str, Path]
-    looks: dict[str, Media]
+    media: dict[str, Media]
     unreadable: dict[str, str]
     unknown: Counter
     classes: tuple[str, ...]
@@ -81,7 +81,7 @@ def survey(root: str | Path, progress=lambda names: names) -> Folder:
     videos = Videos(place)
     if not videos.paths:
         raise InputError(f"{place} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}) and no folder of images.")
-    looks = {name: look for name in progress(list(videos.paths)) if (look := videos.look(name)) is not None}
+    media = {name: look for name in progress(list(videos.paths)) if (look := videos.look(name)) is not None}
     rows = annotations.read(annotations.find(root), videos)
     meant = {name: videos.name(name) for name in dict.fromkeys(rows.video)}
     unknown = Counter(name for name in rows.video if meant[name] is None)
@@ -96,7 +96,7 @@ def survey(root: str | Path, progress=lambda names: names) -> Folder:
             "%s: the first box of each of %d videos is in frame 1; if your tool counts frames from 1, not 0, convert it: %s",
             *(rows.source, len(begins), _again(rows.source) + " --first-frame 1"),
         )
-    return Folder(kept, videos.paths, looks, videos.unreadable, unknown, _classes(root, rows), parts)
+    return Folder(kept, videos.paths, media, videos.unreadable, unknown, _classes(root, rows), parts)
 
 
 def load(root: str | Path, part: str = "train", seed: int = 0) -> Dataset:
@@ -132,7 +132,7 @@ def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dat
     videos = folder.rows.video[order].astype(str)
     result = []
     for video in chosen:
-        look = folder.looks[video]
+        look = folder.media[video]
         here = order[np.searchsorted(videos, video) : np.searchsorted(videos, video, "right")]
         found = tubes(folder.rows.take(here), look, folder.classes, cut) if len(here) else ()
         result.append(Video(video, folder.paths[video], look.frames, look.width, look.height, look.rate, found))
@@ -191,7 +191,7 @@ def _parts(root: Path, rows: table.Rows, videos: Videos) -> dict[str, str]:
 
 def _choose(folder: Folder, part: str, seed: int) -> list[str]:
     """The readable videos of a part."""
-    names = [name for name in folder.paths if name in folder.looks]
+    names = [name for name in folder.paths if name in folder.media]
     if part == "trainval":
         return [name for name in names if folder.parts.get(name) != "test"]
     if not folder.parts:
@@ -253,14 +253,14 @@ def problems(folder: Folder) -> list[str]:
             f"{rows.source} has {count} rows of {len(folder.unknown)} videos that are not there: {first_few(folder.unknown)}; "
             "add the videos, or remove the rows."
         )
-    known = np.array([name in folder.looks for name in rows.video])
+    known = np.array([name in folder.media for name in rows.video])
     if not known.any():
         return found
     rows = rows.take(known)
-    looks = [folder.looks[name] for name in rows.video]
-    sizes = np.array([(look.width, look.height) for look in looks], float)
+    media = [folder.media[name] for name in rows.video]
+    sizes = np.array([(look.width, look.height) for look in media], float)
     for name, size in rows.sizes.items():
-        look = folder.looks.get(name)
+        look = folder.media.get(name)
         if look is not None and size != (look.width, look.height):
             found.append(
                 f"{rows.source} was annotated at {size[0]}x{size[1]}, but {name} is {look.width}x{look.height}; "
@@ -274,7 +274,7 @@ def problems(folder: Folder) -> list[str]:
         )
     else:
         found += _outside(rows, sizes)
-    return found + _late(rows, np.array([look.frames for look in looks]), again)
+    return found + _late(rows, np.array([look.frames for look in media]), again)
 
 
 def _again(source: Path) -> str:

@@ -190,7 +190,7 @@ def compose(rng: Generator, width: int, height: int, frames: int, label: int, ot
     actors = []
     for number, (base, anchor) in enumerate(zip(bases, anchors, strict=True)):
         actions = _actions(rng, frames, label if number == 0 else None) if number < acting else ()
-        actors.append(Actor(toy_figures.Look.random(rng), _move(rng, frames, side, base, anchor, camera, actions), actions))
+        actors.append(Actor(toy_figures.Look.random(rng), _pose(rng, frames, side, base, anchor, camera, actions), actions))
     order = rng.permutation(len(actors))  # who covers whom says nothing about who acts
     return Scene(int(rng.integers(2**32)), camera, tuple(actors[i] for i in order))
 
@@ -236,7 +236,7 @@ def _actions(rng: Generator, frames: int, label: int | None) -> tuple[tuple[int,
     return tuple(actions)
 
 
-def _move(
+def _pose(
     rng: Generator,
     frames: int,
     side: int,

@@ -166,10 +166,10 @@ class _Places:
 
 def _video(name: str, path: Path, frames: int, rows: list[_Rows], short: list[str]) -> Video:
     """Checks one video; `short` gets its name if it has fewer frames than annotated."""
-    there, rate = _length(path)
-    if there is not None and there < frames:
+    decoded, rate = _length(path)
+    if decoded is not None and decoded < frames:
         short.append(name)
-        frames = there
+        frames = decoded
     tubes = []
     for row in rows:
         boxes = _boxes(name, row)[: max(frames - row.start, 0)]

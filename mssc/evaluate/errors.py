@@ -148,7 +148,7 @@ def confusion(
     each takes the free ground-truth box that it overlaps most, by at least `iou`.
 
     Returns:
-        (A + 1, A + 1) counts, rows the truth, columns what was said. The last row counts detections of nothing, the last column
+        (A + 1, A + 1) counts, rows the truth, columns what was predicted. The last row counts detections of nothing, the last column
         what was missed.
 
     Raises:
@@ -158,14 +158,14 @@ def confusion(
     found = found.where(found.scores >= threshold)
     row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, iou, CONTINUOUS)
     same = found.labels[row] == wanted.labels[column]
-    said, meant = np.full(len(wanted.labels), classes), np.full(len(found.labels), classes)
+    predicted, matched = np.full(len(wanted.labels), classes), np.full(len(found.labels), classes)
     for which in (same, ~same):
-        which = which & (said[column] == classes) & (meant[row] == classes)
+        which = which & (predicted[column] == classes) & (matched[row] == classes)
         for r, c in _one_to_one(row[which], column[which], near[which], found.scores):
-            said[c], meant[r] = found.labels[r], wanted.labels[c]
+            predicted[c], matched[r] = found.labels[r], wanted.labels[c]
     table = np.zeros((classes + 1, classes + 1), np.int64)
-    np.add.at(table, (wanted.labels, said), 1)
-    np.add.at(table[classes], found.labels[meant == classes], 1)
+    np.add.at(table, (wanted.labels, predicted), 1)
+    np.add.at(table[classes], found.labels[matched == classes], 1)
     return table
 
 

@@ -153,11 +153,11 @@ def claim(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, retry: bool)
     if not retry:
         _, first = np.unique(row, return_index=True)
         row, column = row[first], column[first]
-    done, taken = set(), set()
+    done, claimed = set(), set()
     for r, c in zip(row.tolist(), column.tolist(), strict=True):
-        if r not in done and c not in taken:
+        if r not in done and c not in claimed:
             done.add(r)
-            taken.add(c)
+            claimed.add(c)
     return sorted(done)
 
 

@@ -123,19 +123,19 @@ class OnlineLinker:
         senior = np.minimum(live["rows"] / config.mature, 1) * np.exp((1 - age) / config.mature)
         claim = overlap + config.score_weight * scores[row] + config.seniority * senior[link]
         order = np.argsort(-claim, kind="stable")
-        owner, taken = [-1] * len(labels), set()
+        owner, claimed = [-1] * len(labels), set()
         for i, j in zip(link[order].tolist(), row[order].tolist(), strict=True):
-            if owner[j] < 0 and i not in taken:
+            if owner[j] < 0 and i not in claimed:
                 owner[j] = i
-                taken.add(i)
+                claimed.add(i)
         return np.array(owner, np.int64)
 
     def _continue(self, owner: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> None:
         config, live, hit = self.config, self._live, owner >= 0
         link, boxes, scores = owner[hit], boxes[hit], scores[hit]
         age = self._frame - live["last"][link]
-        moved = (boxes - live["box"][link]).reshape(-1, 2, 2).mean(axis=1) / age[:, None]
-        live["velocity"][link] += config.momentum * (moved - live["velocity"][link])
+        displacement = (boxes - live["box"][link]).reshape(-1, 2, 2).mean(axis=1) / age[:, None]
+        live["velocity"][link] += config.momentum * (displacement - live["velocity"][link])
         kept = np.exp(-age / config.horizon) if config.horizon else np.zeros(len(age))
         live["sum"][link] = kept * live["sum"][link] + scores
         live["weight"][link] = kept * live["weight"][link] + 1

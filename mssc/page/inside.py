@@ -168,8 +168,8 @@ def maps_of(key: KeyFrame) -> dict[str, np.ndarray]:
             maps[name] = away / max(away.mean(), 1e-9)
     level = key.levels[0]
     others = {"spatial": level.spatial[0], "motion": level.motion[0], "fused": level.fused}
-    if level.taken:
-        others |= {"spatial takes": level.taken[0], "motion takes": level.taken[1]}
+    if level.exchanged:
+        others |= {"spatial takes": level.exchanged[0], "motion takes": level.exchanged[1]}
     maps |= {name: norm_map(x) * x[0].numel() for name, x in others.items()}
     if level.attention is not None:
         shape = level.fused.shape[1:]
@@ -235,7 +235,7 @@ def _exchange(detector: Detector, key: KeyFrame, other: KeyFrame) -> list[dict[s
     when the other path's come from another frame, or are zero; nothing where there is no such stage."""
     told = []
     for level, far, fusion, stride in zip(key.levels, other.levels, detector.model.fusion.levels, (8, 16, 32), strict=True):
-        if not level.taken:
+        if not level.exchanged:
             return []
         strength = exchange_strength(fusion, (level.spatial, level.motion), (far.spatial, far.motion))
         one: dict[str, Any] = {"stride": stride, "change": {name: round(value, 4) for name, value in strength._asdict().items()}}

@@ -49,11 +49,11 @@ def ablation_markdown(results: AblationResults, metrics: Sequence[str] = METRICS
     for row in results.names:
         cells = [_percent(results.mean(row, metric), results.spread(row, metric)) for metric in metrics]
         change = _difference(results, row, metrics[0])
-        said = ["–", "–"]
+        change_cells = ["–", "–"]
         if np.isfinite(change.value):
             wins, of = results.better(row, metric=metrics[0])
-            said = [_points(change), f"{wins} of {of}"]
-        lines.append("| " + " | ".join([row, *cells, *said, f"{results.parameters(row):,}"]) + " |")
+            change_cells = [_points(change), f"{wins} of {of}"]
+        lines.append("| " + " | ".join([row, *cells, *change_cells, f"{results.parameters(row):,}"]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -67,8 +67,8 @@ def studies_markdown(results: AblationResults) -> str:
         rows = [row for row in asked if asked[row]]
         lines = []
         for key in dict.fromkeys(key for row in rows for key in asked[row]):
-            said = [_lost(results, row, key) if key in asked[row] else "–" for row in rows]
-            lines.append([key if isinstance(key, str) else f"{key[0]} {key[1]:g}", *said])
+            losses = [_lost(results, row, key) if key in asked[row] else "–" for row in rows]
+            lines.append([key if isinstance(key, str) else f"{key[0]} {key[1]:g}", *losses])
         if rows:
             head = [f"{results.table}, lost {title}", *rows]
             text += "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)) + "\n\n"
@@ -78,10 +78,10 @@ def studies_markdown(results: AblationResults) -> str:
 def _lost(results: AblationResults, row: str, key: str | tuple[str, float]) -> str:
     if isinstance(key, str):
         return _points(results.path_loss(row, key))
-    said = _points(results.noise_loss(row, *key))
+    loss = _points(results.noise_loss(row, *key))
     if row == results.reference or not any(key in run.noise for run in results.of(results.reference)):
-        return said
-    return f"{said}; {_points(results.noise_loss(row, *key, results.reference))} more"
+        return loss
+    return f"{loss}; {_points(results.noise_loss(row, *key, results.reference))} more"
 
 
 def _points(one: Interval) -> str:

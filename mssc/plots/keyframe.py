@@ -39,16 +39,16 @@ def tap_plot(
     x = features.reshape(-1, features.shape[2]).astype(float)
     distance = np.linalg.norm(x - x.mean(0), axis=1).reshape(features.shape[:2])
     kinds = cell_kinds(key.boxes, features.shape[:2], (key.size, key.size))
-    said = "too few cells"
+    caption = "too few cells"
     if enough(kinds):
-        said = f"d_euc {scale_free_distance(x, (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()):.2f}"
+        caption = f"d_euc {scale_free_distance(x, (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()):.2f}"
     figure = canvas(columns, WIDTHS[columns] / 3 + 0.3)
     frame, response, points = figure.subplots(1, 3)
     paint = class_paint(classes)
     frame.imshow(key.image)
     frame.set_title(frame_name(key.video, key.frame), fontsize=6)
     draw_map(response, key.image, distance)
-    response.set_title(f"{tap}: distance from the average\n{said} in this frame", fontsize=6)
+    response.set_title(f"{tap}: distance from the average\n{caption} in this frame", fontsize=6)
     for axes in (frame, response):
         frame_axes(axes, key.size, key.boxes, key.labels, paint)
     _cells(points, projection, key.video, label, paint)

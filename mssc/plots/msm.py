@@ -115,8 +115,8 @@ def separability_markdown(studies: Sequence[Study]) -> str:
         for measure, claim in [*((name, one.claim) for name, one in MEASURES.items()), ("AUROC", "up")]:
             at = [found[measure, claim, tap].text() for tap in taps]
             change = found.get((measure, claim, "change"))
-            said = ["", ""] if change is None else [change.text(), verdict(change, claim)]
-            lines.append("| " + " | ".join([measure, claim, *at, *said]) + " |")
+            compared = ["", ""] if change is None else [change.text(), verdict(change, claim)]
+            lines.append("| " + " | ".join([measure, claim, *at, *compared]) + " |")
         for name, value in (study.gain_facts() if len(study.gain) else {}).items():
             lines += ["", f"MSM's gain, {name}: {value.text()}."]
         lines.append("")

@@ -84,8 +84,8 @@ class Panel(widgets.VBox):
             self.note.value = f"<p>{error}</p>"
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
-        said = ", ".join(f"{name} = {control.value}" for name, control in self.controls.items())
-        still = {"text/plain": f"Panel: {said}"}
+        values = ", ".join(f"{name} = {control.value}" for name, control in self.controls.items())
+        still = {"text/plain": f"Panel: {values}"}
         if self.plot is not None:
             still["image/png"] = base64.b64encode(self.plot._repr_png_()).decode()
         if os.environ.get(STATIC) == "static":

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # both are slow to import
 Columns = Literal[1, 2]
 WIDTHS = {1: 3.5, 2: 7.16}
 """Inches, by columns of the page."""
-STYLE = {
+STYLE: Any = {
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
     "svg.fonttype": "none",
@@ -77,7 +77,7 @@ class Plot:
         import matplotlib
 
         out = io.BytesIO()
-        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        with matplotlib.rc_context(STYLE):
             fonts.fit(self.figure).savefig(out, format="png", dpi=dpi)
         return out.getvalue()
 
@@ -102,13 +102,14 @@ class Plot:
         import matplotlib
 
         contents: dict[str, bytes] = {}
-        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        with matplotlib.rc_context(STYLE):
             fonts.fit(self.figure).draw_without_rendering()
             self.figure.set_layout_engine("none")  # it is laid out now, and would be again for each file
-        for kind, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": DPI})):
+        options: dict[str, dict[str, Any]] = {"pdf": {"metadata": {"CreationDate": None}}, "png": {"dpi": DPI}}
+        for kind in options:
             out = io.BytesIO()
-            with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-                self.figure.savefig(out, format=kind, **options)  # type: ignore[arg-type]
+            with matplotlib.rc_context(STYLE):
+                self.figure.savefig(out, format=kind, **options[kind])
             contents[kind] = out.getvalue()
         contents["csv"] = csv_text(self.columns, self.rows).encode()
         if self.twin is not None:
@@ -137,7 +138,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib
 
-        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        with matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return inner

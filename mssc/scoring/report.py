@@ -48,7 +48,7 @@ def page(record: Mapping, results: Evaluation) -> str:
 
 def _render(template: str, record: Mapping, **more: object) -> str:
     places = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "."),
+        loader=jinja2.PackageLoader("mssc.scoring", "."),
         autoescape=".html." in template,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -86,7 +86,7 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height))  # laid out by `png`: matplotlib's engines draw everything several times
 
 
-def class_chart(precision: Sequence[float], positives: Sequence[int], classes: Sequence[str]) -> "Figure":
+def class_chart(precision: np.ndarray, positives: np.ndarray, classes: Sequence[str]) -> "Figure":
     """A bar per class, best first; classes without ground truth come last, without a bar.
 
     Args:

@@ -89,14 +89,14 @@ def _label(text: str, colour: Colour, size: int) -> Image.Image:
     return patch
 
 
-def _place(box: np.ndarray, width: int, height: int, frame: tuple[int, int], taken: list) -> tuple[int, int]:
+def _place(box: np.ndarray, width: int, height: int, frame: tuple[int, int], occupied: list) -> tuple[int, int]:
     """Where a stack of labels goes: above its box, else inside, else below; within the frame, and free of others if it can."""
     x = int(min(max(box[0], 0), max(frame[0] - width, 0)))
     spots = []
     for y in (box[1] - height, box[1], box[3] - height, box[3]):
         y = int(min(max(y, 0), max(frame[1] - height, 0)))
         spots.append((x, y))
-        if not any(x < right and left < x + width and y < bottom and top < y + height for left, top, right, bottom in taken):
+        if not any(x < right and left < x + width and y < bottom and top < y + height for left, top, right, bottom in occupied):
             return spots[-1]
     return spots[0]
 
@@ -136,15 +136,15 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
         x1, y1, x2, y2 = np.clip(detections.boxes[rows[0]].round(), 0, (*canvas.size, *canvas.size)).astype(int).tolist()
         if x1 < x2 and y1 < y2:
             pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colours[detections.labels[rows[0]]], width=line)
-    taken: list[tuple[int, int, int, int]] = []
+    occupied: list[tuple[int, int, int, int]] = []
     for rows in stacks.values():
         patches = []
         for row in rows:
             label, who = int(detections.labels[row]), "" if actors is None else f"{actors[row]}: "
             patches.append(_label(f"{who}{classes[label]} {detections.scores[row]:.2f}", colours[label], size))
         width, height = max(patch.width for patch in patches), sum(patch.height for patch in patches)
-        x, y = _place(detections.boxes[rows[0]], width, height, canvas.size, taken)
-        taken.append((x, y, x + width, y + height))
+        x, y = _place(detections.boxes[rows[0]], width, height, canvas.size, occupied)
+        occupied.append((x, y, x + width, y + height))
         for patch in patches:
             canvas.paste(patch, (x, y))
             y += patch.height

@@ -143,10 +143,10 @@ def say_shift(found: Mapping[str, Mapping[int, Detections]], known: Known, first
     for column, other, side in ((0, first + 1, "before"), (2, first - 1, "after")):
         gain = fits[:, column] - fits[:, 1]
         if gain.mean() > 0.002 and gain.mean() > 6 * gain.std() / len(gain) ** 0.5:
-            told = f"say --first-frame {other}" if other in (0, 1) else "correct their numbers"
+            advice = f"say --first-frame {other}" if other in (0, 1) else "correct their numbers"
             log.warning(
                 "%s: boxes fit the truth of the frame %s theirs better (overlap %.3f, not %.3f): if frames are counted from %d, %s.",
-                *(where, side, fits[:, column].mean(), fits[:, 1].mean(), other, told),
+                *(where, side, fits[:, column].mean(), fits[:, 1].mean(), other, advice),
             )
 
 
