@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from mssc.config import CONFIG_VERSION, ModelConfig
 from mssc.model import checkpoint
 from mssc.model.checkpoint import load_config, load_model, save_model
-from mssc.model.mssc import MSSC, fold_batch_norms
+from mssc.model.layers import fold_batch_norms
+from mssc.model.mssc import MSSC
 from mssc.structures import InputError
 
 CONFIG = ModelConfig(classes=("walk", "çekmek"), key_size=32, clip_size=32, width=16, hidden=8, window=2, kept=2, motion_wide=5)

@@ -12,8 +12,8 @@ from torch import nn
 from mssc.ablate.tables import ABLATIONS, CMX, PUBLISHED
 from mssc.config import ModelConfig
 from mssc.model.flow import FlowStream
-from mssc.model.layers import ConvBlock
-from mssc.model.mssc import MSSC, fold_batch_norms
+from mssc.model.layers import ConvBlock, fold_batch_norms
+from mssc.model.mssc import MSSC
 
 TINY = ModelConfig(classes=("a", "b", "c"), key_size=64, clip_size=32, window=4, kept=4, hidden=16)
 ODD = dataclasses.replace(TINY, key_size=96, clip_size=48)  # 12, 6 and 3 cells; a clip map of 6 x 6

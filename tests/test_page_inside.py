@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -155,8 +156,9 @@ def test_a_small_actor_gives_maps_without_distances(seen):
     assert not big.cells and told["points"] == {} and told["maps"] and not any(big.distances.values())
 
 
-def test_nobody_elses_run_passes_the_hooks(seen):
+def test_nobody_elses_run_passes_the_hooks(seen, monkeypatch):
     shared = offer.ready("big")
+    monkeypatch.setattr(shared, "onnx", threading.Lock())  # as a session of ONNX Runtime, it cannot be copied
     for _ in inside.look(seen, ["big"], 0):
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in shared.model.modules())
 

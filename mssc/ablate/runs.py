@@ -78,7 +78,7 @@ class Plan:
 
     def detector(self, run: Path) -> Detector:
         """That of a run's folder."""
-        return Detector.load(run / "model", self.device)
+        return Detector.load(run / "model", self.device, "torch")  # whose modules a study can tap
 
     def settings(self) -> dict[str, object]:
         """What must be the same for runs that are compared, as plain values."""

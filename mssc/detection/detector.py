@@ -19,7 +19,8 @@ from ..config import ModelConfig
 from ..data.dataset import Dataset
 from ..data.decoding import resize
 from ..model.checkpoint import load_model
-from ..model.mssc import MSSC, fold_batch_norms
+from ..model.layers import fold_batch_norms
+from ..model.mssc import MSSC
 from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
 from ..model.video import State
 from ..structures import Detections, InputError, Predictions

@@ -10,7 +10,6 @@ from .fusion import build_fusion
 from .head import build_head
 from .hub import HubMixin
 from .image import build_image_path
-from .layers import ConvBlock
 from .video import State, build_video_path, take
 
 
@@ -90,12 +89,3 @@ class MSSC(nn.Module, HubMixin):
         if clip.ndim != 5 or clip.shape[1] != 3 or clip.shape[2] < 1 or clip.shape[-2:] != (size, size):
             raise ValueError(f"clip has shape {tuple(clip.shape)}; it must be (B, 3, T, {size}, {size}) with T >= 1.")
         return torch.full((len(clip), 1), clip.shape[2] - 1, device=clip.device) if keys is None else keys
-
-
-def fold_batch_norms(model: MSSC) -> MSSC:
-    """Put every BatchNorm of a `ConvBlock` into its convolution, in place: the same function in eval mode, faster."""
-    for block in model.modules():
-        if isinstance(block, ConvBlock) and isinstance(block.bn, nn.BatchNorm2d):
-            block.conv = torch.nn.utils.fuse_conv_bn_eval(block.conv, block.bn)
-            block.bn = nn.Identity()  # type: ignore[assignment]
-    return model

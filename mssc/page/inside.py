@@ -118,7 +118,7 @@ def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[Progress 
     video, near, frame = annotated(seen, moment)
     found = []
     for name in dict.fromkeys(models):
-        detector = copy.deepcopy(ready(name))  # hooks come and go: nobody else's run shall pass them
+        detector = Detector(copy.deepcopy(ready(name).model), name)  # hooks come and go: nobody else's run shall pass them
         keys, around = [], []
         total = len(video.labelled or ()) + len(near.labelled or ())
         for key in collect(detector, video, 1, "clip"):
