@@ -5,6 +5,8 @@ import shlex
 import sys
 from typing import Annotated, Any, Union
 
+log = logging.getLogger("mssc")
+
 ABOUT = """Who does what, where, from when to when: spatio-temporal action detection with MS-SC.
 
 For example:
@@ -37,27 +39,30 @@ def _parse(arguments: list[str]):
 
     name, words = (arguments or [""])[0], arguments[1:]
     if name in COMMANDS:
-        _refuse_old_form(name, words)
-        return tyro.cli(COMMANDS[name], prog=f"mssc {name}", args=words, config=CONFIG)
+        return tyro.cli(COMMANDS[name], prog=f"mssc {name}", args=_new_form(name, words), config=CONFIG)
     summaries = {name: (command.__doc__ or "").partition("\n")[0] for name, command in COMMANDS.items()}
     entries = (Annotated[one, tyro.conf.subcommand(name, description=summaries[name])] for name, one in COMMANDS.items())
     commands: Any = Union[*entries]
     return tyro.cli(commands, prog="mssc", description=ABOUT, args=arguments, config=CONFIG)
 
 
-def _refuse_old_form(command: str, words: list[str]) -> None:
-    """A data set that stands without --dataset, as up to 0.1, is refused with the command as it is written now."""
+def _new_form(command: str, words: list[str]) -> list[str]:
+    """The words as they are written now, where a data set stands without --dataset, as up to 0.1; that is said."""
     from .data.catalogue import NAMES
     from .structures import InputError
 
     before = {"train": 0, "check-data": 0, "evaluate": 0 if "--detections" in words else 1}.get(command)
     if before is None or "--dataset" in words:
-        return
+        return words
     bare = [i for i, word in enumerate(words) if not word.startswith("-") and not (i and words[i - 1].startswith("-"))]
     found = [i for i in bare[before:] if words[i] in NAMES]
-    if found:
-        new = shlex.join(["mssc", command, *words[: found[-1]], "--dataset", *words[found[-1] :]])
-        raise InputError(f"the data set is named with --dataset: {new}")
+    if not found:
+        return words
+    if len(found) > 1:
+        raise InputError(f"{' and '.join(words[i] for i in found)} cannot both be the data set; name it with --dataset.")
+    new = [*words[: found[0]], "--dataset", *words[found[0] :]]
+    log.warning("the data set is named with --dataset; this runs as: %s", shlex.join(["mssc", command, *new]))
+    return new
 
 
 def _fail(sentence: str) -> int:

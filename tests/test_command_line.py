@@ -123,9 +123,15 @@ def test_options_that_do_not_fit_are_refused_in_one_sentence(capsys):
         ("check-data custom --data toy", "check-data --dataset custom --data toy"),
     ],
 )
-def test_old_forms_print_the_new_one(old, new, capsys):
-    assert says(capsys, *shlex.split(old)) == f"mssc: the data set is named with --dataset: mssc {new}\n"
-    tyro.cli(COMMANDS[new.split()[0]], args=shlex.split(new)[1:], config=CONFIG)
+def test_old_forms_print_the_new_one_and_run(old, new, caplog):
+    command = command_line._parse(shlex.split(old))
+    assert caplog.messages == [f"the data set is named with --dataset; this runs as: mssc {new}"]
+    assert command == command_line._parse(shlex.split(new)) and len(caplog.messages) == 1
+
+
+def test_old_forms_that_could_mean_two_things_are_refused(capsys):
+    said = says(capsys, "evaluate", "toy", "jhmdb", "toy")
+    assert said == "mssc: jhmdb and toy cannot both be the data set; name it with --dataset.\n"
 
 
 def test_what_is_no_command_is_refused(capsys):
