@@ -4,13 +4,15 @@
 
 Small videos of many containers are made; then bytes are changed, cut out, doubled or cut off, and each result is probed, timed,
 and read and written again with its sound, as for an annotated video. An exception that is no InputError, a crash, or more than a
-minute for one file is a find: it is printed, and its file kept with as few changes as still show it. File n is the same in every
-run of the same seed. Exit code 1 with finds.
+minute for one file, even in a library that does not return, is a find: it is printed, and its file kept with as few changes as still
+show it, or whole if it ended the process. File n is the same in every run of the same seed. Exit code 1 with finds.
 """
 
 import argparse
+import faulthandler
 import logging
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +129,7 @@ def build(data: bytes, steps: list[Change]) -> bytes:
 def attempt(path: Path) -> tuple[str, str]:
     """How it went: "read", "refused" or an exception's name, and for that its traceback."""
     outcome = "read"
+    faulthandler.dump_traceback_later(4 * SECONDS, exit=True)  # an alarm is heard between two lines of Python only
     for work in (probe, times, copy):
         signal.alarm(SECONDS)
         try:
@@ -206,12 +209,16 @@ def main() -> None:
         while number < end:
             options = ["--first", number, "--files", min(BATCH, end - number), "--seed", arguments.seed, "--keep", arguments.keep]
             command = [sys.executable, __file__, "--child", folder, *map(str, options)]
-            lines = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+            child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            lines = child.stdout.splitlines()
             outcomes.update(line.removeprefix("done ") for line in lines if line.startswith("done"))
             tried = [int(line.split()[1]) for line in lines if line.startswith("try")]
             if lines and lines[-1].startswith("try"):
-                print(f"file {tried[-1]} ended the process", flush=True)
-                outcomes["crash"] += 1
+                how, name = "hang" if child.returncode == 1 else "crash", list(SOURCES)[tried[-1] % len(SOURCES)]
+                arguments.keep.mkdir(parents=True, exist_ok=True)
+                shutil.copy(Path(folder) / f"changed{Path(name).suffix}", arguments.keep / f"{tried[-1]}-{name}")
+                print(f"file {tried[-1]} ended the process: a {how}", flush=True)
+                outcomes[how] += 1
             number = tried[-1] + 1 if tried else end
             print(f"{number - arguments.first} files:", dict(outcomes), flush=True)
     sys.exit(int(any(name not in ("read", "refused") for name in outcomes)))
