@@ -10,15 +10,15 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .structures import InputError
 
 CONFIG_VERSION = 3
 
 
-def _check_choices(config: object) -> None:
-    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+def _check_choices(config: "ModelConfig | TrainConfig") -> None:
+    for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if typing.get_origin(item.type) is Literal and value not in typing.get_args(item.type):
             choices = ", ".join(map(str, typing.get_args(item.type)))
@@ -120,7 +120,7 @@ class ModelConfig:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> "ModelConfig":
+    def from_mapping(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """Build from parsed JSON, strictly.
 
         Raises:
@@ -144,7 +144,7 @@ class ModelConfig:
             )
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise InputError(f"the config's {name} is {value!r}; {type(default).__name__} is wanted.")
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
 
 
 @dataclass(frozen=True)

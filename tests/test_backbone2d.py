@@ -106,11 +106,11 @@ def test_tower_gives_class_and_box_maps_of_one_width():
 @pytest.mark.parametrize("name", NAMES)
 def test_backbones_return_what_they_declare(name):
     backbone = build_backbone2d(name).eval()
-    assert backbone.strides == (8, 16, 32) and len(backbone.mean) == len(backbone.std) == 3
+    assert len(backbone.mean) == len(backbone.std) == 3
     for height, width in SIZES:
         with torch.no_grad():
             maps = backbone(torch.rand(2, 3, height, width))
-        declared = zip(backbone.dims, backbone.strides, strict=True)
+        declared = zip(backbone.dims, (8, 16, 32), strict=True)
         assert _shapes(maps) == [(2, dim, _ceil(height, s), _ceil(width, s)) for dim, s in declared], (height, width)
 
 

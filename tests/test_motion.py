@@ -72,7 +72,7 @@ def test_depthwise_convolution_is_torchs_with_padding_on_the_left_of_time(kernel
     padded = F.pad(x.permute(0, 4, 1, 2, 3), (kernel[2] // 2,) * 2 + (kernel[1] // 2,) * 2 + (kernel[0] - 1, 0))
     wanted = F.conv3d(padded, conv.weight, conv.bias, groups=4).permute(0, 2, 3, 4, 1)
     frames = torch.cat([x.new_zeros(2, kernel[0] - 1, 4, 6, 4), x], 1)
-    assert torch.allclose(conv(frames), wanted, atol=1e-5)
+    assert torch.allclose(conv(frames, 5), wanted, atol=1e-5)
 
 
 def _reference(m: MotionSense, x):
@@ -376,7 +376,7 @@ def test_no_scale_gate_is_the_sum_of_both_kernels():
     plain.load_state_dict({k: v for k, v in gated.state_dict().items() if "scale" not in k})
     z, past = torch.randn(1, 4, H, W, D), torch.zeros(1, 2, H, W, D)
     content = plain(z, past, _age())[0]
-    assert torch.allclose(gated(z, past, _age())[0], content * gated.scale(torch.cat([past, z], 1)), atol=1e-5)
+    assert torch.allclose(gated(z, past, _age())[0], content * gated.scale(torch.cat([past, z], 1), 4), atol=1e-5)
 
 
 # -------------------------------------------------------------------------------------------------------------- comparators

@@ -4,6 +4,7 @@ It multiplies each channel's deviation from the video-level average by exactly 1
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,8 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     first, second = np.asarray(x)[known], np.asarray(y)[known]
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(spearmanr(first, second).statistic)  # type: ignore[attr-defined]  # scipy does not say what it returns
+    correlation: Any = spearmanr(first, second)  # scipy does not say what it returns
+    return float(correlation.statistic)
 
 
 def without_motion_sense(model: MSSC) -> MSSC:

@@ -340,11 +340,11 @@ def _decode_all(
             if not all(job.done() and job.exception() is None for job in jobs.values()):
                 stop.append(True)
         errors = [error for job in jobs.values() if (error := job.exception()) is not None]
-        other = next((error for error in errors if not isinstance(error, InputError)), None)
-        if other is not None:
-            raise other
+        refused = [error for error in errors if isinstance(error, InputError)]
+        if len(refused) < len(errors):
+            raise next(error for error in errors if not isinstance(error, InputError))
         lengths = {name: job.result() for name, job in jobs.items() if job.exception() is None}
-        return {name: frames for name, frames in lengths.items() if frames}, errors[0] if errors else None  # type: ignore[return-value]
+        return {name: frames for name, frames in lengths.items() if frames}, next(iter(refused), None)
 
 
 def _wanted(images: Iterator[np.ndarray], kept: Sequence[tuple[int, int]] | None) -> Iterator[np.ndarray | None]:

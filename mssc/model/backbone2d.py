@@ -1,37 +1,35 @@
 """The 2D path's backbones: images to maps at strides 8, 16 and 32. They declare what they return; nobody has to probe them."""
 
 import difflib
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
-from mssc.model.layers import CSPLayer, Focus, SpatialPyramidPooling, conv3x3
-from mssc.structures import InputError
+from ..structures import InputError
+from .layers import CSPLayer, Focus, SpatialPyramidPooling, conv3x3
 
 STRIDES = (8, 16, 32)
 
 
-class Backbone2d(Protocol):
-    """What the 2D path asks of a backbone.
+class Backbone2d(nn.Module):
+    """What the 2D path asks of a backbone: maps at `STRIDES`, whose sides are the image's divided by the stride, rounded up or down.
 
     Attributes:
         dims: channels of each map, fine to coarse.
-        strides: of each map: (8, 16, 32). A map's side is the image's divided by the stride, rounded up or down.
         mean: per channel (R, G, B), in grey levels 0..255; images are normalised as (image - mean) / std before they come in.
         std: likewise.
     """
 
     dims: tuple[int, ...]
-    strides: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, images: Tensor, /) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) normalised RGB -> one (B, dims[l], H_l, W_l) map per stride."""
-        ...
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) normalised RGB -> a (B, dims[l], H_l, W_l) map per stride."""
+        raise NotImplementedError
 
 
-class CSPDarknet(nn.Module):
+class CSPDarknet(Backbone2d):
     """YOLOX's CSPDarknet. It takes grey levels 0..255 as they are.
 
     Stages, each halving H and W (rounded up): stem, dark2, dark3 (stride 8), dark4 (16), dark5 (32).
@@ -59,10 +57,9 @@ class CSPDarknet(nn.Module):
         self.dark4 = nn.Sequential(down(4 * base), csp(8 * base, 3 * blocks))
         top = 16 * base
         self.dark5 = nn.Sequential(down(8 * base), SpatialPyramidPooling(top, top), csp(top, blocks, shortcut=False))
-        self.dims: tuple[int, ...] = (4 * base, 8 * base, 16 * base)
-        self.strides: tuple[int, ...] = STRIDES
-        self.mean: tuple[float, ...] = (0.0,) * in_channels
-        self.std: tuple[float, ...] = (1.0,) * in_channels
+        self.dims = (4 * base, 8 * base, 16 * base)
+        self.mean = (0.0,) * in_channels
+        self.std = (1.0,) * in_channels
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         c3 = self.dark3(self.dark2(self.stem(images)))
@@ -70,7 +67,7 @@ class CSPDarknet(nn.Module):
         return c3, c4, self.dark5(c4)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone2d):
     """Any 2D network of timm that has maps at strides 8, 16 and 32, normalised as its weights expect.
 
     Some, Swin for one, take images of one size only: their own assertion says so.
@@ -97,10 +94,9 @@ class TimmBackbone(nn.Module):
         except (OSError, RuntimeError) as error:
             raise InputError(f"timm could not build {name!r} with pretrained={pretrained}: {error}") from error
         self.body: nn.Module = body
-        self.dims: tuple[int, ...] = tuple(body.feature_info.channels())
-        self.strides: tuple[int, ...] = STRIDES
-        self.mean: tuple[float, ...] = tuple(255.0 * value for value in body.pretrained_cfg["mean"])
-        self.std: tuple[float, ...] = tuple(255.0 * value for value in body.pretrained_cfg["std"])
+        self.dims = tuple(body.feature_info.channels())
+        self.mean = tuple(255.0 * value for value in body.pretrained_cfg["mean"])
+        self.std = tuple(255.0 * value for value in body.pretrained_cfg["std"])
         # Swin and its kin return (B, H, W, C).
         self.channels_last = str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC")
 
@@ -128,7 +124,7 @@ class TimmBackbone(nn.Module):
 BACKBONES2D = {"cspdarknet_nano": CSPDarknet}
 
 
-def build_backbone2d(name: str, pretrained: bool = False) -> CSPDarknet | TimmBackbone:
+def build_backbone2d(name: str, pretrained: bool = False) -> Backbone2d:
     """The backbone called `name`: a key of `BACKBONES2D`, or "timm/" and a name of timm.
 
     Args:

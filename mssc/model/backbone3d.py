@@ -8,7 +8,7 @@ in for those who train at scale; they see a window of frames at once and are rec
 """
 
 import functools
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from .backbone2d import CSPDarknet
 from .flow import FlowStream
 
 
-class Backbone3d(Protocol):
+class Backbone3d(nn.Module):
     """What the video path needs to know of its network.
 
     Attributes:
@@ -38,15 +38,15 @@ class Backbone3d(Protocol):
 
     def side(self, size: int) -> int:
         """Cells of its map along a side of `size` pixels."""
-        ...
+        raise NotImplementedError
 
     def initial(self, batch: int, size: int, like: Tensor) -> tuple:
-        """The state before the first frame, for a square input of `size` pixels; () where not causal."""
-        ...
+        """The state before the first frame, for a square input of `size` pixels; () where not causal: the window is seen anew."""
+        return ()
 
-    def __call__(self, clip: Tensor, state: tuple, age: Tensor) -> tuple[Tensor, tuple]:
-        """(B, 3, T, H, W) normalised to (B, dims, T', h, w); `age` (B,) counts the frames before."""
-        ...
+    def forward(self, clip: Tensor, state: tuple, age: Tensor) -> tuple[Tensor, tuple]:
+        """(B, 3, T, H, W) normalised to (B, dims, T', h, w), and the new state; `age` (B,) counts the frames before."""
+        raise NotImplementedError
 
 
 class DarknetState(NamedTuple):
@@ -77,11 +77,10 @@ class TemporalConv(nn.Module):
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
         self.dilation = dilation
-        self.past_frames = (self.taps - 1) * dilation
         self.weight = nn.Parameter(torch.randn(self.taps, width) * 0.2)  # near zero it barely opens in training
 
     def forward(self, frames: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
-        """frames (B, T, C, H, W) and the `past_frames` before them; returns the same shapes."""
+        """frames (B, T, C, H, W) and the 2 * dilation before them; returns the same shapes."""
         still = frames[:, :1].expand_as(past)
         past = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), still, past)
         everything = torch.cat([past, frames], 1)
@@ -92,7 +91,7 @@ class TemporalConv(nn.Module):
         return out, everything[:, steps:]
 
 
-class CausalDarknet(nn.Module):
+class CausalDarknet(Backbone3d):
     """CSPDarknet over frames, with time: its stem also sees each frame's difference to the one before, and a `TemporalConv` follows
     each stage. Its maps of stride 16 and 32 are joined at stride 8 with those of a `FlowStream`.
 
@@ -115,11 +114,11 @@ class CausalDarknet(nn.Module):
         self.net = CSPDarknet(width, depth, in_channels=6)
         self.stages = ("dark2", "dark3", "dark4", "dark5")
         base = int(64 * width)
-        widths = tuple(base * 2**i for i in range(1, 5))
-        self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(widths, self.dilations, strict=True))
+        self.widths = tuple(base * 2**i for i in range(1, 5))
+        self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(self.widths, self.dilations, strict=True))
         self.flow = FlowStream() if flow else None
         self.flow_dims = FlowStream.dims if flow else 0
-        self.dims = widths[2] + widths[3] + self.flow_dims
+        self.dims = self.widths[2] + self.widths[3] + self.flow_dims
 
     def side(self, size: int) -> int:
         """Cells of its map along a side of `size` pixels."""
@@ -137,9 +136,9 @@ class CausalDarknet(nn.Module):
         """Before the first frame."""
         flow = self.flow.initial(batch, size, like) if self.flow else like.new_zeros(batch, 0)
         temporal, side = [], (size + 1) // 2
-        for conv in self.temporal:
+        for width, dilation in zip(self.widths, self.dilations, strict=True):
             side = (side + 1) // 2
-            temporal.append(like.new_zeros(batch, conv.past_frames, conv.weight.shape[1], side, side))  # type: ignore[index,union-attr]
+            temporal.append(like.new_zeros(batch, (TemporalConv.taps - 1) * dilation, width, side, side))
         return DarknetState(like.new_zeros(batch, 1, 3, size, size), flow, tuple(temporal))
 
     def forward(self, clip: Tensor, state: DarknetState, age: Tensor) -> tuple[Tensor, DarknetState]:
@@ -171,35 +170,35 @@ class CausalDarknet(nn.Module):
         return torch.where(hidden, rgb.mean((0, 2, 3), keepdim=True), rgb)
 
 
-def _resnet_maps(net: nn.Module, clip: Tensor) -> Tensor:
-    x = net.stem(clip)  # type: ignore[operator]
+def _resnet_maps(net: Any, clip: Tensor) -> Tensor:
+    x = net.stem(clip)
     for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
-        x = layer(x)  # type: ignore[operator]
+        x = layer(x)
     return x
 
 
-def _s3d_maps(net: nn.Module, clip: Tensor) -> Tensor:
-    return net.features(clip)  # type: ignore[operator]
+def _s3d_maps(net: Any, clip: Tensor) -> Tensor:
+    return net.features(clip)
 
 
-def _swin_maps(net: nn.Module, clip: Tensor) -> Tensor:
-    x = net.norm(net.features(net.pos_drop(net.patch_embed(clip))))  # type: ignore[operator]
+def _swin_maps(net: Any, clip: Tensor) -> Tensor:
+    x = net.norm(net.features(net.pos_drop(net.patch_embed(clip))))
     return x.permute(0, 4, 1, 2, 3)
 
 
-def _mvit_maps(net: nn.Module, clip: Tensor) -> Tensor:
+def _mvit_maps(net: Any, clip: Tensor) -> Tensor:
     encoding = net.pos_encoding
-    size = (encoding.temporal_size, *encoding.spatial_size)  # type: ignore[union-attr,misc]
-    patches = net.conv_proj(clip)  # type: ignore[operator]
+    size = (encoding.temporal_size, *encoding.spatial_size)
+    patches = net.conv_proj(clip)
     if tuple(patches.shape[2:]) != size:
         raise InputError(
             f"MViT got {clip.shape[2]} frames of {clip.shape[3]}x{clip.shape[4]} pixels, but takes one size only; "
             "set window to 16 and clip_size to 224."
         )
-    x = encoding(patches.flatten(2).transpose(1, 2))  # type: ignore[operator]
-    for block in net.blocks:  # type: ignore[union-attr]
+    x = encoding(patches.flatten(2).transpose(1, 2))
+    for block in net.blocks:
         x, size = block(x, size)
-    return net.norm(x)[:, 1:].transpose(1, 2).unflatten(2, size)  # type: ignore[operator]
+    return net.norm(x)[:, 1:].transpose(1, 2).unflatten(2, size)
 
 
 _RESNET = (_resnet_maps, 512, 16, (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
@@ -219,7 +218,7 @@ TORCHVISION_VIDEO = {
 """How to get maps from a torchvision network, their channels and spatial stride, and its mean and deviation of RGB in [0, 1]."""
 
 
-class TorchvisionBackbone(nn.Module):
+class TorchvisionBackbone(Backbone3d):
     """A video network of torchvision by its name there. Not causal: it sees the whole window and is recomputed for each key frame.
 
     MViT has a fixed input: `clip_size` 224 and `window` 16.
@@ -258,12 +257,7 @@ class TorchvisionBackbone(nn.Module):
         """Cells of its map along a side of `size` pixels; S3D's last pooling drops a cell that has no neighbour."""
         return -(-size // (self.stride // 2)) // 2 if self.name == "s3d" else -(-size // self.stride)
 
-    def initial(self, batch: int, size: int, like: Tensor) -> tuple:
-        """Nothing to remember: the window is seen anew."""
-        return ()
-
     def forward(self, clip: Tensor, state: tuple, age: Tensor) -> tuple[Tensor, tuple]:
-        """(B, 3, T, H, W) to (B, dims, T', h, w)."""
         return self.maps(self.net, clip), ()
 
 
@@ -274,7 +268,7 @@ BACKBONES3D = {
 """With the flow stream, and without it, for ablations."""
 
 
-def build_backbone3d(name: str, pretrained: bool = False, rgb_dropout: float = 0.0) -> nn.Module:
+def build_backbone3d(name: str, pretrained: bool = False, rgb_dropout: float = 0.0) -> Backbone3d:
     """The 3D path by name: one of `BACKBONES3D`, which takes `rgb_dropout`, or ``torchvision/<name>``.
 
     Raises:

@@ -131,7 +131,8 @@ def calibrate(model: nn.Module, *inputs: Any) -> None:
 
 def _running_order(model: CocoDetector) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
     """Name, convolution and its BatchNorm, if any, in the order in which they run."""
-    norms = {block.conv: block.bn for block in model.modules() if isinstance(block, ConvBlock)}
+    blocks = (block for block in model.modules() if isinstance(block, ConvBlock))
+    norms = {block.conv: block.bn for block in blocks if isinstance(block.bn, nn.BatchNorm2d)}
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     order: list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]] = []
 

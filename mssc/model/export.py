@@ -9,7 +9,6 @@ import json
 import logging
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +124,8 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
             )
     except (RuntimeError, ImportError) as error:
         raise InputError(f"this network has no ONNX graph: {str(error).splitlines()[0]}; use torch.") from error
-    graph = program.model_proto  # type: ignore[union-attr]
+    assert program is not None  # dynamo=True gives one
+    graph = program.model_proto
     _point_to_weights(graph, output / WEIGHTS, "m.")
     for node in graph.graph.node:
         del node.metadata_props[:]
@@ -163,11 +163,11 @@ def deviation(model: MSSC, path: Path, frames: int, calls: int = 3) -> float:
     session = open_session(path)
     names, generator, size = state_names(model), torch.Generator().manual_seed(0), model.config.key_size
     state, worst = model.initial_state(1), 0.0
-    leaves: Sequence[np.ndarray] = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
+    leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
     for _ in range(calls):
         clip = torch.randint(0, 256, (1, 3, frames, size, size), dtype=torch.uint8, generator=generator)
-        feed: Mapping[str, np.ndarray] = {"frames": clip.numpy(), **dict(zip(names, leaves, strict=True))}
-        found = session.run(None, feed)
+        feed = {"frames": clip.numpy(), **dict(zip(names, leaves, strict=True))}
+        found = list(map(np.asarray, session.run(None, feed)))
         with torch.inference_mode():
             predictions, state = model.step(clip, state, torch.arange(frames)[None])
         wanted = [*(getattr(predictions, name) for name in OUTPUTS), *pytree.tree_leaves(state)]

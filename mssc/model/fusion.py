@@ -49,8 +49,8 @@ def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 def _conv(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = True) -> nn.Conv2d:
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
     nn.init.normal_(layer.weight, std=math.sqrt(2 / (kernel * kernel * outputs / groups)))
-    if bias:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -1,12 +1,16 @@
 """Models on the Hugging Face Hub: `from_pretrained`, `save_pretrained` and `push_to_hub`, as its users know them."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from ..structures import InputError
 from .shipped import ABOUT, CONFIG, WEIGHTS, available_models
+
+if TYPE_CHECKING:  # which imports this module
+    from .mssc import MSSC
 
 
 class HubMixin(PyTorchModelHubMixin, library_name="mssc", tags=["spatio-temporal-action-detection"]):
@@ -65,4 +69,4 @@ class HubMixin(PyTorchModelHubMixin, library_name="mssc", tags=["spatio-temporal
     def _save_pretrained(self, save_directory: Path) -> None:
         from .checkpoint import save_model
 
-        save_model(self, save_directory)  # type: ignore[arg-type]  # the mixin is no network by itself
+        save_model(cast("MSSC", self), save_directory)  # the mixin is no network by itself

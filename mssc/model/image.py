@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .backbone2d import STRIDES, build_backbone2d
+from .backbone2d import STRIDES, Backbone2d, build_backbone2d
 from .features import ImageFeatures
 from .layers import ConvBlock
 from .neck import PAFPN
@@ -18,17 +18,17 @@ class ImagePath(nn.Module):
         (B, 3, S, S) --> backbone --> PAFPN --> stems (1x1) --> (B, C, S / 8), (B, C, S / 16), (B, C, S / 32)
 
     Args:
-        backbone: maps at strides 8, 16 and 32, see `mssc.model.backbone2d.Backbone2d`.
+        backbone: maps at strides 8, 16 and 32.
         width: C.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, width: int) -> None:
+    def __init__(self, backbone: Backbone2d, width: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.neck = PAFPN(backbone.dims)  # type: ignore[arg-type]  # a Backbone2d
+        self.neck = PAFPN(backbone.dims)
         self.stems = nn.ModuleList(ConvBlock(dim, width) for dim in self.neck.dims)
         self.dims: tuple[int, ...] = tuple(self.neck.dims)
         self.register_buffer("mean", torch.tensor(backbone.mean).reshape(-1, 1, 1))

@@ -30,7 +30,7 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
         self.act = nn.SiLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,5 +182,5 @@ def fold_batch_norms(model: Network) -> Network:
     for block in model.modules():
         if isinstance(block, ConvBlock) and isinstance(block.bn, nn.BatchNorm2d):
             block.conv = torch.nn.utils.fuse_conv_bn_eval(block.conv, block.bn)
-            block.bn = nn.Identity()  # type: ignore[assignment]
+            block.bn = nn.Identity()
     return model

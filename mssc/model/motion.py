@@ -80,14 +80,14 @@ class CausalDepthwise3d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.weight, std=BRANCH_STD)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(B, t - 1 + T, H, W, D), the first t - 1 being the past, to (B, T, H, W, D)."""
+    def forward(self, frames: Tensor, steps: int) -> Tensor:
+        """(B, n + T, H, W, D), the first n being the past, at least t - 1, to (B, T, H, W, D); `steps` is T."""
         batch, length, height, width, depth = frames.shape
         taps, kh, kw = self.kernel
-        steps = length - taps + 1
+        first = length - steps - taps + 1
         total = None
         for tap in range(taps):
-            maps = frames[:, tap : tap + steps].reshape(batch * steps, height, width, depth).permute(0, 3, 1, 2)
+            maps = frames[:, first + tap : first + tap + steps].reshape(batch * steps, height, width, depth).permute(0, 3, 1, 2)
             bias = self.bias if tap == taps - 1 else None
             part = F.conv2d(maps, self.weight[:, :, tap], bias, padding=(kh // 2, kw // 2), groups=depth)
             total = part if total is None else total + part
@@ -117,7 +117,15 @@ def _fc(kind: str, width: int) -> nn.Module:
     return layer
 
 
-class VideoAverage(nn.Module):
+class Branch(nn.Module):
+    """A part of MSM that may remember: ``(z, past, age)`` to ``(y, past)``, z of shape (B, T, H, W, D)."""
+
+    def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
+        """The past before the first frame, zeros; this one remembers nothing."""
+        return like.new_zeros(batch, 0, height, width, depth)
+
+
+class VideoAverage(Branch):
     """The video-level average of features, up to each frame.
 
     Args:
@@ -130,7 +138,7 @@ class VideoAverage(nn.Module):
         self.axes, self.window = axes, window if "t" in axes else 1
 
     def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
-        """The averages of the frames before the first: none."""
+        """The averages of the frames before the first."""
         place = (height, width) if self.axes == "t" else (1, 1)
         return like.new_zeros(batch, self.window - 1, *place, depth)
 
@@ -154,23 +162,35 @@ class RunningAverage(VideoAverage):
         return mean, mean[:, -1:]
 
 
-class LearnedAverage(nn.Module):
+class LearnedAverage(Branch):
     """A learned vector in the place of the average: does the video's own one matter?"""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.vector = nn.Parameter(torch.randn(width))
 
-    def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
-        """Nothing to remember."""
-        return like.new_zeros(batch, 0, 1, 1, depth)
-
     def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """The vector, broadcastable to z."""
         return self.vector.expand(1, 1, 1, 1, -1), past
 
 
-class DistanceBranch(nn.Module):
+class PerceptualBranch(Branch):
+    """What MSM adds of each cell's deviation from the video-level average, whose past it remembers.
+
+    Args:
+        average: the video-level average.
+    """
+
+    def __init__(self, average: Branch) -> None:
+        super().__init__()
+        self.average = average
+
+    def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
+        """The averages before the first frame."""
+        return self.average.initial(batch, height, width, depth, like)
+
+
+class DistanceBranch(PerceptualBranch):
     """gain * (Z - mu), gain = softplus(W_d |Z - mu| + W_mu mu + b): moves every cell away from the video-level average, the further the
     more its deviation looks like one that matters.
 
@@ -182,16 +202,11 @@ class DistanceBranch(nn.Module):
         width: D.
     """
 
-    def __init__(self, average: nn.Module, width: int) -> None:
-        super().__init__()
-        self.average = average
+    def __init__(self, average: Branch, width: int) -> None:
+        super().__init__(average)
         self.by_deviation = nn.Linear(width, width)
         self.by_average = nn.Linear(width, width, bias=False)
         self.gain = nn.Softplus()
-
-    def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
-        """The averages before the first frame."""
-        return self.average.initial(batch, height, width, depth, like)  # type: ignore[operator]
 
     def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, T, H, W, D) gives p, of its shape, and the new past averages."""
@@ -200,7 +215,7 @@ class DistanceBranch(nn.Module):
         return self.gain(self.by_deviation(deviation.abs()) + self.by_average(mu)) * deviation, past
 
 
-class ProductBranch(nn.Module):
+class ProductBranch(PerceptualBranch):
     """phi(mu) * (a * Z + b_a), TriDet's: a gain per channel that the clip's average decides.
 
     With depthwise maps, the deviation from the average is rescaled channel by channel by exactly 1 + a * phi(mu) once Z is added.
@@ -212,16 +227,12 @@ class ProductBranch(nn.Module):
         centred: leave the mean where it is.
     """
 
-    def __init__(self, average: nn.Module, width: int, fc: str, centred: bool) -> None:
-        super().__init__()
-        self.average, self.centred = average, centred
+    def __init__(self, average: Branch, width: int, fc: str, centred: bool) -> None:
+        super().__init__(average)
+        self.centred = centred
         self.gate = _fc(fc, width)
         self.gain = nn.ReLU()
         self.map = _fc(fc, width)
-
-    def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
-        """The averages before the first frame."""
-        return self.average.initial(batch, height, width, depth, like)  # type: ignore[operator]
 
     def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, T, H, W, D) gives p, of its shape, and the new past averages."""
@@ -231,19 +242,15 @@ class ProductBranch(nn.Module):
         return phi * content, past
 
 
-class NoBranch(nn.Module):
+class NoBranch(Branch):
     """A branch left out: nothing is added."""
-
-    def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
-        """Nothing to remember."""
-        return like.new_zeros(batch, 0, height, width, depth)
 
     def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Zeros that broadcast to z."""
         return z.new_zeros(1), past
 
 
-class SpacetimeBranch(nn.Module):
+class SpacetimeBranch(Branch):
     """psi(Z) * (DW_w(Z) + DW_kw(Z)): a wider receptive field, and a gate that chooses where it counts.
 
     Args:
@@ -263,19 +270,17 @@ class SpacetimeBranch(nn.Module):
         self.past_frames = max(kernel[0] for kernel in (*kernels, gate or (1, 1, 1))) - 1
 
     def initial(self, batch: int, height: int, width: int, depth: int, like: Tensor) -> Tensor:
-        """The frames before the first: zeros."""
+        """The frames before the first."""
         return like.new_zeros(batch, self.past_frames, height, width, depth)
 
     def forward(self, z: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, T, H, W, D) and its last frames before; returns s and the new past."""
-        frames = torch.cat([past, z], 1)
-
-        def run(conv: nn.Module) -> Tensor:
-            return conv(frames[:, self.past_frames - (conv.kernel[0] - 1) :])  # type: ignore[operator,index]
-
-        content = sum((run(conv) for conv in self.content[1:]), run(self.content[0]))
+        frames, steps = torch.cat([past, z], 1), z.shape[1]
+        content = self.content[0](frames, steps)
+        for conv in self.content[1:]:
+            content = content + conv(frames, steps)
         if self.scale is not None:
-            content = content * self.squash(run(self.scale))
+            content = content * self.squash(self.scale(frames, steps))
         return content, frames[:, frames.shape[1] - self.past_frames :]
 
 
@@ -316,47 +321,14 @@ class FeedForward(nn.Module):
         return self.layers(normed.permute(0, 2, 3, 1).reshape(y.shape))
 
 
-class MotionSense(nn.Module):
-    """MSM; see the module's equations.
+class MotionSlot(nn.Module):
+    """MSM, or what may stand in its place.
 
     Args:
         width: D, channels in and out.
-        perceptual: the perceptual branch, or `NoBranch`.
-        spacetime: the spacetime branch, or `NoBranch`.
-        ffn_ratio: width of the FFN over D; 0 leaves the FFN out.
-        residual: what gamma1 and gamma2 start from.
+        past_averages: that it remembers, of a frame each.
+        past_frames: that it remembers.
     """
-
-    def __init__(
-        self, width: int, perceptual: nn.Module, spacetime: nn.Module, ffn_ratio: float = 1.0, residual: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.norm = nn.LayerNorm(width)
-        self.perceptual, self.spacetime = perceptual, spacetime
-        self.gamma1 = nn.Parameter(torch.full((width,), residual))
-        inner = round(width * ffn_ratio)
-        self.ffn = FeedForward(width, inner) if inner else None
-        self.gamma2 = nn.Parameter(torch.full((width,), residual))
-
-    def initial(self, batch: int, height: int, width: int, like: Tensor) -> MotionState:
-        """Before the first frame."""
-        place = (batch, height, width, self.width, like)
-        return MotionState(self.perceptual.initial(*place), self.spacetime.initial(*place))  # type: ignore[operator]
-
-    def forward(self, x: Tensor, state: MotionState, age: Tensor) -> tuple[Tensor, MotionState]:
-        """x (B, T, H, W, D) to OUT."""
-        z = self.norm(x)
-        p, averages = self.perceptual(z, state.averages, age)
-        s, frames = self.spacetime(z, state.frames, age)
-        y = x + self.gamma1 * (p + s + z)
-        if self.ffn is not None:
-            y = y + self.gamma2 * self.ffn(y)
-        return y, MotionState(averages, frames)
-
-
-class _Slot(nn.Module):
-    """What may stand in MSM's place."""
 
     def __init__(self, width: int, past_averages: int = 0, past_frames: int = 0) -> None:
         super().__init__()
@@ -370,7 +342,43 @@ class _Slot(nn.Module):
         )
 
 
-class NoMotionSense(_Slot):
+class MotionSense(MotionSlot):
+    """MSM; see the module's equations.
+
+    Args:
+        width: D, channels in and out.
+        perceptual: the perceptual branch, or `NoBranch`.
+        spacetime: the spacetime branch, or `NoBranch`.
+        ffn_ratio: width of the FFN over D; 0 leaves the FFN out.
+        residual: what gamma1 and gamma2 start from.
+    """
+
+    def __init__(self, width: int, perceptual: Branch, spacetime: Branch, ffn_ratio: float = 1.0, residual: float = 1.0) -> None:
+        super().__init__(width)
+        self.norm = nn.LayerNorm(width)
+        self.perceptual, self.spacetime = perceptual, spacetime
+        self.gamma1 = nn.Parameter(torch.full((width,), residual))
+        inner = round(width * ffn_ratio)
+        self.ffn = FeedForward(width, inner) if inner else None
+        self.gamma2 = nn.Parameter(torch.full((width,), residual))
+
+    def initial(self, batch: int, height: int, width: int, like: Tensor) -> MotionState:
+        """Before the first frame."""
+        place = (batch, height, width, self.width, like)
+        return MotionState(self.perceptual.initial(*place), self.spacetime.initial(*place))
+
+    def forward(self, x: Tensor, state: MotionState, age: Tensor) -> tuple[Tensor, MotionState]:
+        """x (B, T, H, W, D) to OUT."""
+        z = self.norm(x)
+        p, averages = self.perceptual(z, state.averages, age)
+        s, frames = self.spacetime(z, state.frames, age)
+        y = x + self.gamma1 * (p + s + z)
+        if self.ffn is not None:
+            y = y + self.gamma2 * self.ffn(y)
+        return y, MotionState(averages, frames)
+
+
+class NoMotionSense(MotionSlot):
     """The slot left empty."""
 
     def forward(self, x: Tensor, state: MotionState, age: Tensor) -> tuple[Tensor, MotionState]:
@@ -378,7 +386,7 @@ class NoMotionSense(_Slot):
         return x, state
 
 
-class SqueezeExcitation(_Slot):
+class SqueezeExcitation(MotionSlot):
     """SE (Hu et al., CVPR 2018) on the video-level average: a sigmoid gain per channel, without MSM's distance to the average."""
 
     def __init__(self, width: int, window: int) -> None:
@@ -392,7 +400,7 @@ class SqueezeExcitation(_Slot):
         return x * self.gate(mu), state._replace(averages=averages)
 
 
-class SimAM(_Slot):
+class SimAM(MotionSlot):
     """SimAM (Yang et al., ICML 2021): a parameter-free gate by the squared distance to the frame's average, lambda 1e-4 as there."""
 
     def forward(self, x: Tensor, state: MotionState, age: Tensor) -> tuple[Tensor, MotionState]:
@@ -402,7 +410,7 @@ class SimAM(_Slot):
         return x * torch.sigmoid(distance / (4 * (variance + 1e-4)) + 0.5), state
 
 
-class DepthwiseControl(_Slot):
+class DepthwiseControl(MotionSlot):
     """A residual 3x3x3 depthwise convolution and FFN of a given size: is it MSM's size or its idea?
 
     Args:
@@ -422,14 +430,14 @@ class DepthwiseControl(_Slot):
     def forward(self, x: Tensor, state: MotionState, age: Tensor) -> tuple[Tensor, MotionState]:
         """x (B, T, H, W, D) plus what the block adds."""
         frames = torch.cat([state.frames, self.norm(x)], 1)
-        return x + self.gamma * self.ffn(self.conv(frames)), state._replace(frames=frames[:, frames.shape[1] - 2 :])
+        return x + self.gamma * self.ffn(self.conv(frames, x.shape[1])), state._replace(frames=frames[:, frames.shape[1] - 2 :])
 
 
 def _build_msm(width: int, config: ModelConfig) -> MotionSense:
-    perceptual: nn.Module = NoBranch()
-    spacetime: nn.Module = NoBranch()
+    perceptual: Branch = NoBranch()
+    spacetime: Branch = NoBranch()
     if config.motion_branches in ("both", "perceptual"):
-        average: nn.Module = VideoAverage(config.motion_average, config.window)
+        average: Branch = VideoAverage(config.motion_average, config.window)
         if config.motion_average == "none":
             average = LearnedAverage(width)
         elif config.motion_memory == "video" and "t" in config.motion_average:
@@ -459,6 +467,6 @@ MOTION = {
 """What may stand in MSM's place, by name, as functions of its width and the config."""
 
 
-def build_motion(width: int, config: ModelConfig) -> nn.Module:
+def build_motion(width: int, config: ModelConfig) -> MotionSlot:
     """The module that `config.motion` names, for D = width channels."""
     return MOTION[config.motion](width, config)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from .backbone3d import build_backbone3d
+from .backbone3d import Backbone3d, build_backbone3d
 from .features import VideoFeatures
-from .motion import MotionState, VideoAverage, build_motion, causal_window_mean
+from .motion import MotionSlot, MotionState, VideoAverage, build_motion, causal_window_mean
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
@@ -91,18 +91,17 @@ class VideoPath(nn.Module):
         (B, 3, T, s, s) --> backbone --> P3 (1x1) --> MSM --> temporal statistics --> collapse (1x1) --> (B * K, D, h, w)
 
     Args:
-        backbone: see `mssc.model.backbone3d.Backbone3d`.
+        backbone: the 3D network.
         config: its `width`, `window`, `motion...`, `collapse` and the sizes of the input.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, config: ModelConfig) -> None:
+    def __init__(self, backbone: Backbone3d, config: ModelConfig) -> None:
         super().__init__()
         width, window, native = config.width, config.window, config.motion_position == "native"
-        dims: int = backbone.dims  # type: ignore[assignment]  # a Backbone3d
-        self.backbone = backbone
+        dims, self.backbone = backbone.dims, backbone
         self.size, self.factor = config.clip_size, config.key_size // config.clip_size
         self.before = nn.Identity() if native else nn.Linear(dims, width)  # P3, a 1x1x1 convolution, channels last
         self.motion = build_motion(dims if native else width, config)
@@ -113,19 +112,19 @@ class VideoPath(nn.Module):
         self.collapse = nn.Linear((part[1] - part[0]) * width, width)
         self.pooled = TemporalStatistics(width, window, pooled=True)
         self.flow_average = VideoAverage("t", window)
-        self.flow_dims: int = backbone.flow_dims  # type: ignore[assignment]
+        self.flow_dims = backbone.flow_dims
         self.register_buffer("mean", torch.tensor(backbone.mean).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).reshape(-1, 1, 1))
 
     def initial_state(self, batch: int = 1) -> VideoState:
         """The state before the first frame of `batch` videos."""
         like = self.collapse.weight
-        side = self.backbone.side(self.size)  # type: ignore[operator]
+        side = self.backbone.side(self.size)
         place = (batch, side, side, like)
         return VideoState(
             torch.zeros(batch, dtype=torch.int64, device=like.device),
-            self.backbone.initial(batch, self.size, like),  # type: ignore[operator]
-            self.motion.initial(*place),  # type: ignore[operator]
+            self.backbone.initial(batch, self.size, like),
+            self.motion.initial(*place),
             self.statistics.initial(*place),
             self.pooled.initial(*place),
             self.flow_average.initial(batch, side, side, self.flow_dims, like),
@@ -190,12 +189,12 @@ class WindowedVideoPath(nn.Module):
         self.flow_dims = path.flow_dims
 
     @property
-    def motion(self) -> nn.Module:
+    def motion(self) -> MotionSlot:
         """The module in MSM's place."""
         return self.path.motion
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Backbone3d:
         """The 3D network."""
         return self.path.backbone
 

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import unquote
 
 from mssc.data.annotations import table
@@ -22,7 +23,7 @@ from mssc.structures import InputError
 log = logging.getLogger(__name__)
 
 
-def is_export(content: object) -> bool:
+def is_export(content: object) -> TypeGuard[list[dict]]:
     """Whether a JSON is an export of videos."""
     return isinstance(content, list) and bool(content) and all(isinstance(task, dict) for task in content)
 
@@ -89,8 +90,9 @@ def _keys(name: str, value: dict, labels: list[str], first: int, path: Path, vid
     """A region's key frames, in pixels."""
     width, height = videos.size(name, path)
     seen, count = videos.look(name), int(value.get("framesCount") or 0)
-    other_rate = seen is not None and count > 0 and abs(seen.frames - count) > 1 and float(value.get("duration") or 0) > 0
-    if other_rate:
+    other_rate = False
+    if seen is not None and count > 0 and abs(seen.frames - count) > 1 and float(value.get("duration") or 0) > 0:
+        other_rate = True
         log.warning("%s counts %d frames of %s, which has %d: they are found by their seconds.", path, count, name, seen.frames)
 
     def at(number: float) -> int:
