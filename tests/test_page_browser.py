@@ -3,15 +3,17 @@
 import csv
 import json
 import os
+import re
 import shutil
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 from page_server import save_models, serve
 
 from mssc import video
-from mssc.page import detection, limits
+from mssc.page import detection, limits, offer
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
@@ -193,6 +195,18 @@ def test_a_click_on_an_example_finds_its_actions_in_sight(browser, address, size
     somebody.tab.click("#cancel")
     somebody.until("Cancelled")
     somebody.leave()
+
+
+def test_a_link_to_the_page_shows_what_it_is(address):
+    with urllib.request.urlopen(address) as answer:
+        served = answer.read().decode()
+    card = dict(re.findall(r'<meta (?:property|name)="((?:og|twitter):\w+)" content="(.*?)"', served))
+    assert card["og:title"] == card["twitter:title"] == "Who does what, where and when?"
+    assert "Gradio" not in str(card) and card["og:image"] == card["twitter:image"] == f"{address}picture.png"
+    with urllib.request.urlopen(card["og:image"]) as answer:
+        assert answer.headers["content-type"] == "image/png"
+    with urllib.request.urlopen(f"{address}favicon.ico") as answer:
+        assert answer.read() == (offer.ASSETS / "favicon.png").read_bytes()
 
 
 # -------------------------------------------------------------------- the result
@@ -451,6 +465,32 @@ def test_looking_inside_shows_two_models_side_by_side(result):
     result.tab.wait_for_selector("#inside section >> nth=1")
     text = result.tab.inner_text("#inside")
     assert "with MSM, with SFM" in text and "without MSM, without SFM" in text and "Nobody labelled your video" in text
+    assert "no MSM here" in text and "no SFM here" in text and "gain 1 + aφ" in text
+    named = result.tab.evaluate("[...document.querySelectorAll('#inside .scales .hint')].map((one) => one.innerText)")
+    assert named[:2] == ["distance from the video's average", "after minus before MSM"]
+    assert result.tab.evaluate(
+        "[...document.querySelectorAll('#inside tbody th')].length > 5 && "
+        "[...document.querySelectorAll('#inside tbody th')].every((one) => one.title)"
+    ), "a sentence on pointing at a number's name"
+
+
+def test_a_map_follows_the_video_and_can_be_chosen(result):
+    tab = result.tab
+    colours = """() => { const over = document.querySelectorAll('#inside .over')[0]; if (!over.width) return '';
+        return String(over.getContext('2d').getImageData(0, 0, over.width, over.height).data); }"""
+    tab.get_by_role("tab", name="Look inside").click()
+    eventually(lambda: tab.evaluate(colours))
+    seen = {}
+    for name in ("before", "change", "spatial takes"):
+        tab.select_option("#inside .films select", name)
+        seen[name] = tab.evaluate(colours)
+        assert tab.locator("#inside .films .scale").count() == 1
+    assert len(set(seen.values())) == 3
+    assert tab.inner_text("#inside .film >> nth=1").endswith("no SFM here")
+    tab.evaluate("document.querySelector('#inside .films video').currentTime = 0.3")
+    eventually(lambda: tab.evaluate(colours) != seen["spatial takes"])
+    tab.select_option("#inside .films select", "")
+    assert not set(tab.evaluate(colours).split(",")) - {"0"} and tab.locator("#inside .films .scale").count() == 0
     result.tab.get_by_role("tab", name="Your video").click()
 
 

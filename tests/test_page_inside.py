@@ -82,6 +82,14 @@ def test_maps_are_in_units_of_their_average_and_go_on_around_the_moment(found, s
     values = np.frombuffer(base64.b64decode(told["around"]["after"]["values"]), np.uint8).reshape(len(frames), *sides)
     share = values[frames.index(big.key.frame)] / 255 * told["around"]["after"]["most"]
     np.testing.assert_allclose(share.mean(), 1, atol=0.02)
+    change = told["maps"]["change"]
+    assert change["least"] == -change["most"] < 0
+    between = np.frombuffer(base64.b64decode(change["values"]), np.uint8).reshape(change["sides"]) / 255
+    maps = inside.maps_of(big.key)
+    np.testing.assert_allclose(
+        change["least"] + between * 2 * change["most"], maps["after"] - maps["before"], atol=change["most"] / 200
+    )
+    assert "change" not in inside.pictures(found, seen)["models"][1]["maps"] or not found[1].sense
 
 
 def test_the_verdict_follows_from_the_numbers(found):

@@ -4,6 +4,7 @@ limits      what is taken, and the sentences for the rest
 offer       examples and models
 visits      whose files are whose
 guard       uploads that are not even begun
+card        what other sites show of a link
 detection   an upload becomes a result, step by step
 playable    a copy of what browsers do not play
 share       what a visitor takes along
@@ -21,7 +22,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from . import texts
+from .card import LinkCard
 from .guard import UploadGuard
 from .layout import CSS, THEME, build
 from .limits import MAX_UPLOAD_MB
@@ -30,7 +31,6 @@ from .offer import ASSETS, EXAMPLES, add_model, ready
 LAUNCH = {
     "theme": THEME,
     "css": CSS,
-    "head": texts.HEAD,
     "favicon_path": ASSETS / "favicon.png",
     "max_file_size": f"{MAX_UPLOAD_MB}mb",
     "share": False,
@@ -38,7 +38,7 @@ LAUNCH = {
     "run_history": False,  # it would keep visitors' videos in the browser and point to files that are deleted here
     "footer_links": ["api", "settings"],
     "app_kwargs": {
-        "middleware": [Middleware(UploadGuard)],
+        "middleware": [Middleware(UploadGuard), Middleware(LinkCard)],
         "routes": [
             Mount("/examples", StaticFiles(directory=EXAMPLES, check_dir=False)),
             Route("/picture.png", lambda request: FileResponse(ASSETS / "page.png")),

@@ -9,7 +9,7 @@ const fail = (sentence) => {
   at(".failed p").textContent = sentence;
   busy(false);
 };
-const busy = (on) => { over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; if (!on) stopping = false; };
+const busy = (on) => { over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
 const clear = () => {
   if (!over && job) trigger("cancel", { job });
   job = "";
@@ -143,7 +143,7 @@ const summary = (view) => {
   if (!view.complete) return [make("h3", "", `${who}${seen ? `${many(seen, "person", "people")}, no sure action yet` : "Nobody was seen yet"}`)];
   const { name, actions } = models.get(view.model);
   return [
-    make("h3", "", who + (seen ? `${many(seen, "person", "people")}, no sure action${rest}${likeliest}` : `Nobody was seen${likeliest}`)),
+    make("h3", "", who + (seen ? `${many(seen, "person", "people")}, no sure action${rest}${likeliest}` : "Nobody was seen")),
     make("p", "hint", `Nothing scored ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}. Lower the threshold to see what it may be.`),
   ];
 };

@@ -56,16 +56,16 @@ const colour = (share, steps) => {
 };
 const valuesOf = (map, frame = 0) => {
   const size = map.sides[0] * map.sides[1], all = map.bytes || (map.bytes = bytes(map.values));
-  return Array.from(all.subarray(frame * size, (frame + 1) * size), (value) => value / 255 * map.most);
+  return Array.from(all.subarray(frame * size, (frame + 1) * size), (value) => map.least + value / 255 * (map.most - map.least));
 };
 // values on a canvas of one dot a cell; opacity grows with the value where a picture lies below
-const paint = (canvas, values, [tall, wide], range, steps, clear) => {
+const paint = (canvas, values, [tall, wide], range, steps, over) => {
   canvas.width = wide;
   canvas.height = tall;
   const pen = canvas.getContext("2d"), image = pen.createImageData(wide, tall);
   values.forEach((value, i) => {
     const share = (value - range[0]) / (range[1] - range[0]);
-    image.data.set([...colour(share, steps), clear ? 60 + 160 * clamp(share, 0, 1) : 255], 4 * i);
+    image.data.set([...colour(share, steps), over === "up" ? 60 + 160 * clamp(share, 0, 1) : over === "both" ? 40 + 360 * clamp(Math.abs(share - 0.5), 0, 0.5) : 255], 4 * i);
   });
   pen.putImageData(image, 0, 0);
 };
@@ -83,11 +83,44 @@ const outlined = (canvas) => {  // the map as large as it is shown, with the box
   }
   return shown;
 };
+// ---- maps of one kind have one scale, over all models
+const KINDS = {
+  distance: ["distance from the video's average", "The same scale before and after MSM: 1 is the average of the frame.", FIRE],
+  change: ["after minus before MSM", "Red: MSM moves these places away from the average. Blue: towards it.", BOTH],
+  strength: ["strength of the features", "In units of the average of the frame.", FIRE],
+  taken: ["what a path takes from the other one in SFM", "In units of the average of the frame.", FIRE],
+  attention: ["attention", "In units of the average of the frame.", FIRE],
+};
+const MAPS = {
+  before: ["distance", "distance from the average, before MSM"], after: ["distance", "distance from the average, after MSM"], change: ["change", "distance, after minus before MSM"],
+  "spatial takes": ["taken", "what the 2D path takes from the 3D path"], "motion takes": ["taken", "what the 3D path takes from the 2D path"],
+  spatial: ["strength", "2D path"], motion: ["strength", "3D path"], fused: ["strength", "after the fusion"], attention: ["attention", "where action cells look"],
+};
+const kindOf = (name) => MAPS[name][0];
+const has = (one, name) => Boolean(one.maps[name]) && (one.sense || !["before", "after", "change"].includes(name));
+// from 0, or both ways, to what all but the strongest places reach: one that outshines all would leave the rest in the dark
+const rangeOf = (name) => {
+  const kind = kindOf(name), known = told.ranges || (told.ranges = {});
+  if (!known[kind]) {
+    const all = told.models.flatMap((one) => Object.keys(MAPS).filter((other) => kindOf(other) === kind && has(one, other)).flatMap((other) => valuesOf(one.maps[other]))).map(Math.abs).sort((a, b) => a - b);
+    const most = Math.max(all[Math.floor(0.99 * (all.length - 1))], 0.001);
+    known[kind] = [kind === "change" ? -most : 0, most];
+  }
+  return known[kind];
+};
+const shortly = (value) => value ? `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(Math.abs(value) < 1 ? 2 : 1)}` : "0";
+const scaleOf = (name) => {
+  const [title, sentence, steps] = KINDS[kindOf(name)], [low, high] = rangeOf(name), scale = make("div", "scale"), canvas = make("canvas");
+  bar(canvas, steps);
+  scale.title = sentence;
+  scale.append(make("span", "", shortly(low)), canvas, make("span", "", `${shortly(high)} or more`), make("span", "hint", title));
+  return scale;
+};
+
+// ---- the network, as the paper's figure draws it: the key frame's path above, the clip's below, SFM joins them
 const mapNode = (one, name, title, sentence) => {
-  const node = make("div", "node"), map = one.maps[name];
-  if (!map) { node.classList.add("off"); node.textContent = sentence; return node; }
-  const canvas = make("canvas"), lift = one.lift[name];
-  paint(canvas, valuesOf(map), map.sides, [0, told.most], FIRE);
+  const node = make("div", "node"), canvas = make("canvas"), lift = one.lift[name];
+  paint(canvas, valuesOf(one.maps[name]), one.maps[name].sides, rangeOf(name), KINDS[kindOf(name)][2]);
   const shown = outlined(canvas);
   shown.setAttribute("role", "img");
   shown.setAttribute("aria-label", title);
@@ -96,70 +129,89 @@ const mapNode = (one, name, title, sentence) => {
   if (lift !== null && lift !== undefined) node.append(make("br"), make("b", "", lift.toFixed(2)), " inside");
   return node;
 };
-
-// ---- the network, as the paper's figure draws it: the key frame's path above, the clip's below, SFM joins them
+const part = (name, text, sentence) => { const node = make("div", name, text); node.title = sentence; return node; };
 const network = (one) => {
-  const net = make("div", "net"), arrow = (text) => make("div", "arrow", text), picture = make("div", "node"), image = make("img");
-  const module = (text, sentence, off) => { const node = make("div", off ? "node off" : "node module", text); node.title = sentence; return node; };
+  const net = make("div", "net"), image = make("img"), picture = part("node", "", "The frame whose boxes are asked for.");
+  const takes = has(one, "spatial takes"), place = (node, row, column, rows = 1) => { node.style.gridArea = `${row} / ${column} / span ${rows}`; node.classList.toggle("upright", column % 2 === 0); net.append(node); };
+  const module = (text, sentence, there = true) => part(there ? "module" : "module off", text, sentence);
   image.src = told.picture;
   image.alt = "The key frame";
   image.style.aspectRatio = `${told.size[0]} / ${told.size[1]}`;
   picture.append(image, "key frame");
-  const takes = Boolean(one.maps["spatial takes"]), before = one.maps.before, after = one.maps.after;
-  const change = make("div", "node");
+  place(picture, 1, 1);
+  place(module("2D backbone", "Reads the key frame: what is there."), 1, 2);
+  place(mapNode(one, "spatial", "2D path", "What the key frame's path brings to the fusion: how strong its features are."), 1, 3);
   if (one.sense) {
-    const canvas = make("canvas"), earlier = valuesOf(before);
-    paint(canvas, valuesOf(after).map((value, i) => value - earlier[i]), after.sides, [-told.change, told.change], BOTH);
-    change.append(outlined(canvas), "after minus before");
-    change.title = "Red: MSM moves these cells away from the average. Blue: towards it.";
-  } else { change.classList.add("off"); change.textContent = "no MSM here"; }
-  net.append(
-    picture, arrow("→"), mapNode(one, "spatial", "2D path", "What the key frame's path brings to the fusion: how strong its features are."), arrow("→"),
-    takes ? mapNode(one, "spatial takes", "2D path takes", "What SFM gives to the key frame's path, by the other path's context.") : module("no SFM here", "This model joins both paths without correcting them.", true),
-    one.sense ? mapNode(one, "before", "clip, before MSM", "How far each place's features lie from the average of the video, before MSM.") : mapNode(one, "motion", "3D path", "What the clip's path brings to the fusion."),
-    arrow("→"), one.sense ? mapNode(one, "after", "after MSM", "The same after MSM. If the claim holds, it is larger where somebody acts.") : module("no MSM here", "This model has no Motion Sense Module.", true),
-    arrow("→"), takes ? mapNode(one, "motion takes", "3D path takes", "What SFM gives to the clip's path, by the other path's context.") : mapNode(one, "motion", "3D path", "What the clip's path brings to the fusion."),
-    change, arrow("⇒"), mapNode(one, "fused", "after the fusion", "What boxes and actions are read from."), arrow("→"), module("boxes, actions", "The head reads boxes and actions from the fused maps."),
-  );
+    place(mapNode(one, "before", "3D path, before MSM", "How far the features of each place of the clip lie from the video's average, before MSM."), 2, 1);
+    place(module("MSM", "The Motion Sense Module moves features away from the video's average."), 2, 2);
+    place(mapNode(one, "after", "3D path, after MSM", "The same after MSM. If the claim holds, it is larger where somebody acts."), 2, 3);
+    place(mapNode(one, "change", "after minus before", KINDS.change[1]), 3, 1);
+  } else {
+    place(mapNode(one, "motion", "3D path", "What the clip's path brings to the fusion: how strong its features are."), 2, 1);
+    place(module("no MSM", "This model has no Motion Sense Module.", false), 2, 2);
+    place(part("node off", "no MSM here", "This model has no Motion Sense Module, so there is no before and after."), 2, 3);
+  }
+  place(module(takes ? "SFM" : "no SFM", takes ? "The Semantic Correction Fusion Module: each path takes from the other one, then both are merged." : "This model joins both paths without correcting them.", takes), 1, 4, 2);
+  if (takes) {
+    place(mapNode(one, "spatial takes", "2D path takes", "What SFM gives to the key frame's path, by the other path's context."), 1, 5);
+    place(mapNode(one, "motion takes", "3D path takes", "What SFM gives to the clip's path, by the other path's context."), 2, 5);
+  } else place(part("node off", "no SFM here", "Nothing is exchanged between the paths."), 1, 5, 2);
+  place(module("boxes, actions", "The head reads boxes and actions from the fused maps."), 3, 3);
+  place(part("arrow", "←", ""), 3, 4);
+  place(mapNode(one, "fused", "↓ after the fusion", "What boxes and actions are read from."), 3, 5);
   return net;
 };
 
-// ---- maps over the video as it plays, around the moment
-const NAMES = { before: "distance from the average, before MSM", after: "distance from the average, after MSM", change: "after minus before", "spatial takes": "what SFM gives the 2D path", "motion takes": "what SFM gives the 3D path", spatial: "2D path", motion: "3D path", fused: "after the fusion" };
-const film = (one) => {
-  const box = make("div"), stage = make("div", "film"), video = make("video"), canvas = make("canvas"), menu = make("select"), label = make("label", "", "Map over the video ");
-  const known = Object.keys(NAMES).filter((name) => name === "change" ? one.sense : one.around[name] && (one.sense || name !== "before" && name !== "after"));
-  if (!one.times.length || !known.length || !page()) return box;
-  menu.append(option("", "none"), ...known.map((name) => option(name, NAMES[name])));
-  menu.value = one.sense ? "after" : known[0];
+// ---- maps over the video as it plays, around the moment: one player, a canvas for each model
+const films = () => {
+  const box = at(".films"), menu = make("select"), label = make("label", "", "Map over the video "), stages = make("div", "columns"), under = make("div");
+  const known = Object.keys(MAPS).filter((name) => told.models.some((one) => has(one, name) && one.around[name]));
+  const { times } = told.models[0];
+  box.replaceChildren();
+  if (!times.length || !known.length || !page()) return;
+  menu.append(option("", "none"), ...known.map((name) => option(name, MAPS[name][1])));
+  menu.value = menu.dataset.map = known[0];
   label.append(menu);
+  const video = make("video");
   video.src = page().currentSrc;
-  video.muted = video.playsInline = true;
-  video.controls = true;
-  const draw = (seconds) => {
-    const pen = canvas.getContext("2d");
-    let frame = one.times.length - 1;
-    while (frame > 0 && one.times[frame] > seconds + 0.002) frame--;
-    if (!menu.value || seconds < one.times[0] - 0.05 || seconds > one.times[one.times.length - 1] + 0.2) { pen.clearRect(0, 0, canvas.width, canvas.height); return; }
-    if (menu.value === "change") {
-      const earlier = valuesOf(one.around.before, frame);
-      paint(canvas, valuesOf(one.around.after, frame).map((value, i) => value - earlier[i]), one.around.after.sides, [-told.change, told.change], BOTH, true);
-    } else paint(canvas, valuesOf(one.around[menu.value], frame), one.around[menu.value].sides, [0, told.most], FIRE, true);
+  video.muted = video.playsInline = video.controls = true;
+  const shown = told.models.map((one, place) => {
+    const stage = make("div", "film"), base = place ? make("canvas", "base") : video, over = make("canvas", "over"), tag = make("p", "tag");
+    stage.style.aspectRatio = `${told.size[0]} / ${told.size[1]}`;
+    stage.append(base, over, tag);
+    stages.append(stage);
+    return { one, base, over, tag };
+  });
+  let seconds = 0;
+  const draw = () => {
+    const name = menu.value, outside = seconds < times[0] - 0.05 || seconds > times[times.length - 1] + 0.2;
+    let frame = times.length - 1;
+    while (frame > 0 && times[frame] > seconds + 0.002) frame--;
+    for (const { one, base, over, tag } of shown) {
+      if (base !== video && video.videoWidth) {
+        base.width = Math.min(video.videoWidth, 960);
+        base.height = Math.round(base.width * video.videoHeight / video.videoWidth);
+        base.getContext("2d").drawImage(video, 0, 0, base.width, base.height);
+      }
+      const there = name && has(one, name) && one.around[name];
+      tag.textContent = one.model + (name && !there ? (one.sense || !["before", "after", "change"].includes(name) ? ": no SFM here" : ": no MSM here") : "");
+      if (there && !outside) paint(over, valuesOf(one.around[name], frame), one.around[name].sides, rangeOf(name), KINDS[kindOf(name)][2], kindOf(name) === "change" ? "both" : "up");
+      else over.getContext("2d").clearRect(0, 0, over.width, over.height);
+    }
   };
-  let shown = 0;
   const step = (_, frame) => {
-    shown = frame.mediaTime;
-    draw(shown);
-    if (shown >= one.times[one.times.length - 1] - 0.02 && !video.paused) video.currentTime = one.times[0];
+    seconds = frame.mediaTime;
+    draw();
+    if (seconds >= times[times.length - 1] - 0.02 && !video.paused) video.currentTime = times[0];
     if (video.isConnected) video.requestVideoFrameCallback(step);
   };
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(step);
-  else video.addEventListener("timeupdate", () => draw(video.currentTime));
-  video.addEventListener("loadedmetadata", () => { video.currentTime = one.times[0]; }, { once: true });
-  menu.addEventListener("change", () => draw(shown));
-  stage.append(video, canvas);
-  box.append(make("h5", "", "As the video plays"), label, stage);
-  return box;
+  else video.addEventListener("timeupdate", () => { seconds = video.currentTime; draw(); });
+  video.addEventListener("loadedmetadata", () => { video.currentTime = told.seconds; }, { once: true });
+  const chosen = () => { under.replaceChildren(...(menu.value ? [scaleOf(menu.value)] : [])); draw(); };
+  menu.addEventListener("change", chosen);
+  chosen();
+  box.append(make("h4", "", "As the video plays, around the moment"), label, under, stages);
 };
 
 // ---- numbers
@@ -201,14 +253,15 @@ const shape = (name, attributes, text) => {
 const gains = (one) => {
   const box = make("div"), values = one.channels;
   if (!values) return box;
-  const reach = Math.max(...values.map((value) => Math.abs(value - 1)), 0.001) * 1.1, svg = drawing("svg", 460, 130), y = (value) => 65 - 55 * (value - 1) / reach;
-  for (const value of [1 + reach / 1.1, 1, 1 - reach / 1.1]) svg.append(shape("line", { x1: 44, x2: 460, y1: y(value), y2: y(value), "stroke-dasharray": value === 1 ? "" : "3 4" }), shape("text", { x: 38, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(3)));
-  const wide = 410 / values.length;
-  values.forEach((value, i) => svg.append(shape("rect", { x: 47 + i * wide, width: Math.max(wide - 0.6, 0.4), y: Math.min(y(value), 65), height: Math.max(Math.abs(y(value) - 65), 0.5), fill: value > 1 ? "#d55e00" : "#0072b2" })));
+  const reach = Math.max(...values.map((value) => Math.abs(value - 1)), 0.001) * 1.1, svg = drawing("svg", 460, 148), y = (value) => 65 - 55 * (value - 1) / reach;
+  for (const value of [1 + reach / 1.1, 1, 1 - reach / 1.1]) svg.append(shape("line", { x1: 58, x2: 460, y1: y(value), y2: y(value), "stroke-dasharray": value === 1 ? "" : "3 4" }), shape("text", { x: 54, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(3)));
+  const wide = 400 / values.length;
+  values.forEach((value, i) => svg.append(shape("rect", { x: 59 + i * wide, width: Math.max(wide - 0.6, 0.4), y: Math.min(y(value), 65), height: Math.max(Math.abs(y(value) - 65), 0.5), fill: value > 1 ? "#d55e00" : "#0072b2" })));
+  svg.append(shape("text", { x: 252, y: 142, "text-anchor": "middle" }, `channels, 1 to ${values.length}, the largest gain first`), shape("text", { x: 0, y: 0, transform: "translate(9 65) rotate(-90)", "text-anchor": "middle" }, "gain 1 + aφ"));
   svg.setAttribute("role", "img");
   const said = `${Math.round(100 * one.gain.share_above_1)} % of ${values.length} channels are above 1, the mean is ${one.gain.mean.toFixed(3)}`;
   svg.setAttribute("aria-label", said);
-  box.append(make("h5", "", "MSM's gain, channel by channel"), svg, make("p", "hint", `${said}. A channel above 1 is pushed away from the video's average; one bar a channel, the largest first.`));
+  box.append(make("h5", "", "MSM's gain, channel by channel"), svg, make("p", "hint", `${said}. A channel above 1 is pushed away from the video's average.`));
   return box;
 };
 const exchange = (one) => {
@@ -233,7 +286,7 @@ const exchange = (one) => {
     contexts.append(figure);
   }));
   if (contexts.children.length) box.append(contexts, make("p", "hint", "Each column says how one channel is mixed from the other path's channels (first head; bright: much)."));
-  if (one.maps.attention) box.append(make("h5", "", "Where action cells look"), mapNode(one, "attention", "attention of the cells inside the boxes", "Rows of the attention, averaged over the cells inside the boxes."));
+  if (one.maps.attention) box.append(make("h5", "", "Where action cells look"), scaleOf("attention"), mapNode(one, "attention", "attention of the cells inside the boxes", "Rows of the attention, averaged over the cells inside the boxes."));
   return box;
 };
 const points = (one) => {
@@ -256,20 +309,17 @@ const points = (one) => {
 };
 
 const show = () => {
-  told.most = Math.max(...told.models.flatMap((one) => Object.values(one.maps).map((map) => map.most)), 1);
-  told.change = Math.max(...told.models.filter((one) => one.sense).flatMap((one) => { const earlier = valuesOf(one.maps.before); return valuesOf(one.maps.after).map((value, i) => Math.abs(value - earlier[i])); }), 0.001);
   at(".shown").hidden = false;
   at(".boxes-are").textContent = `Frame ${told.frame}, at ${told.seconds.toFixed(2)} s. Nobody labelled your video: the boxes are ${told.boxes_are.split(";")[0]}, and may be wrong. “Inside” is the mean of a map inside the boxes: 1 is the average of the frame.`;
-  bar(at(".scale canvas"), FIRE);
-  bar(at(".scale canvas.both"), BOTH);
-  at(".most").textContent = told.most.toFixed(1);
-  at(".less").textContent = (-told.change).toFixed(2);
-  at(".more").textContent = `+${told.change.toFixed(2)}`;
-  at(".both").parentElement.hidden = !told.models.some((one) => one.sense);
-  at(".columns").replaceChildren(...told.models.map((one) => {
+  const kinds = new Map(Object.keys(MAPS).filter((name) => name !== "attention" && told.models.some((one) => has(one, name))).reverse().map((name) => [kindOf(name), name]));
+  at(".scales").replaceChildren(...[...kinds.values()].reverse().map(scaleOf));
+  films();
+  const sections = (kind, parts) => at(`.columns.${kind}`).replaceChildren(...told.models.map((one) => {
     const section = make("section"), head = make("h4", "", `${one.model} `);
     head.append(make("small", "", `(${one.kind})`));
-    section.append(head, make("p", "verdict", one.verdict), network(one), film(one), measures(one), gains(one), exchange(one), points(one));
+    section.append(head, ...parts(one));
     return section;
   }));
+  sections("drawn", (one) => [make("p", "verdict", one.verdict), network(one)]);
+  sections("measured", (one) => [measures(one), gains(one), exchange(one), points(one)]);
 };

@@ -310,8 +310,8 @@ def pictures(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
     for one, model in zip(found, told["models"], strict=True):
         frames, around = one.around
         model["sense"] = one.sense
-        model["maps"] = {name: _grid(response) for name, response in maps_of(one.key).items()}
-        model["around"] = {name: _grid(response) for name, response in around.items()}
+        model["maps"] = _grids(maps_of(one.key))
+        model["around"] = _grids(around)
         model["times"] = [seen.times[frame] for frame in frames]
         model["channels"] = None if one.key.gain is None else np.sort(one.key.gain)[::-1].round(4).tolist()
         model["contexts"] = [level.get("context") for level in one.exchange]
@@ -322,10 +322,18 @@ def pictures(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
     return told
 
 
-def _grid(values: np.ndarray) -> dict[str, Any]:
-    """A map, or one for each frame: its last two sides, its largest value, and shares of that as bytes."""
-    return {"sides": list(values.shape[-2:]), "most": round(float(values.max()), 4), "values": _bytes(values)}
+def _grids(maps: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Maps, or one for each frame, and what MSM changes: the last two sides, the lowest and largest value, bytes between these."""
+    told = {name: (values, 0.0, float(values.max())) for name, values in maps.items()}
+    if "before" in maps and "after" in maps:
+        change = maps["after"] - maps["before"]
+        most = max(float(np.abs(change).max()), 1e-6)
+        told["change"] = (change, -most, most)
+    return {
+        name: {"sides": list(values.shape[-2:]), "least": low, "most": most, "values": _bytes(values - low, most - low)}
+        for name, (values, low, most) in told.items()
+    }
 
 
-def _bytes(values: np.ndarray) -> str:
-    return packed((255 * values / max(float(values.max()), 1e-12)).round().astype(np.uint8))
+def _bytes(values: np.ndarray, most: float | None = None) -> str:
+    return packed((255 * values / max(float(values.max()) if most is None else most, 1e-12)).round().astype(np.uint8))

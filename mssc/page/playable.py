@@ -13,7 +13,7 @@ MAX_COPY_SIDE = 1280  # pixels of the longer side
 
 
 def make_playable(path: str, target: Path, wanted: Callable[[], bool]) -> None:
-    """Write the copy, of the same frames at the same times.
+    """Write the copy, of the same frames at the same times, with its sound.
 
     Args:
         path: of the video.
@@ -26,7 +26,7 @@ def make_playable(path: str, target: Path, wanted: Callable[[], bool]) -> None:
     info = probe(path)
     scale = min(1.0, MAX_COPY_SIDE / max(info.width, info.height))
     width, height = (max(2, round(side * scale)) for side in (info.width, info.height))
-    with Writer(target, width, height, info.rate, info.pixel_aspect) as writer:
+    with Writer(target, width, height, info.rate, info.pixel_aspect, sound=path) as writer:
         for frame in read(path):
             if not wanted():
                 raise InputError("Nobody waits for the copy any more.")

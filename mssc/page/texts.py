@@ -2,7 +2,8 @@
 
 import os
 
-INTRO = """# Who does what, where and when?
+TITLE = "Who does what, where and when?"
+INTRO = f"""# {TITLE}
 A box follows everybody in your video, for as long as an action lasts. Nobody else sees the video; it is deleted when you close the
 page."""
 INSIDE = """The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average,
@@ -27,12 +28,16 @@ PAPER = "https://openreview.net/forum?id=P9bm9tW6W6"
 FOOTER = f"""MS-SC re-implements the *Motion Sense and Semantic Correction* framework ([paper]({PAPER}), ICASSP 2024) from its poster. The
 models on people know everyday actions of short clips, so expect mistakes elsewhere; jhmdb-plain is the same without MSM and SFM, to compare
 with. The toy model knows six movements of drawn figures. {MORE}"""
-HOST = f"https://{os.environ['SPACE_HOST']}" if "SPACE_HOST" in os.environ else ""
-HEAD = f"""<meta property="og:title" content="Who does what, where and when?">
-<meta property="og:description" content="Give it a video: a box follows everybody, for as long as an action lasts.">
+ABOUT = "Give it a video: a box follows everybody, for as long as an action lasts."
+CARD = f"""<meta property="og:title" content="{TITLE}">
+<meta property="og:description" content="{ABOUT}">
 <meta property="og:type" content="website">
-<meta property="og:image" content="{HOST}/picture.png">
-<meta name="twitter:card" content="summary_large_image">"""
-"""What other sites show of a link to the page."""
+<meta property="og:image" content="{{address}}/picture.png">
+<meta name="twitter:card" content="summary_large_image">
+<meta name="twitter:title" content="{TITLE}">
+<meta name="twitter:description" content="{ABOUT}">
+<meta name="twitter:image" content="{{address}}/picture.png">
+"""
+"""What other sites show of a link to the page, see `mssc.page.card`."""
 LEFT = "You left before the end."
 CORNER = "The message in the corner says why."
