@@ -62,6 +62,9 @@ class ModelConfig:
 
     fusion: Literal["sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_attention"] = "sfm"  # what merges the paths
     fusion_branch: Literal["shared", "task"] = "shared"  # one SFM per level, or one per level and task
+    fusion_position: Literal["levels", "stems"] = (
+        "stems"  # SFM on the neck's maps, or on those behind the stems, of one width (ours)
+    )
     fusion_head_width: int = 64  # channels of an attention head, d (CMX)
     fusion_reduction: int = 1  # how many times narrower SFM is inside, rho (CMX)
     fusion_context: Literal["correlation", "mean", "none"] = (

@@ -294,7 +294,7 @@ def test_one_path_is_passed_on_as_it_is():
 
 def test_heads_must_divide_the_channels():
     with pytest.raises(InputError, match="96 channels do not split into heads of 64; choose another fusion_head_width"):
-        build_fusion(ModelConfig(width=96))
+        build_fusion(ModelConfig(width=96), (96,) * 3)
     assert build_level(ModelConfig(width=48)).exchange.heads == 1  # narrower than one head: a head of 48
 
 
@@ -337,7 +337,7 @@ def _features(sides=(8, 4, 2), side=4, batch=2):
 @pytest.mark.parametrize("branch", ["shared", "task"])
 @pytest.mark.parametrize("side", [4, 3])
 def test_every_level_is_fused_with_the_motion_of_its_place(branch, side):
-    fusion = build_fusion(_config(fusion_branch=branch))
+    fusion = build_fusion(_config(fusion_branch=branch), (_config().width,) * 3)
     image, video = _features(side=side)
     randomise(fusion, lambda: fusion(image, video))
     fused = fusion(image, video)
@@ -351,7 +351,7 @@ def test_every_level_is_fused_with_the_motion_of_its_place(branch, side):
 def test_with_one_path_there_is_nothing_to_learn_or_to_split():
     image, video = _features()
     for paths in ("key", "clip"):
-        fusion = build_fusion(_config(paths=paths, fusion_branch="task"))
+        fusion = build_fusion(_config(paths=paths, fusion_branch="task"), (_config().width,) * 3)
         fused = fusion(image, video)
         assert not list(fusion.parameters()) and len(fused) == 3
         assert [x.shape for x in fused] == [x.shape for x in image.maps]

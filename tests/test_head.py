@@ -35,7 +35,7 @@ def _levels(channels, batch=2, size=SIZE):
 
 
 def _head(config=CONFIG, seed=0):
-    head = build_head(config, DIMS, FLOW)
+    head = build_head(config, (config.width,) * 3, DIMS, FLOW)
     features = _features()
     return randomise(head, lambda: head(features), seed)
 
@@ -260,7 +260,7 @@ def test_boxes_stay_exact_where_half_precision_is_computed_with():
 
 @pytest.mark.parametrize(("changes", "dims", "flow"), [({"paths": "key"}, DIMS, 0), ({"paths": "clip"}, (), FLOW), ({}, DIMS, 0)])
 def test_what_is_missing_is_not_asked_for(changes, dims, flow):
-    head, full = build_head(dataclasses.replace(CONFIG, **changes), dims, flow).eval(), _features()
+    head, full = build_head(dataclasses.replace(CONFIG, **changes), (C,) * 3, dims, flow).eval(), _features()
     image, video = full.image, full.video
     if not dims:
         image = image._replace(levels=())

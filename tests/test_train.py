@@ -218,7 +218,7 @@ def test_a_tiny_network_learns_a_batch_by_heart(toy_videos, toy_cache, tiny_conf
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=0)
     history = []
     for _ in range(60):
-        losses = compute_losses(Learner(model, TrainingHeads(config, ()), "all"), batch, config, train)
+        losses = compute_losses(Learner(model, TrainingHeads(config, (), model.image.widths), "all"), batch, config, train)
         optimizer.zero_grad()
         total(losses, train).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -44,7 +44,7 @@ def test_heads_of_what_is_left_out_ask_nothing(tiny_config):
         ({"motion": "none"}, {"image_head", "motion_head"}),
     ]:
         config = replace(tiny_config, **changes)
-        model, heads = MSSC(config).eval(), TrainingHeads(config, names)
+        model, heads = MSSC(config).eval(), TrainingHeads(config, names, (config.width,) * 3)
         keys = torch.tensor([[1, 2], [1, 2]])
         features, _ = model.features(torch.randint(0, 255, (2, 3, 3, 64, 64)), model.initial_state(2), keys)
         losses = heads(features, keys, _asked(config, 4))

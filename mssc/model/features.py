@@ -10,7 +10,7 @@ class ImageFeatures(NamedTuple):
 
     Attributes:
         levels: (B, C_l, H_l, W_l), the neck's maps; () without an image path.
-        maps: (B, C, H_l, W_l), the same behind the stems, all of one width: what enters the fusion.
+        maps: (B, C_l, H_l, W_l), what enters the fusion: the same maps, or these behind the stems, all of width C.
     """
 
     levels: tuple[Tensor, ...]
@@ -39,7 +39,7 @@ class Features(NamedTuple):
     Attributes:
         image: the image path's.
         video: the video path's, MSM's output among them.
-        fused: SFM's output, one (B, C, H_l, W_l) map per level, fine to coarse; and, after them, those for the box branch where it has
+        fused: SFM's output, one (B, C_l, H_l, W_l) map per level, fine to coarse; and, after them, those for the box branch where it has
             its own.
     """
 

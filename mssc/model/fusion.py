@@ -14,11 +14,12 @@ Module of CMX (Zhang et al., eqs. 7-8)::
 
 G is a sum over all positions: stage 1 corrects channels globally and carries no place, there is no N x N attention map to draw (the
 ``sfm_attention`` variant has one). Every level's module maps two (B, C, H, W) maps, `spatial` and `motion`, to one; `Fusion` has one per
-level.
+level. Levels may differ in C: a 1x1 convolution then brings the motion map to it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,6 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from ..structures import InputError
-from .backbone2d import STRIDES
 from .features import ImageFeatures, VideoFeatures
 from .layers import BN_EPS, BN_MOMENTUM
 
@@ -363,9 +363,11 @@ FUSION: dict[str, Callable[[ModelConfig], nn.Module]] = {
 ONE_PATH = {"key": SpatialOnly, "clip": MotionOnly}
 
 
-def build_level(config: ModelConfig) -> nn.Module:
-    """One level's fusion, as `config.fusion` names it, or the path that `config.paths` leaves."""
-    return ONE_PATH[config.paths]() if config.paths != "both" else FUSION[config.fusion](config)
+def build_level(config: ModelConfig, width: int | None = None) -> nn.Module:
+    """One level's fusion, as `config.fusion` names it, or the path that `config.paths` leaves; of this width, or the config's."""
+    if config.paths != "both":
+        return ONE_PATH[config.paths]()
+    return FUSION[config.fusion](config if width is None else replace(config, width=width))
 
 
 class PathDropout(nn.Module):
@@ -402,25 +404,29 @@ class Fusion(nn.Module):
     Args:
         levels: one module per level; or two, of which the second ones are for the box branch.
         drop: what may hide a path in training.
+        widths: C of each level.
+        motion: D, channels of the motion map.
     """
 
-    def __init__(self, levels: list[nn.Module], drop: PathDropout) -> None:
+    def __init__(self, levels: list[nn.Module], drop: PathDropout, widths: Sequence[int], motion: int) -> None:
         super().__init__()
-        self.levels, self.drop = nn.ModuleList(levels), drop
+        self.levels, self.drop, self.widths = nn.ModuleList(levels), drop, tuple(widths)
+        self.project = nn.ModuleList(nn.Identity() if width == motion else nn.Conv2d(motion, width, 1) for width in widths)
 
     def forward(self, image: ImageFeatures, video: VideoFeatures) -> tuple[Tensor, ...]:
         """As many (B, C, H_l, W_l) maps as there are modules."""
         images, motion = self.drop(image.maps, video.map)
-        fused = []
-        for place, level in enumerate(self.levels):
-            spatial = images[place % len(images)]
-            fused.append(level(spatial, F.interpolate(motion, size=spatial.shape[-2:], mode="nearest")))
-        return tuple(fused)
+        motions = [
+            F.interpolate(project(motion), size=spatial.shape[-2:], mode="nearest")
+            for project, spatial in zip(self.project, images, strict=True)
+        ]
+        count = len(images)
+        return tuple(level(images[place % count], motions[place % count]) for place, level in enumerate(self.levels))
 
 
-def build_fusion(config: ModelConfig) -> Fusion:
-    """The fusion that `config` asks for."""
+def build_fusion(config: ModelConfig, widths: Sequence[int]) -> Fusion:
+    """The fusion that `config` asks for, of levels of these widths."""
     own = 2 if config.fusion_branch == "task" and config.paths == "both" else 1
     both = config.paths == "both" and config.classifier != "two-stream"  # which drops paths behind fusion
     drop = PathDropout(both * config.image_dropout, both * config.motion_dropout)
-    return Fusion([build_level(config) for _ in range(own * len(STRIDES))], drop)
+    return Fusion([build_level(config, width) for _ in range(own) for width in widths], drop, widths, config.width)

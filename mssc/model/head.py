@@ -17,7 +17,7 @@ from ..config import ModelConfig
 from ..structures import Predictions
 from .backbone2d import STRIDES
 from .features import Features
-from .layers import conv3x3
+from .layers import ConvBlock, conv3x3
 from .video import take
 
 ROI_SIDE = 4
@@ -203,13 +203,13 @@ class AnchorClassifier(nn.Module):
     """Class logits per anchor, as YOWOv2 has them. A box that is not an anchor's own takes those of the anchor that fits it best.
 
     Args:
-        width: C of the class maps.
+        widths: C_l of the class maps.
         classes: A.
     """
 
-    def __init__(self, width: int, classes: int) -> None:
+    def __init__(self, widths: Sequence[int], classes: int) -> None:
         super().__init__()
-        self.cls_preds = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in STRIDES)
+        self.cls_preds = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in widths)
 
     def forward(self, maps: list[Tensor], features: Features, regions: Regions) -> Tensor:
         """As `FusedClassifier.forward`."""
@@ -248,15 +248,18 @@ class Head(nn.Module):
     """Fused maps to `Predictions`: YOLOX's decoupled towers, boxes per cell, actions per box.
 
     Args:
-        width: C of the fused maps.
+        widths: C_l of the fused maps.
+        width: C of the towers.
         classifier: gives boxes their action logits.
         kept: K, how many boxes are classified.
+        stems: bring the fused maps to the towers' width, as YOLOX's do; without them they have it, and have a tower for classes too.
     """
 
-    def __init__(self, width: int, classifier: nn.Module, kept: int) -> None:
+    def __init__(self, widths: Sequence[int], width: int, classifier: nn.Module, kept: int, stems: bool) -> None:
         super().__init__()
         self.kept = kept
-        self.cls_convs = nn.ModuleList(_tower(width) for _ in STRIDES)
+        self.stems = nn.ModuleList(ConvBlock(dim, width) if stems else nn.Identity() for dim in widths)
+        self.cls_convs = nn.ModuleList(nn.Identity() if stems else _tower(width) for _ in STRIDES)
         self.reg_convs = nn.ModuleList(_tower(width) for _ in STRIDES)
         self.boxes = BoxHead(width, len(STRIDES))
         self.classifier = classifier
@@ -271,7 +274,8 @@ class Head(nn.Module):
         levels = len(STRIDES)
         for_class, for_box = features.fused[:levels], features.fused[-levels:]
         class_maps = [conv(x) for conv, x in zip(self.cls_convs, for_class, strict=True)]
-        anchor_boxes, objectness = self.boxes([conv(x) for conv, x in zip(self.reg_convs, for_box, strict=True)])
+        stemmed = [stem(x) for stem, x in zip(self.stems, for_box, strict=True)]
+        anchor_boxes, objectness = self.boxes([conv(x) for conv, x in zip(self.reg_convs, stemmed, strict=True)])
         anchor_objectness = torch.cat([level.flatten(1) for level in objectness], 1)
         if boxes is None:
             anchors = strongest_anchors(objectness, self.kept)
@@ -282,28 +286,29 @@ class Head(nn.Module):
         return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, anchors), logits)
 
 
-def build_head(config: ModelConfig, image_dims: tuple[int, ...], flow_dims: int) -> Head:
+def build_head(config: ModelConfig, widths: tuple[int, ...], image_dims: tuple[int, ...], flow_dims: int) -> Head:
     """The head that `config` asks for.
 
     Args:
         config: the model's.
+        widths: channels of the fused maps.
         image_dims: channels of the image path's levels; () without one.
         flow_dims: channels that know optical flow alone; 0 where there are none.
     """
-    width, levels, classes, video = config.width, len(STRIDES), len(config.classes), config.paths != "key"
+    width, classes, video = config.width, len(config.classes), config.paths != "key"
 
     def branch(roi_dims: list[int], context_dims: list[int], rows: bool = True) -> PooledBranch:
         return PooledBranch(roi_dims, context_dims, classes, config.hidden, config.dropout, rows)
 
     def two_stream() -> nn.Module:
-        fused = branch([width] * (levels + video), [*image_dims, *image_dims, *[3 * width] * video], rows=False)
+        fused = branch([*widths, *[width] * video], [*image_dims, *image_dims, *[3 * width] * video], rows=False)
         flow = branch([flow_dims] * 2, [flow_dims] * 2) if flow_dims else None
         return TwoStreamClassifier(fused, flow, video, config.key_size, config.image_dropout)
 
     classifiers = {
-        "fused": lambda: FusedClassifier(branch([width] * levels, [width] * 2 * levels), config.key_size),
-        "loose": lambda: LooseClassifier(branch([width] * (levels + 1), [*image_dims, *image_dims, width]), config.key_size),
+        "fused": lambda: FusedClassifier(branch([*widths], [*widths, *widths]), config.key_size),
+        "loose": lambda: LooseClassifier(branch([*widths, width], [*image_dims, *image_dims, width]), config.key_size),
         "two-stream": two_stream,
-        "anchor": lambda: AnchorClassifier(width, classes),
+        "anchor": lambda: AnchorClassifier(widths, classes),
     }
-    return Head(width, classifiers[config.classifier](), config.kept)
+    return Head(widths, width, classifiers[config.classifier](), config.kept, config.fusion_position == "levels")

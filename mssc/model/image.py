@@ -15,22 +15,23 @@ class ImagePath(nn.Module):
 
     ::
 
-        (B, 3, S, S) --> backbone --> PAFPN --> stems (1x1) --> (B, C, S / 8), (B, C, S / 16), (B, C, S / 32)
+        (B, 3, S, S) --> backbone --> PAFPN [--> stems (1x1)] --> (B, C_1, S / 8), (B, C_2, S / 16), (B, C_3, S / 32)
 
     Args:
         backbone: maps at strides 8, 16 and 32.
-        width: C.
+        width: C, that the stems bring every level to; None leaves the levels as they are, the stems are then the head's.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone2d, width: int) -> None:
+    def __init__(self, backbone: Backbone2d, width: int | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = PAFPN(backbone.dims)
-        self.stems = nn.ModuleList(ConvBlock(dim, width) for dim in self.neck.dims)
+        self.stems = nn.ModuleList(ConvBlock(dim, width) if width else nn.Identity() for dim in self.neck.dims)
         self.dims: tuple[int, ...] = tuple(self.neck.dims)
+        self.widths = (width,) * len(self.dims) if width else self.dims
         self.register_buffer("mean", torch.tensor(backbone.mean).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).reshape(-1, 1, 1))
 
@@ -53,13 +54,14 @@ class NoImage(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.width = width
+        self.widths = (width,) * len(STRIDES)
         self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """(B, 3, S, S), of which the size alone counts."""
         size = images.shape[-1]
-        maps = (self.zero.new_zeros(len(images), self.width, size // s, size // s) for s in STRIDES)
+        sides = zip(self.widths, STRIDES, strict=True)
+        maps = (self.zero.new_zeros(len(images), width, size // stride, size // stride) for width, stride in sides)
         return ImageFeatures((), tuple(maps))
 
 
@@ -67,4 +69,5 @@ def build_image_path(config: ModelConfig, pretrained: bool = False) -> ImagePath
     """The image path that `config` asks for."""
     if config.paths == "clip":
         return NoImage(config.width)
-    return ImagePath(build_backbone2d(config.backbone2d, pretrained), config.width)
+    width = config.width if config.fusion_position == "stems" else None
+    return ImagePath(build_backbone2d(config.backbone2d, pretrained), width)

@@ -18,7 +18,7 @@ class MSSC(nn.Module, HubMixin):
 
     ::
 
-        key frames --> ImagePath: backbone, PAFPN, stems ---------------+
+        key frames --> ImagePath: backbone, PAFPN ----------------------+
                                                                         +--> Fusion: SFM per level --> Head: boxes, actions
         clip -------> VideoPath: backbone, P3, MSM, collapse of time ---+
 
@@ -32,8 +32,8 @@ class MSSC(nn.Module, HubMixin):
         self.config = config
         self.image = build_image_path(config, pretrained)
         self.video = build_video_path(config, pretrained)
-        self.fusion = build_fusion(config)
-        self.head = build_head(config, self.image.dims, self.video.flow_dims)
+        self.fusion = build_fusion(config, self.image.widths)
+        self.head = build_head(config, self.fusion.widths, self.image.dims, self.video.flow_dims)
 
     def forward(self, clip: Tensor, keys: Tensor | None = None, boxes: Tensor | None = None) -> Predictions:
         """Detect in the key frames of clips, each seen from its true start.

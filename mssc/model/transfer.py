@@ -73,18 +73,27 @@ def start_from_coco(model: MSSC, detector: CocoDetector) -> list[nn.Parameter]:
         The parameters that were set, for a gentler learning rate.
     """
     pairs: list[tuple[nn.Module, nn.Module]] = []
+    started: list[nn.Parameter] = []
     if isinstance(model.image, ImagePath) and isinstance(model.image.backbone, CSPDarknet):
         image = model.image
         pairs += [(image.backbone, detector.backbone), (image.neck, detector.neck), (image.stems, detector.tower.stems)]
-    pairs += [(model.head.cls_convs, detector.tower.cls_convs), (model.head.reg_convs, detector.tower.reg_convs)]
-    pairs += [(model.head.boxes.reg_preds, detector.reg_preds), (model.head.boxes.obj_preds, detector.obj_preds)]
+    head, tower = model.head, detector.tower
+    pairs += [(head.stems, tower.stems), (head.cls_convs, tower.cls_convs), (head.reg_convs, tower.reg_convs)]
+    pairs += [(head.boxes.reg_preds, detector.reg_preds), (head.boxes.obj_preds, detector.obj_preds)]
     for ours, theirs in pairs:
+        if not _same_shapes(ours, theirs):
+            continue  # left out, or of another width
         ours.load_state_dict(theirs.state_dict())
-    started = [p for ours, _ in pairs for p in ours.parameters()]
+        started += ours.parameters()
     if isinstance(model.video.backbone, CausalDarknet):
         model.video.backbone.inflate(detector.backbone)
         started += list(model.video.backbone.net.parameters())
     return started
+
+
+def _same_shapes(ours: nn.Module, theirs: nn.Module) -> bool:
+    one, other = ours.state_dict(), theirs.state_dict()
+    return one.keys() == other.keys() and all(one[name].shape == other[name].shape for name in one)
 
 
 def first_stages(model: MSSC) -> Iterator[nn.Module]:

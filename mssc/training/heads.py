@@ -4,6 +4,7 @@ The paper does not say how its modules are supervised. Without these, gradients 
 explains the training videos before the video path has learnt anything, and nothing asks MSM for what it is for.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,18 +87,18 @@ class TrainingHeads(nn.Module):
     Args:
         config: the network's.
         names: which of "image", "motion" and "distance".
+        widths: channels of the image maps.
     """
 
-    def __init__(self, config: ModelConfig, names: tuple[str, ...]) -> None:
+    def __init__(self, config: ModelConfig, names: tuple[str, ...], widths: Sequence[int]) -> None:
         super().__init__()
-        self.config, width = config, config.width
+        self.config = config
 
-        def branch(levels: int) -> PooledBranch:
-            dims = [width] * levels
+        def branch(dims: Sequence[int]) -> PooledBranch:
             return PooledBranch(dims, dims, len(config.classes), config.hidden, config.dropout, rows=True)
 
-        self.image = branch(3) if "image" in names and config.paths != "clip" else None
-        self.motion = branch(1) if "motion" in names and config.paths != "key" else None
+        self.image = branch(widths) if "image" in names and config.paths != "clip" else None
+        self.motion = branch([config.width]) if "motion" in names and config.paths != "key" else None
         every_frame = config.paths != "key" and config.motion != "none" and not config.backbone3d.startswith("torchvision/")
         self.distance = DistanceHead() if "distance" in names and every_frame else None
 

@@ -170,7 +170,7 @@ class Trainer:
             model.load_state_dict(start)
         model.train()
         freeze(model, config)
-        self.heads = TrainingHeads(model_config, config.heads).to(self.accelerator.device)
+        self.heads = TrainingHeads(model_config, config.heads, model.image.widths).to(self.accelerator.device)
         learner = Learner(model, self.heads, config.phase)
         optimizer = torch.optim.AdamW(parameter_groups(learner, started, config), fused=True)
         clips = ClipDataset(training, cache, model_config, config)
