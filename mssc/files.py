@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from .structures import InputError
 
@@ -119,6 +120,16 @@ def undamaged(path: str | Path, way_out: str) -> Iterator[None]:
         raise InputError(f"{path} is cut off or damaged ({type(error).__name__}: {str(error)[:200]}); {way_out}.") from error
 
 
+def read_json(path: str | Path, way_out: str) -> Any:
+    """What a JSON file of ours holds.
+
+    Raises:
+        InputError: as `undamaged`.
+    """
+    with undamaged(path, way_out):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def visible(folder: Path, pattern: str) -> list[Path]:
     """Files and folders that a pattern fits, sorted, without those that macOS and others hide by a dot before their names."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
@@ -136,7 +147,7 @@ def claim(folder: Path, mark: str, *names: str) -> None:
     except (OSError, ValueError, TypeError):
         ours = False
     if not ours:
-        raise InputError(f"{there[0]} is there already, and no earlier run wrote it; name another place with -o.")
+        raise InputError(f"{there[0]} is there already, and no earlier run wrote it, or not whole; name another place with -o.")
 
 
 def set_aside(path: Path) -> Path | None:

@@ -411,7 +411,7 @@ def test_rows_of_a_file(tmp_path, toy_videos):
     given = rows('{"one": {"fusion": "concat", "dropout": 0}, "two": {}}')
     assert given._table() == ("rows", {"one": {"fusion": "concat", "dropout": 0}, "two": {}})
     for text, words in (
-        ("[", "cannot be read as JSON"),
+        ("[", "is cut off or damaged"),
         ("[]", "holds no rows"),
         ('{"one": {"colour": 3}}', "'colour', which is no option"),
         ('{"one": {"classes": ["a"]}}', "'classes', which is no option"),

@@ -132,20 +132,20 @@ def test_weights_of_another_config_are_refused(model, folder):
 def test_a_truncated_file_is_named(folder, keep):
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[:keep])
-    _refuses(folder, "model.safetensors cannot be read as safetensors", "copy the model's folder again")
+    _refuses(folder, "model.safetensors is cut off or damaged", "copy the model's folder again")
 
 
 @pytest.mark.parametrize("data", [b"hello, I am no tensor file", b"PK\x03\x04 a zipped pickle of torch.save"])
 def test_another_kind_of_file_is_refused(folder, data):
     (folder / "model.safetensors").write_bytes(data)
-    _refuses(folder, "cannot be read as safetensors")
+    _refuses(folder, "is cut off or damaged")
 
 
 def test_missing_weights_are_named(folder):
     (folder / "model.safetensors").unlink()
     _refuses(folder, "holds no weights: model.safetensors is missing")
     (folder / "model.safetensors").mkdir()
-    _refuses(folder, "cannot be read as safetensors")
+    _refuses(folder, "is cut off or damaged")
 
 
 # --------------------------------------------------------------------------------------------------------------------- config
@@ -174,9 +174,9 @@ def test_an_unusable_config_is_refused(folder, change, words):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "cannot be read as JSON"),
-        (b"{", "cannot be read as JSON"),
-        (b"\xff\xfe", "cannot be read as JSON"),
+        (b"", "is cut off or damaged"),
+        (b"{", "is cut off or damaged"),
+        (b"\xff\xfe", "is cut off or damaged"),
         (b"[1]", "holds list, not a config"),
         (b"null", "holds NoneType"),
     ],

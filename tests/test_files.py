@@ -101,7 +101,9 @@ def test_damaged_files_are_named_with_the_way_out(tmp_path):
 def test_what_nobody_of_us_wrote_stays(tmp_path):
     claim(tmp_path / "new", "usable", "report.json", "boxes.png")
     (tmp_path / "boxes.png").write_text("mine")
-    with pytest.raises(InputError, match="boxes.png is there already, and no earlier run wrote it; name another place"):
+    with pytest.raises(
+        InputError, match="boxes.png is there already, and no earlier run wrote it, or not whole; name another place"
+    ):
         claim(tmp_path, "usable", "report.json", "boxes.png")
     for content, ours in (('{"usable": true}', True), ('{"a": 1}', False), ('{"usab', False), ("[]", False), ("3", False)):
         (tmp_path / "report.json").write_text(content)

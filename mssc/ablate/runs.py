@@ -27,7 +27,7 @@ from ..data.cache import FrameCache
 from ..data.dataset import Dataset
 from ..detection.detector import Detector
 from ..detection.resources import tune_malloc
-from ..files import write_whole
+from ..files import read_json, undamaged, write_whole
 from ..scoring.run import model_hash, versions
 from ..structures import InputError, counted
 from ..training.loop import Trainer
@@ -93,7 +93,10 @@ class Plan:
             "frames": sum(video.frames for video in self.validation.videos),
             "boxes": boxes,
         }
-        coco = None if self.coco is None else hashlib.sha256(self.coco.read_bytes()).hexdigest()[:12]
+        coco = None
+        if self.coco is not None:
+            with undamaged(self.coco, "give YOLOX-nano's ONNX export"):
+                coco = hashlib.sha256(self.coco.read_bytes()).hexdigest()[:12]
         shared = {"dataset": dataset, "train": train, "model": dataclasses.asdict(self.base), "coco": coco, "rounds": self.rounds}
         return json.loads(json.dumps(shared))
 
@@ -142,9 +145,9 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
         trainer.run(stop)
         if trainer.step < trainer.steps:
             return None
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        losses = {name: lines[-1].get(name) for name in ("objectness", "box", "action", "loss")}
-        spent = sum(line["seconds"] for line in lines)
+        told = trainer.metrics()
+        losses = {name: told[-1].get(name) if told else None for name in ("objectness", "box", "action", "loss")}
+        spent = sum(entry["seconds"] for entry in told)
         facts = {"settings": plan.digest(), "seed": seed, "weights": model_hash(folder / "model")}
         facts |= {"parameters": sum(p.numel() for p in trainer.network.parameters()), "steps": trainer.steps}
         facts |= {"seconds": round(spent, 1), "loss": losses}
@@ -168,12 +171,9 @@ def read_record(plan: Plan, changes: Mapping, seed: int) -> dict | None:
         InputError: for a damaged one, or one of other settings.
     """
     file = plan.place(changes, seed) / RECORD
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}); remove it, and the run is scored again.") from None
+    record = read_json(file, "delete it, and the run is trained and scored again")
     if record["settings"] != plan.digest():
         raise InputError(f"{file.parent} holds a run of an ablation with other settings; name another folder, or delete it.")
     return record

@@ -1,7 +1,6 @@
 """``mssc ablate``: rows of an ablation table, trained over seeds and compared."""
 
 import dataclasses
-import json
 import logging
 import sys
 from dataclasses import dataclass, field
@@ -92,16 +91,14 @@ class Ablate(Settings):
     def _table(self) -> tuple[str, dict[str, dict[str, object]]]:
         """Its name and rows."""
         from ..ablate.tables import ABLATIONS
+        from ..files import read_json
 
         if self.table in ABLATIONS:
             return self.table, ABLATIONS[self.table]
         path = Path(self.table)
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"there is no table {self.table!r}; use {', '.join(ABLATIONS)} or a JSON file of rows.") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as JSON ({error}).") from None
+        if not path.exists():
+            raise InputError(f"there is no table {self.table!r}; use {', '.join(ABLATIONS)} or a JSON file of rows.")
+        rows = read_json(path, "correct it, or write it again")
         known = {item.name: item.default for item in dataclasses.fields(ModelConfig)}
         if not isinstance(rows, dict) or not rows or not all(isinstance(changes, dict) for changes in rows.values()):
             raise InputError(f'{path} holds no rows; write {{"a name": {{"fusion": "concat"}}, ...}}.')

@@ -95,18 +95,16 @@ class Evaluate(OnData):
         """A model, over what its folder does not hold yet."""
         from ..data.catalogue import load_dataset
         from ..detection.detector import Detector
-        from ..model.shipped import model_folder
         from ..scoring.run import identity, known_of, run_model, score
         from ..scoring.saved import Folder
 
-        model_folder(model)  # an unknown model is refused before the data are read
+        detector = Detector.load(model, self.device)  # what cannot be loaded is refused before the data are read
         data = load_dataset(self.dataset, self.data, self.part, self.split)
         about = identity(model, data, self.part, self.split, "clip" if self.rare.clip else "stream")
         kept = Folder(folder, about)
         there = sum(video.name in kept for video in data.videos)
         if there:
             log.info("%d of %d videos are done already, in %s", there, len(data), folder)
-        detector = Detector.load(model, self.device)
         with tqdm(total=len(data), unit="video", dynamic_ncols=True) as bar:
             own = run_model(
                 detector, data, kept, str(about["mode"]), lambda name: (bar.set_postfix_str(name, refresh=False), bar.update())

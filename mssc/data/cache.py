@@ -393,16 +393,21 @@ def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool], decod
 
 def _read_index(folder: Path) -> tuple[str, int, dict[str, _Entry]] | None:
     """File, longest side and entries; None if there is no index of this version, or not the file that it describes."""
+    path = folder / INDEX
+    if not path.exists():
+        return None
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = json.loads(path.read_text(encoding="utf-8"))
         if index["version"] != VERSION:
             return None
         entries = {name: _entry_of(entry) for name, entry in index["videos"].items()}
         size = max(entry.offset + entry.frames * entry.height * entry.width * 3 for entry in entries.values())
-        if (folder / index["file"]).stat().st_size < size:
-            return None
+        path = folder / index["file"]
+        if path.stat().st_size < size:
+            raise ValueError(f"it has {path.stat().st_size} of {size} bytes")
         return index["file"], index["max_side"], entries
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is cut off or damaged (%s); frames must be decoded again.", path, error)
         return None
 
 

@@ -16,6 +16,7 @@ frames the same for every class.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,8 @@ from mssc.data import toy_figures
 from mssc.data.dataset import Dataset, Video
 from mssc.files import write_whole
 from mssc.structures import InputError, Tube
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 ANNOTATIONS = "annotations.json"
@@ -272,9 +275,13 @@ def _rounded(boxes: np.ndarray) -> list[list[float]]:
 
 def _recipe(folder: Path) -> dict | None:
     """How the folder's videos were made; None if they are not all there."""
+    path = folder / ANNOTATIONS
+    if not path.exists():
+        return None
     try:
-        content = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         complete = all((folder / f"{row['name']}.mp4").is_file() for row in content["videos"])
         return content["recipe"] if complete else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is cut off or damaged (%s); the toy set is generated again.", path, error)
         return None

@@ -2,14 +2,16 @@
 
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..model.export import FRAMES, OUTPUTS, graph_name, open_session, state_names, weights_hash
+from ..model.export import FRAMES, OUTPUTS, graph_name, open_session, state_names
 from ..model.mssc import MSSC
+from ..model.shipped import weights_hash
 from ..model.video import State
 from ..structures import InputError, Predictions
 
@@ -71,10 +73,12 @@ def stream_step(model: MSSC, folder: Path, runtime: str, device: torch.device) -
         return None
     if device.type != "cpu":
         raise InputError(f"the runtime onnx computes on the CPU, and the device is {device}; use --device cpu.")
+    if runtime == "auto" and (find_spec("onnxruntime") is None or not any((folder / graph_name(n)).exists() for n in FRAMES)):
+        return None
     try:
         return OnnxStep(model, folder)
     except InputError as error:
         if runtime == "onnx":
             raise
-        log.debug("torch computes the network: %s", error)
+        log.warning("%s Until then torch computes the network.", error)
         return None

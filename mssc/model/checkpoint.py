@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..config import ModelConfig
-from ..files import explained, part_file
+from ..files import explained, part_file, read_json, undamaged
 from ..structures import InputError
 from .layers import ConvBlock
 from .mssc import MSSC
@@ -52,12 +52,9 @@ def load_config(folder: Path) -> ModelConfig:
         InputError: if it is missing, no JSON, or of another version.
     """
     path = folder / CONFIG
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} holds no model: {CONFIG} is missing there.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); copy the model's folder again.") from None
+    if not path.exists():
+        raise InputError(f"{folder} holds no model: {CONFIG} is missing there.")
+    values = read_json(path, "copy the model's folder again")
     if not isinstance(values, dict):
         raise InputError(f"{path} holds {type(values).__name__}, not a config; copy the model's folder again.")
     return ModelConfig.from_mapping(values)
@@ -75,15 +72,12 @@ def load_model(name: str | Path) -> MSSC:
     """
     folder = model_folder(name)
     model = MSSC(load_config(folder))
-    path = folder / WEIGHTS
-    try:
+    path, again = folder / WEIGHTS, "copy the model's folder again, or train anew"
+    if not path.exists():
+        raise InputError(f"{folder} holds no weights: {WEIGHTS} is missing there.")
+    with undamaged(path, again):
         tensors = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{folder} holds no weights: {WEIGHTS} is missing there.") from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}); copy the model's folder again.") from None
     wanted = model.state_dict()
-    again = "copy the model's folder again, or train anew"
     for names, what in ((sorted(set(wanted) - set(tensors)), "lacks"), (sorted(set(tensors) - set(wanted)), "has unknown")):
         if names:
             raise InputError(

@@ -4,7 +4,6 @@ The graphs hold no weights: they point into the model's own ``model.safetensors`
 its SHA-256. They run in plain onnxruntime, without this package.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -20,7 +19,7 @@ from ..files import whole_file, write_whole
 from ..structures import InputError
 from .checkpoint import load_model
 from .mssc import MSSC
-from .shipped import ABOUT, CONFIG, WEIGHTS
+from .shipped import ABOUT, CONFIG, WEIGHTS, weights_hash
 from .video import State
 
 log = logging.getLogger(__name__)
@@ -41,18 +40,6 @@ def state_names(model: MSSC) -> list[str]:
     """Names of the state's tensors, in order, such as ``state.backbone.frame``."""
     places, _ = pytree.tree_flatten_with_path(model.initial_state(1))
     return ["state" + pytree.keystr(place) for place, _ in places]
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of a model's weights.
-
-    Raises:
-        InputError: if they cannot be read.
-    """
-    try:
-        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{folder / WEIGHTS} cannot be read: {error.strerror}; copy the model's folder again.") from None
 
 
 class _Step(nn.Module):

@@ -1,8 +1,9 @@
 """The models that ship with the package: their names, their folders, the score from which each reports."""
 
-import json
+import hashlib
 from pathlib import Path
 
+from ..files import read_json, undamaged
 from ..structures import InputError
 
 WEIGHTS, CONFIG, ABOUT = "model.safetensors", "config.json", "about.json"
@@ -45,8 +46,23 @@ def model_folder(name: str | Path) -> Path:
 
 
 def default_threshold(name: str | Path) -> float:
-    """The score from which this model's tubes are shown, chosen on its validation videos."""
-    try:
-        return float(json.loads((model_folder(name) / ABOUT).read_text(encoding="utf-8"))["threshold"])
-    except (OSError, ValueError, KeyError, TypeError):
+    """The score from which this model's tubes are shown, chosen on its validation videos.
+
+    Raises:
+        InputError: if the file that says it is damaged.
+    """
+    path, way_out = model_folder(name) / ABOUT, "copy the model's folder again"
+    if not path.exists():
         return DEFAULT_THRESHOLD
+    with undamaged(path, way_out):
+        return float(read_json(path, way_out).get("threshold", DEFAULT_THRESHOLD))
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of a model's weights.
+
+    Raises:
+        InputError: if they cannot be read.
+    """
+    with undamaged(folder / WEIGHTS, "copy the model's folder again"):
+        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()

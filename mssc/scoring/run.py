@@ -1,6 +1,5 @@
 """A model, or saved detections, on a data set: run video by video, linked, then scored by `mssc.evaluate`."""
 
-import hashlib
 import math
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from ..data.decoding import decode
 from ..detection.detector import Detector
 from ..evaluate import Annotated, FalseAlarms, FrameDetections, Score, Truth
 from ..linking import LinkConfig, OnlineLinker, tube_nms
-from ..model.shipped import model_folder
+from ..model.shipped import model_folder, weights_hash
 from ..structures import Detections, Tube
 from ..video import frames_per_look
 from .saved import Folder, Known
@@ -30,7 +29,7 @@ THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 
 def model_hash(folder: Path) -> str:
     """The first 12 hex digits of the weights' SHA-256."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+    return weights_hash(folder)[:12]
 
 
 def versions() -> dict[str, str]:

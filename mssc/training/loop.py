@@ -4,7 +4,6 @@ What a step does depends on the seed and the step's number alone: order, augment
 that was killed and resumed gives the numbers of one that was not.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -28,7 +27,7 @@ from ..data.clips import Batch, BatchOrder, ClipDataset, collate
 from ..data.dataset import Dataset, Video
 from ..detection.detector import Detector, prepare
 from ..evaluate import Truth, actor_ap, frame_map
-from ..files import explained, undamaged, whole_file, write_whole
+from ..files import explained, read_json, undamaged, whole_file, write_whole
 from ..model.checkpoint import save_model
 from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
@@ -216,9 +215,8 @@ class Trainer:
         described, last = self.folder / "run.json", self.folder / "last.pt"
         if last.exists():
             anew = "copy it again, or delete it to begin the run anew (first keep model/, the best so far, if you want it)"
-            with undamaged(described, anew):
-                if described.exists() and json.loads(described.read_text()) != self._identity():
-                    raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
+            if described.exists() and read_json(described, anew) != self._identity():
+                raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
             with undamaged(last, anew):
                 saved = torch.load(last, map_location="cpu", weights_only=True)
                 self.network.load_state_dict(saved["model"])
@@ -235,13 +233,20 @@ class Trainer:
             write_whole(self.folder / "metrics.jsonl", "")
 
     def _drop_later_metrics(self) -> None:
-        path = self.folder / "metrics.jsonl"
-        lines = []
-        for line in path.read_text().splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # the last one may be cut off
-                lines += [line] if json.loads(line)["step"] <= self.step else []
+        entries = [entry for entry in self.metrics() if entry["step"] <= self.step]
         if self.accelerator.is_main_process:
-            write_whole(path, "".join(line + "\n" for line in lines))
+            write_whole(self.folder / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in entries))
+
+    def metrics(self) -> list[dict]:
+        """What was told of each epoch: losses, scores, seconds. Lines that are cut off are left out, with a warning."""
+        path, entries = self.folder / "metrics.jsonl", []
+        for number, line in enumerate(path.read_text(errors="replace").splitlines() if path.exists() else (), 1):
+            try:
+                entry = json.loads(line)
+                entries += [entry] if entry["step"] >= 0 and entry["seconds"] >= 0 else []
+            except (ValueError, KeyError, TypeError):
+                log.warning("%s, line %d is cut off or damaged; it is left out.", path, number)
+        return entries
 
     def _save(self) -> None:
         """Write last.pt whole or not at all."""

@@ -19,7 +19,7 @@ from ..data.cache import FrameCache
 from ..data.catalogue import Name, several_at_once
 from ..data.clips import BatchOrder, ClipDataset, collate, reach
 from ..data.dataset import Dataset
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..model.checkpoint import load_model, save_model
 from ..model.mssc import MSSC
 from ..model.transfer import carry_over
@@ -165,7 +165,7 @@ def _claim(folder: Path, recipe: dict) -> None:
     """Refuse a folder that holds something else."""
     file = folder / "recipe.json"
     if file.exists():
-        if json.loads(file.read_text(encoding="utf-8")) != recipe:
+        if read_json(file, "choose another folder, or delete this one") != recipe:
             raise InputError(f"{folder} holds stages of another recipe, or of an earlier form of it; choose another folder.")
     elif any(folder.glob("*")) and (folder / "run.json").exists():
         raise InputError(f"{folder} holds a run that is no recipe; choose another folder.")
@@ -177,7 +177,7 @@ def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
     """A stage's account: its settings, seeds and scores; None if it was stopped."""
     folder = kitchen.folder / stage.name
     if (folder / DONE).exists():
-        return json.loads((folder / DONE).read_text(encoding="utf-8"))
+        return read_json(folder / DONE, "delete it, and the stage is run again")
     config = dataclasses.replace(TrainConfig(), **{**stage.train, **kitchen.hardware})  # type: ignore[arg-type]
     found = [kitchen.part(part) for part in (("trainval",) if stage.all_videos else ("train", "val"))]
     for dataset in found:
@@ -189,9 +189,8 @@ def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
         trainer.run(kitchen.stop)
         if trainer.step < trainer.steps:
             return None
-        lines = (trainer.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         account["steps"] += trainer.steps
-        account["seconds"] = round(account["seconds"] + sum(json.loads(line)["seconds"] for line in lines), 1)
+        account["seconds"] = round(account["seconds"] + sum(entry["seconds"] for entry in trainer.metrics()), 1)
     models = [load_model(folder / f"seed-{seed}" / "model") for seed in stage.seeds]
     model = models[0]
     if len(models) > 1:

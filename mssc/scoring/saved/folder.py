@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ...files import explained, undamaged, visible, whole_file, write_whole
+from ...files import explained, read_json, undamaged, visible, whole_file, write_whole
 from ...structures import Detections, InputError
 from .checks import Known
 
@@ -119,10 +119,7 @@ def read_folder(path: Path, known: Known) -> dict[str, dict[int, Detections]]:
 
 
 def _about(path: Path) -> dict:
-    try:
-        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path / ABOUT} cannot be read ({error}); remove the folder and run the evaluation again.") from None
+    about = read_json(path / ABOUT, "remove the folder and run the evaluation again")
     if not isinstance(about, dict) or about.get("version") != VERSION:
         raise InputError(f"{path / ABOUT} is not of this version; name another output folder.")
     return about
