@@ -16,11 +16,12 @@ from mssc import evaluate
 from mssc.__main__ import main
 from mssc.ablate.results import METRICS, load_results
 from mssc.ablate.runs import Plan, ablate, finish, read_record
-from mssc.ablate.scores import look, resamples, score_model
+from mssc.ablate.scores import look, score_model
 from mssc.ablate.sharing import CONTROL, PIPES, side_by_side
 from mssc.ablate.studies import CONDITIONS, conditions_of, partners, replaced, score_noise, score_paths
 from mssc.ablate.tables import ABLATIONS, REFERENCES
 from mssc.analysis import robustness
+from mssc.analysis.bootstrap import resamples
 from mssc.analysis.corruption import CORRUPTIONS
 from mssc.commands.ablate import Ablate
 from mssc.commands.options import CONFIG

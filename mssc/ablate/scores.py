@@ -5,15 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from ..analysis.hooks import capture
+from ..analysis.bootstrap import resamples
+from ..analysis.interventions import classified, named_right
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
 from ..detection.detector import Detector
 from ..evaluate import frame_hits, tube_hits
-from ..model.features import Features
-from ..model.mssc import MSSC
 from ..scoring.run import known_of, link_all
 from ..structures import Detections, InputError
 from .results import METRICS
@@ -22,12 +20,6 @@ ROUNDS = 200  # resamples of the videos
 
 Change = Callable[[Video, Sequence[int]], AbstractContextManager[None]]
 """What is changed in a model while it sees these frames of a video."""
-
-
-def resamples(videos: int, rounds: int = ROUNDS, seed: int = 0) -> np.ndarray:
-    """How often each video is drawn, (rounds, videos); the same for every run."""
-    drawn = np.random.default_rng(seed).integers(0, videos, (rounds, videos))
-    return np.stack([np.bincount(row, minlength=videos) for row in drawn])
 
 
 # -------------------------------------------------------------------- a model on videos
@@ -50,33 +42,15 @@ def look(detector: Detector, video: Video, cache: FrameCache, change: Change | N
     frames = range(min(cache.length(video.name), video.frames))
     found: list[Detections] = []
     right = count = 0
-    with capture(detector.model, inputs=("head",), detach=False) as seen:
+    with classified(detector.model) as seen:
         for start in frames[:: stream.at_once]:
             some = frames[start : start + stream.at_once]
             shown = some[:: stream.every]
             with change(video, shown) if change is not None else nullcontext():
                 found += stream(cache.frames(video.name, some))
-            hits, boxes = _classified(detector.model, seen.inputs["head"][0], video, shown)
+            hits, boxes = named_right(detector.model, seen, video, shown)
             right, count = right + hits, count + boxes
     return found, right, count
-
-
-def _classified(model: MSSC, features: Features, video: Video, frames: Sequence[int]) -> tuple[int, int]:
-    """How many true boxes of these frames the head gives the right class, and how many there are."""
-    truth = [video.boxes_at(frame) for frame in frames]
-    most = max(len(labels) for _, labels in truth)
-    if not most:
-        return 0, 0
-    boxes = np.zeros((len(frames), most, 4), np.float32)
-    for row, (own, _) in enumerate(truth):
-        boxes[row, : len(own)] = own
-    scale = model.config.key_size / np.array([video.width, video.height] * 2, np.float32)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        logits = model.head(features, torch.from_numpy(boxes * scale).to(device)).logits
-    best = logits.argmax(2).cpu().numpy()
-    right = sum(int((best[row, : len(labels)] == labels).sum()) for row, (_, labels) in enumerate(truth))
-    return right, sum(len(labels) for _, labels in truth)
 
 
 @dataclass(frozen=True, eq=False)

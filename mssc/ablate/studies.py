@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..analysis.bootstrap import resamples
 from ..analysis.corruption import robustness
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
@@ -20,7 +21,7 @@ from ..model.image import ImagePath
 from ..model.mssc import MSSC
 from ..model.video import VideoPath
 from ..structures import InputError
-from .scores import ROUNDS, Change, Scored, plain, resamples, score_model
+from .scores import ROUNDS, Change, Scored, plain, score_model
 
 CONDITIONS = ("2D zero", "2D of another video", "3D zero", "3D of another video", "flow zero")
 """What is replaced: the levels of the image path, the map of the 3D network, or of the latter only those channels that know flow alone."""

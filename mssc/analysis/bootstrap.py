@@ -49,11 +49,21 @@ def interval(statistic: Callable[[np.ndarray], float], videos: int, rounds: int 
     if videos < 2:
         return Interval(value, float("nan"), float("nan"), videos)
     rng = np.random.default_rng(seed)
-    drawn = np.array([statistic(rng.integers(0, videos, videos)) for _ in range(rounds)], float)
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
+    return of_draws(value, np.array([statistic(rng.integers(0, videos, videos)) for _ in range(rounds)], float), videos)
+
+
+def of_draws(value: float, draws: np.ndarray, videos: int) -> Interval:
+    """The 95 % interval of a statistic from its values over resamples (R,), NaN among them left out; none of fewer than two videos."""
+    known = draws[np.isfinite(draws)]
+    if not len(known) or videos < 2:
         return Interval(value, float("nan"), float("nan"), videos)
-    return Interval(value, *_quantiles(drawn), videos)
+    return Interval(value, *_quantiles(known), videos)
+
+
+def resamples(videos: int, rounds: int = ROUNDS, seed: int = 0) -> np.ndarray:
+    """How often each video is drawn, (rounds, videos): for several statistics of the same draws."""
+    drawn = np.random.default_rng(seed).integers(0, videos, (rounds, videos))
+    return np.stack([np.bincount(row, minlength=videos) for row in drawn])
 
 
 def _quantiles(drawn: np.ndarray) -> tuple[float, float]:
