@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mssc.model import checkpoint
 from mssc.model.checkpoint import load_config, load_model, save_model
 from mssc.model.layers import fold_batch_norms
 from mssc.model.mssc import MSSC
+from mssc.model.shipped import available_models
 from mssc.structures import InputError
 
 CONFIG = ModelConfig(classes=("walk", "çekmek"), key_size=32, clip_size=32, width=16, hidden=8, window=2, kept=2, motion_wide=5)
@@ -261,3 +263,9 @@ def test_a_real_limit_on_file_size_leaves_nothing(model, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wheel_brings_every_model():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    files = {f"share/mssc/models/{name}": [f"assets/models/{name}/*"] for name in available_models()}
+    assert files and project["tool"]["setuptools"]["data-files"] == files

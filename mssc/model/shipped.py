@@ -1,6 +1,7 @@
 """The models that ship with the package: their names, their folders, the score from which each reports."""
 
 import hashlib
+import sysconfig
 from pathlib import Path
 
 from ..files import read_json, undamaged
@@ -8,6 +9,8 @@ from ..structures import InputError
 
 WEIGHTS, CONFIG, ABOUT = "model.safetensors", "config.json", "about.json"
 MODELS = Path(__file__).resolve().parents[2] / "assets" / "models"
+if not MODELS.is_dir():  # not a checkout: a wheel was installed
+    MODELS = Path(sysconfig.get_path("data")) / "share" / "mssc" / "models"
 DEFAULT_THRESHOLD = 0.3
 
 
