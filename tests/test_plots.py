@@ -3,6 +3,7 @@
 import base64
 import copy
 import csv
+import io
 import json
 import re
 from dataclasses import replace
@@ -11,6 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mssc import plots
 from mssc.__main__ import main
@@ -67,7 +69,7 @@ def test_separability_shows_and_lists_its_numbers(studies):
     assert plot.figure.get_size_inches()[0] == 7.16
     row = numbers(plot, model="full", tap="MSM out", measure="d_euc")[0]
     assert row["value"] == studies[0].distance("MSM out", "d_euc").value and row["videos"] == 3
-    axes = next(axes for axes in plot.figure.axes if axes.get_title() == "d_euc ↑")
+    axes = next(axes for axes in plot.figure.axes if "means $d" in axes.get_title() and axes.get_title().endswith("↑"))
     assert row["value"] in axes.lines[0].get_ydata()
     assert {text.get_text() for text in plot.figure.legends[0].get_texts()} == {"full", "plain"}
 
@@ -84,10 +86,20 @@ def test_cells_have_their_classes_colours(studies, toy_videos):
     assert plot.twin is not None and "frame" in plot.twin.figure.data[0].hovertext[0]
 
 
+def left_title(plot):
+    return plot.figure.axes[0].get_title()
+
+
 def test_models_stand_side_by_side_at_one_tap(studies, toy_videos):
     one_tap = plots.projection_plot([project(study, "SFM in", "pca") for study in studies], toy_videos.classes)
     left, right = (axes.get_position(original=True) for axes in one_tap.figure.axes)
     assert left.y0 == right.y0 and left.x1 <= right.x0
+    assert "before SFM" in left_title(one_tap)
+    both = plots.projection_plot(
+        [project(studies[0], "MSM out", "pca"), project(studies[0], "MSM in", "pca"), project(studies[1], "MSM in", "pca")],
+        toy_videos.classes,
+    )
+    assert [[text.get_text() for text in axes.texts] for axes in both.figure.axes] == [[], [], [], ["no MSM here"]]
     assert [text.text.split(":")[0] for text in one_tap.twin.figure.layout.annotations] == ["full", "plain"]
 
 
@@ -137,8 +149,16 @@ def test_gains(studies):
 
 
 def test_pictures_of_fusion(studies):
-    assert len(plots.response_plot(studies[0]).figure.axes) == 2 * 5
-    assert len(plots.response_plot(studies[1], 1).figure.axes) == 2 * 3
+    responses = plots.response_plot(studies[0])
+    assert len(responses.figure.axes) == 2 * 5 + 5, "a colour bar for each kind"
+    assert len(plots.response_plot(studies[1], 1).figure.axes) == 2 * 3 + 3
+    assert responses.figure.axes[0].get_aspect() == pytest.approx(48 / 64), "frames are as wide as they were"
+    contexts = plots.context_plot(studies[0])
+    matrix = np.array([row["weight"] for row in numbers(contexts, **{"to path": "2D", "stride": 8})])
+    side = round(len(matrix) ** 0.5)
+    np.testing.assert_allclose(matrix.reshape(side, side).sum(0), 1, atol=1e-4)
+    with pytest.raises(InputError, match="no channel contexts"):
+        plots.context_plot(studies[1])
     assert {row["kind"] for row in numbers(plots.pointing_plot(studies), model="plain")} == {"OUT", "Grad-CAM"}
     plot = plots.exchange_plot(studies)
     assert {row["model"] for row in numbers(plot)} == {"full"}
@@ -162,9 +182,63 @@ def test_corruption_curves():
     assert numbers(plot, quantity="loss")[0]["value"] == pytest.approx(0.8)
 
 
+def test_what_msm_changes_is_drawn_with_its_interval(studies):
+    plot = plots.change_plot(studies)  # the second has no MSM and is left out
+    assert {row["model"] for row in numbers(plot)} == {"full"}
+    row = numbers(plot, measure="Fisher J")[0]
+    change = studies[0].change("MSM in", "MSM out", "Fisher J")
+    assert (row["value"], row["low"], row["high"]) == change[:3]
+    axes = plot.figure.axes[2]
+    assert axes.get_title().startswith("Fisher criterion")
+    assert list(axes.lines[1].get_xdata()) == [change.low, change.high] and list(axes.lines[2].get_xdata()) == [change.value]
+    with pytest.raises(InputError, match="they need MSM"):
+        plots.change_plot(studies[1:])
+
+
+def test_auroc_changes_in_pairs(studies):
+    study = studies[0]
+    change = study.auroc_change("MSM in", "MSM out")
+    assert change.value == pytest.approx(study.auroc("MSM out").value - study.auroc("MSM in").value)
+    assert study.auroc_change("MSM in", "MSM in")[:3] == (0, 0, 0)
+    with pytest.raises(InputError, match="only the same cells"):
+        study.auroc_change("MSM in", "SFM out 16")
+
+
+def test_many_classes_are_action_against_background(studies):
+    one = project(studies[0], "MSM in", "pca")
+    labels = np.where(one.cells.action, np.cumsum(one.cells.action) % 21, -1)
+    plot = plots.projection_plot([replace(one, cells=replace(one.cells, labels=labels))], [f"class {i}" for i in range(21)])
+    assert len(np.unique(plot.figure.axes[0].collections[1].get_facecolors(), axis=0)) == 1
+    assert [text.get_text() for text in plot.figure.legends[0].get_texts()] == ["background", "action, 21 classes"]
+
+
+def test_captions_are_latex_and_say_of_what(studies, tmp_path):
+    plot = plots.probe_plot(studies, 1)
+    plot.save(tmp_path, "probe")
+    text = (tmp_path / "probe.tex").read_text()
+    assert text.startswith("\\begin{figure}[t]") and "\\includegraphics{probe.pdf}" in text and "95 \\%" in text
+    assert "full, plain" in text and "3 videos" in text and "2D path $A$" in text
+    assert "(probe.png)" in (tmp_path / "probe.md").read_text()
+    assert paper.latex("a_b & 50 % of $x_1$ → {c}") == "a\\_b \\& 50 \\% of $x_1$ $\\rightarrow$ \\{c\\}"
+    assert "figure*" in paper.latex_figure("x", "y", 7.16)
+
+
+def test_notebooks_keep_the_colours_of_photographs():
+    rng = np.random.default_rng(0)
+    figure = paper.canvas(1, 2)
+    figure.add_subplot().imshow(rng.integers(0, 256, (60, 60, 3), np.uint8))
+    photo = Image.open(io.BytesIO(plots.Plot(figure, (), [])._repr_png_()))
+    drawing = paper.canvas(1, 2)
+    drawing.add_subplot().plot([0, 1])
+    assert photo.mode == "RGB" and Image.open(io.BytesIO(plots.Plot(drawing, (), [])._repr_png_())).mode == "P"
+
+
 def test_tables(studies):
     text = plots.separability_markdown(studies)
-    assert "## full" in text and "## plain" in text and "| d_euc | up |" in text and "MSM's gain" in text
+    assert "## full" in text and "## plain" in text and "| distance of the means (d_euc) | up |" in text and "MSM's gain" in text
+    auroc = next(line for line in text.splitlines() if line.startswith("| AUROC of a linear probe | up |"))
+    assert studies[0].auroc_change("MSM in", "MSM out").text() in auroc
+    assert "no MSM here" in text.split("## plain")[1] and "no MSM here" not in text.split("## plain")[0]
     rows = list(csv.DictReader(plots.separability_csv(studies).splitlines()))
     one = next(r for r in rows if (r["model"], r["measure"], r["where"]) == ("full", "Fisher J", "change"))
     assert float(one["value"]) == pytest.approx(studies[0].change("MSM in", "MSM out", "Fisher J").value)
@@ -198,7 +272,7 @@ def test_files_embed_their_fonts(studies, tmp_path):
     before = dict(matplotlib.rcParams)
     plot = plots.probe_plot(studies, 1)
     files = plot.save(tmp_path, "probe")
-    assert [file.name for file in files] == ["probe.pdf", "probe.png", "probe.csv"]
+    assert [file.name for file in files] == ["probe.pdf", "probe.png", "probe.csv", "probe.tex", "probe.md"]
     content = files[0].read_bytes()
     assert b"/FontFile2" in content and b"/Type3" not in content, "TrueType, as IEEE wants it"
     width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", content)[1])  # type: ignore[index]
@@ -234,9 +308,21 @@ def test_figures_makes_the_whole_set(models, toy_data, tmp_path, monkeypatch):
     asked = ("figures", models / "full", models / "plain", "--dataset", "toy", "--data", tmp_path, "-o", out)
     assert run(*asked, "--videos", 2, "--step", 12, "--noise-step", 20) == 0
     names = {file.name for file in out.iterdir()}
-    pictures = ("separability", "tsne", "pca", "gain", "exchange", "pointing", "probe", "responses-full", "responses-plain")
+    pictures = (
+        "separability",
+        "tsne",
+        "pca",
+        "gain",
+        "exchange",
+        "pointing",
+        "probe",
+        "responses-full",
+        "responses-plain",
+        "change",
+        "contexts-full",
+    )
     for name in (*pictures, "corruption"):
-        assert {f"{name}.pdf", f"{name}.png", f"{name}.csv"} <= names
+        assert {f"{name}.{kind}" for kind in ("pdf", "png", "csv", "tex", "md")} <= names
     assert {"tsne.html", "table.md", "table.csv", "about.json"} <= names
     about = json.loads((out / "about.json").read_text())
     assert len(about["videos"]) == 2 and set(about["weights"]) == {"full", "plain"}

@@ -68,6 +68,7 @@ class KeyFrame:
         normed: (h, w, D) Z, MSM's normalised input, which the gain works on; None without MSM.
         gain: (D,) 1 + a * phi; None where there is no gain per channel.
         features: all features of this frame.
+        aspect: of the video's frames, width over height.
     """
 
     video: str
@@ -81,6 +82,7 @@ class KeyFrame:
     normed: np.ndarray | None
     gain: np.ndarray | None
     features: Features
+    aspect: float = 1.0
 
 
 def key_frames(video: Video, step: int) -> list[int]:
@@ -200,7 +202,8 @@ def _key_frame(model: MSSC, video: Video, frame: int, image: Tensor, seen: Captu
     scale = np.array([size / video.width, size / video.height] * 2, np.float32)
     picture = image.permute(1, 2, 0).cpu().numpy()
     one = features.key_frame(row)
-    return KeyFrame(video.name, frame, size, picture, boxes * scale, labels, taps, levels, normed, gain, one)
+    aspect = video.width / video.height
+    return KeyFrame(video.name, frame, size, picture, boxes * scale, labels, taps, levels, normed, gain, one, aspect)
 
 
 def _level(model: MSSC, seen: Captured, level: int, row: int) -> Level:

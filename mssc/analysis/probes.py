@@ -59,11 +59,30 @@ def _rows_by_video(videos: np.ndarray) -> list[np.ndarray]:
 
 def probe_auroc(features: np.ndarray, action: np.ndarray, videos: np.ndarray, rounds: int = 500) -> Interval:
     """AUROC of `probe_scores` over all cells, with the interval over videos. Same arguments."""
-    scores, rows = probe_scores(features, action, videos), _rows_by_video(videos)
+    return probe_change(None, features, action, videos, rounds)
+
+
+def probe_change(
+    before: np.ndarray | None, after: np.ndarray, action: np.ndarray, videos: np.ndarray, rounds: int = 500
+) -> Interval:
+    """How much the AUROC of `probe_scores` changes from some features of the same cells to others, paired: each draw of videos is used
+    for both.
+
+    Args:
+        before: (N, D); None compares with nothing.
+        after: (N, D').
+        action: (N,) bool.
+        videos: (N,), which video each is of.
+        rounds: of the bootstrap.
+    """
+    rows = _rows_by_video(videos)
+    first, second = (None if x is None else probe_scores(x, action, videos) for x in (before, after))
+    assert second is not None
 
     def statistic(chosen: np.ndarray) -> float:
         picked = np.concatenate([rows[i] for i in chosen])
-        return area_under_roc(scores[picked], action[picked])
+        area = area_under_roc(second[picked], action[picked])
+        return area if first is None else area - area_under_roc(first[picked], action[picked])
 
     return interval(statistic, len(rows), rounds)
 

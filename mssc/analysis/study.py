@@ -20,7 +20,7 @@ from .exchange import Moments, Strength, add_moments, cka_of, context_entropy, e
 from .keyframes import KeyFrame, Level, Mode, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, mean_measures, norm_map
 from .msm import rank_correlation
-from .probes import class_probe, probe_auroc
+from .probes import class_probe, probe_auroc, probe_change
 
 PER_FRAME = 10  # cells of a set that a key frame gives to probe and embedding
 STRIDES = (8, 16, 32)
@@ -60,6 +60,8 @@ class Example:
         boxes: (N, 4) in its pixels.
         labels: (N,).
         maps: by kind, (h, w) responses that sum to 1, of the level with stride 8.
+        aspect: of the video's frames, width over height; the image is square.
+        contexts: by level, (2, heads, d, d), what SFM's first stage gives to the 2D and to the 3D path; none without channel contexts.
     """
 
     video: str
@@ -68,6 +70,8 @@ class Example:
     boxes: np.ndarray
     labels: np.ndarray
     maps: dict[str, np.ndarray]
+    aspect: float = 1.0
+    contexts: tuple[np.ndarray, ...] = ()
 
 
 Rows = dict[str, dict[str, list[float]]]
@@ -86,6 +90,7 @@ class Study:
         model: its name.
         dataset: name of the videos' set.
         classes: their names.
+        sense: whether the model has something in MSM's place; else both sides of it are one.
         videos: names of the videos, in order.
         frames: how many key frames were looked at.
         separability: by tap: values of key frames, by measure and video.
@@ -104,6 +109,7 @@ class Study:
     model: str
     dataset: str
     classes: tuple[str, ...]
+    sense: bool = True
     videos: list[str] = field(default_factory=list)
     frames: int = 0
     separability: dict[str, Rows] = field(default_factory=lambda: defaultdict(_rows))
@@ -143,6 +149,22 @@ class Study:
         """The probe's AUROC at a tap, action against background cells of other videos."""
         cells = self.cells[tap]
         return self._once("auroc", tap, compute=lambda: probe_auroc(cells.features, cells.action, cells.videos))
+
+    def auroc_change(self, before: str, after: str) -> Interval:
+        """How much the probe's AUROC changes from one tap to another, paired by video.
+
+        Raises:
+            InputError: if the taps are not of the same cells.
+        """
+        first, second = self.cells[before], self.cells[after]
+        if not np.array_equal(first.places, second.places) or not np.array_equal(first.frames, second.frames):
+            raise InputError(f"{before} and {after} are maps of other cells; only the same cells can be paired.")
+        return self._once(
+            "auroc",
+            before,
+            after,
+            compute=lambda: probe_change(first.features, second.features, second.action, second.videos),
+        )
 
     def accuracy(self, path: str, stride: int) -> Interval:
         """How well the action is read from A, M or OUT at the boxes' centres."""
@@ -221,7 +243,7 @@ def examine(
     """
     detector.check_classes(dataset)
     model = detector.model
-    study, gather = Study(name, dataset.name, tuple(dataset.classes)), _Gather()
+    study, gather = Study(name, dataset.name, tuple(dataset.classes), model.config.motion != "none"), _Gather()
     first: tuple[str, list[tuple[Tensor, Tensor]]] | None = None
     last = first
     for number, video in enumerate(dataset.videos):
@@ -367,7 +389,8 @@ def _example(model: MSSC, key: KeyFrame) -> Example:
             maps["attention"] = rows.mean(0)
     cams = class_activation(model.head, key.features, key.boxes, key.labels)
     maps["Grad-CAM"] = np.mean([levels[0] for levels in cams], 0)
-    return Example(key.video, key.frame, key.image, key.boxes, key.labels, maps)
+    contexts = tuple(one.context.float().cpu().numpy() for one in key.levels if one.context is not None)
+    return Example(key.video, key.frame, key.image, key.boxes, key.labels, maps, key.aspect, contexts)
 
 
 __all__ = [

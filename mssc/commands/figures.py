@@ -35,8 +35,8 @@ class _Rare:
 class Figures(OnData):
     """Draw whether MSM moves action away from background, what SFM exchanges, where a model responds and what noise costs it.
 
-    Every picture is a PDF for papers, a PNG, and a csv of the numbers behind it; embeddings are HTML pages as well, whose points show
-    their frames. Tables with 95 % intervals over videos are in table.md.
+    Every picture is a PDF for papers with its caption in LaTeX and Markdown, a PNG, and a csv of the numbers behind it; embeddings are
+    HTML pages as well, whose points show their frames. Tables with 95 % intervals over videos are in table.md.
 
     For example:
         mssc figures jhmdb jhmdb-plain --dataset jhmdb --data DIR -o pictures
@@ -129,10 +129,14 @@ class Figures(OnData):
             draw("separability", plots.separability_plot, studies)
             shown = [tap for tap in taps if tap in ("MSM in", "MSM out", "SFM in", "SFM out 8")]
             for method in ("tsne", "pca"):
-                cells = [project(s, tap, method) for s in studies for tap in shown if tap in s.cells]
+                cells = [
+                    project(s, tap, method) for s in studies for tap in shown if tap in s.cells and (s.sense or tap != "MSM out")
+                ]
                 draw(method, plots.projection_plot, cells, studies[0].classes)
         else:
             log.warning("no frame has enough cells inside and outside of boxes: no separability, no embedding")
+        if any(study.sense and {"MSM in", "MSM out"} <= study.cells.keys() for study in studies):
+            draw("change", plots.change_plot, studies)
         if any(len(study.gain) for study in studies):
             draw("gain", plots.gain_plot, studies)
         if any(study.strength or study.entropy for study in studies):
@@ -140,7 +144,10 @@ class Figures(OnData):
         draw("pointing", plots.pointing_plot, studies)
         draw("probe", plots.probe_plot, studies)
         for study in studies:
-            draw("responses-" + re.sub(r"[^\w.-]+", "-", study.model), plots.response_plot, study)
+            name = re.sub(r"[^\w.-]+", "-", study.model)
+            draw(f"responses-{name}", plots.response_plot, study)
+            if any(one.contexts for one in study.examples):
+                draw(f"contexts-{name}", plots.context_plot, study)
         return made
 
     def _write_tables(self, studies: list, folders: dict[str, Path]) -> list[Path]:

@@ -3,9 +3,9 @@
 from .ablation import ablation_markdown, ablation_plot, ablation_rows, studies_markdown
 from .hover import HoverFigure
 from .keyframe import stage_plot, tap_plot
-from .msm import gain_plot, separability_csv, separability_markdown, separability_plot, taps_of, verdict
+from .msm import change_plot, gain_plot, separability_csv, separability_markdown, separability_plot, taps_of, verdict
 from .paper import Plot
 from .projection import projection_plot, projection_twin
 from .robustness import corruption_plot
-from .sfm import exchange_plot, pointing_plot, probe_plot, response_plot
+from .sfm import context_plot, exchange_plot, pointing_plot, probe_plot, response_plot
 from .strip import tube_plot

@@ -123,4 +123,9 @@ def ablation_plot(results: AblationResults, metrics: Sequence[str] = METRICS[:1]
         axes.set_axisbelow(True)
     panels[0].set_yticks(y, names)
     panels[0].set_ylim(-0.6, len(names) - 0.4)
-    return Plot(figure, COLUMNS, ablation_rows(results, metrics))
+    caption = (
+        f"{results.table}: {', '.join(metrics)}. Bars: mean over seeds; lines: 95 % intervals, bootstrap over videos and seeds; "
+        "dots: single "
+        f"seeds. Dotted: {results.reference}, with which all is compared."
+    )
+    return Plot(figure, COLUMNS, ablation_rows(results, metrics), caption=caption)

@@ -11,7 +11,20 @@ from ..analysis.maps import norm_map
 from ..analysis.projection import Projection
 from ..analysis.swap import Swap, turned
 from ..structures import InputError
-from .paper import BACKGROUND_GREY, WIDTHS, Columns, Plot, canvas, class_paint, draw_map, frame_axes, frame_name, styled
+from . import words
+from .paper import (
+    BACKGROUND_GREY,
+    WIDTHS,
+    Columns,
+    Plot,
+    canvas,
+    class_paint,
+    colour_bar,
+    draw_map,
+    frame_axes,
+    frame_name,
+    styled,
+)
 
 
 @styled
@@ -39,23 +52,31 @@ def tap_plot(
     x = features.reshape(-1, features.shape[2]).astype(float)
     distance = np.linalg.norm(x - x.mean(0), axis=1).reshape(features.shape[:2])
     kinds = cell_kinds(key.boxes, features.shape[:2], (key.size, key.size))
-    caption = "too few cells"
+    euclidean = words.MEASURES["d_euc"].symbol
+    told = "too few cells"
     if enough(kinds):
-        caption = f"d_euc {scale_free_distance(x, (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()):.2f}"
-    figure = canvas(columns, WIDTHS[columns] / 3 + 0.3)
+        told = f"{euclidean} {scale_free_distance(x, (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()):.2f}"
+    figure = canvas(columns, WIDTHS[columns] / 3 / max(key.aspect, 0.75) + 0.55)
     frame, response, points = figure.subplots(1, 3)
     paint = class_paint(classes)
     frame.imshow(key.image)
     frame.set_title(frame_name(key.video, key.frame), fontsize=6)
-    draw_map(response, key.image, distance)
-    response.set_title(f"{tap}: distance from the average\n{caption} in this frame", fontsize=6)
+    shown = draw_map(response, key.image, distance, float(distance.max()))
+    colour_bar(figure, shown, response, "distance from the average")
+    response.set_title(f"{words.TAPS[tap]}\n{told} in this frame", fontsize=6)
     for axes in (frame, response):
-        frame_axes(axes, key.size, key.boxes, key.labels, paint)
+        frame_axes(axes, key.size, key.boxes, key.labels, paint, key.aspect)
     _cells(points, projection, key.video, label, paint)
     name = "all classes" if label is None else classes[label]
     points.set_title(f"{projection.method}, {name}; rings: this video\nAUROC {projection.auroc.text(2)}", fontsize=6)
     rows = [(key.video, key.frame, tap, *place, float(distance[place])) for place in np.ndindex(*distance.shape)]
-    return Plot(figure, ("video", "frame", "tap", "row", "column", "distance"), rows)
+    caption = (
+        f"A key frame {words.TAPS[tap]}. Left: the frame and its true boxes. Middle: how far the features of each place lie from "
+        "the map's "
+        f"average. Right: places of many videos in two dimensions ({projection.method}), grey in the background, those of this "
+        "video ringed."
+    )
+    return Plot(figure, ("video", "frame", "tap", "row", "column", "distance"), rows, caption=caption)
 
 
 def _cells(axes, one: Projection, video: str, label: int | None, paint: Sequence[str]) -> None:
@@ -71,7 +92,7 @@ def _cells(axes, one: Projection, video: str, label: int | None, paint: Sequence
 @styled
 def stage_plot(key: KeyFrame, level: int, classes: Sequence[str], swap: Swap | None = None, columns: Columns = 2) -> Plot:
     """What each stage of SFM makes of a key frame at one level: both inputs, what stage 1 turns, what of it depends on the clip, and what
-    stage 2 puts out. Each map goes from 0 to its own maximum, which its title says.
+    stage 2 puts out. Each map has a colour bar of its own.
 
     Args:
         key: the frame.
@@ -98,7 +119,7 @@ def stage_plot(key: KeyFrame, level: int, classes: Sequence[str], swap: Swap | N
         maps["another clip changes A'"] = swap.changes[level][0]
         maps["another clip changes M'"] = swap.changes[level][1]
     across = 4
-    figure = canvas(columns, 2 * WIDTHS[columns] / across + 0.45)
+    figure = canvas(columns, 2 * WIDTHS[columns] / across / key.aspect + 1.0)
     panels = figure.subplots(2, across).ravel()
     places = {"in: |A|, key frame": 1, "stage 1 turns A": 2, "another clip changes A'": 3, "stage 2 out: |OUT|": 4}
     places |= {"in: |M|, clip": 5, "stage 1 turns M": 6, "another clip changes M'": 7}
@@ -110,8 +131,15 @@ def stage_plot(key: KeyFrame, level: int, classes: Sequence[str], swap: Swap | N
     frame_axes(panels[0], key.size, key.boxes, key.labels, paint)
     for name, found in maps.items():
         axes = panels[places[name]]
-        draw_map(axes, key.image, found)
-        axes.set_title(f"{name}\nmax {found.max():.3f}", fontsize=6)
-        frame_axes(axes, key.size, key.boxes, key.labels, paint)
+        shown = draw_map(axes, key.image, found, max(float(found.max()), 1e-9))
+        colour_bar(figure, shown, axes, digits=3)
+        axes.set_title(words.MAPS[name], fontsize=6)
+        frame_axes(axes, key.size, key.boxes, key.labels, paint, key.aspect)
         rows += [(key.video, key.frame, name, *place, float(found[place])) for place in np.ndindex(*found.shape)]
-    return Plot(figure, ("video", "frame", "map", "row", "column", "value"), rows)
+    caption = (
+        f"SFM at stride {(8, 16, 32)[level]} on one key frame: both paths as they enter, how far stage 1 turns each (1 - "
+        "cosine), "
+        + ("how much that depends on the clip (the same frame with another video's clip), " if swap is not None else "")
+        + "and what comes out. Colour bars begin at 0."
+    )
+    return Plot(figure, ("video", "frame", "map", "row", "column", "value"), rows, caption=caption)

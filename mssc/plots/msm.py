@@ -10,6 +10,7 @@ from ..analysis.keyframes import TAPS
 from ..analysis.msm import rank_correlation
 from ..analysis.study import Study, nanmean
 from ..structures import InputError
+from . import words
 from .paper import (
     GREY,
     INTERVAL_COLUMNS,
@@ -28,6 +29,9 @@ from .paper import (
 
 ARROW = {"up": " ↑", "down": " ↓", "": ""}
 BEFORE, AFTER = "MSM in", "MSM out"
+TICKS = {BEFORE: "before\nMSM", AFTER: "after\nMSM", "SFM in": "before\nSFM"} | {
+    f"SFM out {stride}": f"SFM\n1/{stride}" for stride in (8, 16, 32)
+}
 TABLED = (BEFORE, AFTER, "SFM in", "SFM out 8")
 SHOWN = ("d_cos", "d_euc", "Fisher J", "silhouette", "AUROC", "sim2avg", "D_A/D_B", "effective rank")
 
@@ -62,11 +66,70 @@ def separability_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
             rows += [(study.model, tap, name, *interval_cells(one)) for tap, one in zip(taps, series[study.model], strict=True)]
         if name in SHOWN:
             axes = panels[SHOWN.index(name)]
-            draw_intervals(axes, [tap.replace(" ", "\n") for tap in taps], series, join=True)
+            draw_intervals(axes, [TICKS[tap] for tap in taps], series, join=True)
             axes.tick_params(axis="x", labelsize=5.5)
-            axes.set_title(name + (ARROW[MEASURES[name].claim] if name in MEASURES else " ↑"))
+            axes.set_title(words.MEASURES[name].label + ARROW[_claim(name)], fontsize=7)
     shared_legend(figure, panels[0])
-    return Plot(figure, ("model", "tap", "measure", *INTERVAL_COLUMNS), rows)
+    caption = (
+        "Action against background along the network: before and after MSM, where the 3D path enters SFM, and after SFM at 1/8 "
+        "to 1/32 of the frame's size. Arrows "
+        f"say what the claim of the paper expects of MSM. {words.PROTOCOL} {words.seen(studies)}"
+    )
+    return Plot(figure, ("model", "tap", "measure", *INTERVAL_COLUMNS), rows, caption=caption)
+
+
+@styled
+def change_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
+    """What MSM changes: each measure after minus before, paired by video, with its 95 % interval, a panel each. The side on which the
+    paper's claim wants it is shaded; an interval that holds 0 shows nothing.
+
+    Args:
+        studies: models without MSM are left out.
+        columns: of the page.
+
+    Raises:
+        InputError: if none has one, or no frame has cells of both kinds.
+    """
+    having = [study for study in studies if study.sense and {BEFORE, AFTER} <= study.cells.keys()]
+    if not having:
+        raise InputError("none of the models has cells before and after MSM; they need MSM, and boxes that its map can resolve.")
+    one_name_each([study.model for study in having])
+    across = 4 if columns == 2 else 2
+    down = len(SHOWN) // across
+    figure = canvas(columns, (0.55 + 0.16 * len(having)) * down + 0.1)
+    panels = figure.subplots(down, across, squeeze=False)
+    rows, names = [], [study.model for study in having]
+    for place, name in enumerate(SHOWN):
+        axes = panels[divmod(place, across)]
+        found = [_change(study, name) for study in having]
+        rows += [(model, name, _claim(name), *interval_cells(one)) for model, one in zip(names, found, strict=True)]
+        reach = 1.15 * max([abs(edge) for one in found for edge in one[:3] if np.isfinite(edge)], default=1) or 1
+        if _claim(name):
+            axes.axvspan(*((0, reach) if _claim(name) == "up" else (-reach, 0)), color="#e3f1ec", linewidth=0, zorder=0)
+        axes.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
+        for index, one in enumerate(found):
+            paint = model_paint(index)
+            axes.plot([one.low, one.high], [index, index], color=paint["color"], linewidth=1.2)
+            axes.plot([one.value], [index], markersize=4, linestyle="none", **paint)
+        axes.set(xlim=(-reach, reach), ylim=(len(names) - 0.4, -0.6))
+        axes.set_yticks(range(len(names)), names if place % across == 0 else [""] * len(names))
+        axes.set_title(words.MEASURES[name].label, fontsize=7)
+        axes.tick_params(axis="x", labelsize=6)
+        axes.locator_params(axis="x", nbins=3)
+    caption = (
+        "What MSM changes: each measure after MSM minus before it, paired by video. Shaded: the side that the claim of the paper "
+        "wants. "
+        f"{words.PROTOCOL} {words.seen(having)}"
+    )
+    return Plot(figure, ("model", "measure", "claim", *INTERVAL_COLUMNS), rows, caption=caption)
+
+
+def _claim(name: str) -> str:
+    return MEASURES[name].claim if name in MEASURES else "up"
+
+
+def _change(study: Study, name: str) -> Interval:
+    return study.auroc_change(BEFORE, AFTER) if name == "AUROC" else study.change(BEFORE, AFTER, name)
 
 
 def _distance(study: Study, tap: str, name: str) -> Interval | None:
@@ -77,7 +140,8 @@ def _distance(study: Study, tap: str, name: str) -> Interval | None:
 
 
 def verdict(change: Interval, claim: str) -> str:
-    """What a paired change says of the claim: "as claimed", "against", "unclear" (the interval holds 0), or "" where nothing is claimed."""
+    """What a paired change says of the claim: "as claimed", "against", "unclear" (the interval holds 0), or "" where nothing is "
+    "claimed."""
     if not claim or not np.isfinite(change.low):
         return ""
     if change.low <= 0 <= change.high:
@@ -92,9 +156,11 @@ def separability_rows(studies: Sequence[Study]) -> list[tuple]:
     for study in studies:
         for measure, (_, claim, _) in MEASURES.items():
             rows += [(study.model, measure, claim, t, *interval_cells(study.distance(t, measure))) for t in study.cells]
-            if {BEFORE, AFTER} <= study.cells.keys():
+            if study.sense and {BEFORE, AFTER} <= study.cells.keys():
                 rows.append((study.model, measure, claim, "change", *interval_cells(study.change(BEFORE, AFTER, measure))))
         rows += [(study.model, "AUROC", "up", tap, *interval_cells(study.auroc(tap))) for tap in study.cells]
+        if study.sense and {BEFORE, AFTER} <= study.cells.keys():
+            rows.append((study.model, "AUROC", "up", "change", *interval_cells(study.auroc_change(BEFORE, AFTER))))
     return rows
 
 
@@ -104,23 +170,33 @@ def separability_csv(studies: Sequence[Study]) -> str:
 
 
 def separability_markdown(studies: Sequence[Study]) -> str:
-    """The same to read: a table per model, means over videos with 95 % bootstrap intervals, and what MSM changes, paired by video."""
+    """The same to read: a table per model, means over videos with 95 % bootstrap intervals, and what MSM changes, paired by "
+    "video."""
     lines = []
     for model in dict.fromkeys(study.model for study in studies):
         study = next(one for one in studies if one.model == model)
         taps = [tap for tap in TABLED if tap in study.cells]
         found = {row[1:4]: Interval(*row[4:]) for row in separability_rows([study])}
         lines += [f"## {model}", "", f"{study.frames} key frames of {len(study.videos)} videos of {study.dataset}.", ""]
-        lines += ["| measure | claim | " + " | ".join([*taps, "change by MSM", ""]) + " |", "|---" * (len(taps) + 4) + "|"]
+        lines += [
+            "| measure | claim | " + " | ".join([*(words.TAPS[tap] for tap in taps), "change by MSM", ""]) + " |",
+            "|---" * (len(taps) + 4) + "|",
+        ]
         for measure, claim in [*((name, one.claim) for name, one in MEASURES.items()), ("AUROC", "up")]:
             at = [found[measure, claim, tap].text() for tap in taps]
             change = found.get((measure, claim, "change"))
-            compared = ["", ""] if change is None else [change.text(), verdict(change, claim)]
-            lines.append("| " + " | ".join([measure, claim, *at, *compared]) + " |")
+            compared = ["" if study.sense else "no MSM here", ""] if change is None else [change.text(), verdict(change, claim)]
+            lines.append("| " + " | ".join([_named(measure), claim, *at, *compared]) + " |")
         for name, value in (study.gain_facts() if len(study.gain) else {}).items():
             lines += ["", f"MSM's gain, {name}: {value.text()}."]
         lines.append("")
     return "\n".join(lines)
+
+
+def _named(measure: str) -> str:
+    """Its words, and the key by which the csv has it where that says more."""
+    name = words.MEASURES[measure].words
+    return name if measure in name or measure == name else f"{name} ({measure})"
 
 
 # -------------------------------------------------------------------- the gain
@@ -150,7 +226,7 @@ def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
         facts, colour = study.gain_facts(), model_paint(index)["color"]
         left.hist(gain, bins=24, color=colour, edgecolor="white", linewidth=0.3)
         left.axvline(1, color=GREY, linestyle="--", linewidth=0.8)
-        left.set(xlabel="gain 1 + aφ", ylabel="channels")
+        left.set(xlabel=r"gain $1 + a\varphi$", ylabel="channels")
         left.set_title(f"{study.model}: share above 1 is {facts['share above 1'].text(2)}", fontsize=7)
         right.scatter(score, gain, s=8, color=colour, linewidths=0)
         right.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
@@ -161,4 +237,10 @@ def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
         right.set_title(f"rank correlation {facts['correlation with Fisher'].text(2)}", fontsize=7)
         rows += [(study.model, channel, float(g), float(s)) for channel, (g, s) in enumerate(zip(gain, score, strict=True))]
         rows.append((study.model, "rank correlation", rank_correlation(gain, score), float("nan")))
-    return Plot(figure, ("model", "channel", "gain", "Fisher score"), rows)
+    caption = (
+        "MSM's gain $1 + a\\varphi$ per channel, mean over key frames. Left: how it is spread; channels above 1 are pushed away "
+        "from the video's "
+        "average. Right: against how well the channel alone tells action from background (Fisher score). "
+        f"{words.PROTOCOL} {words.seen(having)}"
+    )
+    return Plot(figure, ("model", "channel", "gain", "Fisher score"), rows, caption=caption)

@@ -23,7 +23,8 @@ from .hover import HoverFigure
 
 if TYPE_CHECKING:  # both are slow to import
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.image import AxesImage
 
 Columns = Literal[1, 2]
 WIDTHS = {1: 3.5, 2: 7.16}
@@ -62,12 +63,14 @@ class Plot:
         columns: names of the columns of the numbers.
         rows: the numbers, one sequence per row.
         twin: the same to look around in, where that helps.
+        caption: what is shown, of which model and data; symbols are LaTeX between dollars.
     """
 
     figure: "Figure"
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     twin: HoverFigure | None = None
+    caption: str = ""
 
     def __repr__(self) -> str:
         return f"Plot with {len(self.rows)} rows of {', '.join(self.columns)}"
@@ -82,16 +85,19 @@ class Plot:
         return out.getvalue()
 
     def _repr_png_(self) -> bytes:
-        """What notebooks show and keep: 256 colours, chosen so that rare ones stay, in a third of the bytes."""
+        """What notebooks show and keep: a drawing in 256 colours, chosen so that rare ones stay, in a third of the bytes; with a
+        photograph in it, all of its colours."""
         from PIL import Image
 
-        out = io.BytesIO()
         image = Image.open(io.BytesIO(self.png())).convert("RGB")
-        image.quantize(256, Image.Quantize.MAXCOVERAGE).save(out, "PNG", optimize=True)
+        out, few = io.BytesIO(), image.quantize(256, Image.Quantize.MAXCOVERAGE)
+        far = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(image, np.int16)).max(2)
+        (few if np.mean(far > 12) < 0.002 else image).save(out, "PNG", optimize=True)
         return out.getvalue()
 
     def save(self, folder: str | Path, name: str) -> list[Path]:
-        """Write ``name.pdf``, ``name.png``, ``name.csv`` and, with a twin, ``name.html``, which needs no network.
+        """Write ``name.pdf``, ``name.png``, ``name.csv``; with a caption ``name.tex``, a figure that takes the PDF in, and ``name.md``;
+        with a twin ``name.html``, which needs no network.
 
         Returns:
             The files.
@@ -112,6 +118,9 @@ class Plot:
                 self.figure.savefig(out, format=kind, **options[kind])
             contents[kind] = out.getvalue()
         contents["csv"] = csv_text(self.columns, self.rows).encode()
+        if self.caption:
+            contents["tex"] = latex_figure(self.caption, name, self.figure.get_size_inches()[0]).encode()
+            contents["md"] = f"![{name}]({name}.png)\n\n{self.caption}\n".encode()
         if self.twin is not None:
             contents["html"] = self.twin.to_html().encode()
         files = []
@@ -129,6 +138,35 @@ def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     for row in rows:
         writer.writerow(["" if isinstance(cell, float) and np.isnan(cell) else cell for cell in row])
     return out.getvalue()
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "→": r"$\rightarrow$",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "“": "``",
+    "”": "''",
+    "–": "--",
+    "…": r"\ldots{}",
+} | {sign: f"\\{sign}" for sign in "&%#_{}"}
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX; what stands between dollars is LaTeX already."""
+    parts = text.split("$")
+    return "$".join(part if place % 2 else "".join(LATEX.get(sign, sign) for sign in part) for place, part in enumerate(parts))
+
+
+def latex_figure(caption: str, name: str, width: float) -> str:
+    """A figure environment with ``name.pdf``, over both columns if it is wider than one; `width` in inches."""
+    kind = "figure*" if width > WIDTHS[1] else "figure"
+    return (
+        f"\\begin{{{kind}}}[t]\n  \\centering\n  \\includegraphics{{{name}.pdf}}\n"
+        f"  \\caption{{{latex(caption)}}}\n  \\label{{fig:{name}}}\n\\end{{{kind}}}\n"
+    )
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -193,17 +231,46 @@ def draw_intervals(axes: "Axes", groups: Sequence[str], series: Mapping[str, Seq
     axes.set_axisbelow(True)
 
 
-def draw_map(axes: "Axes", image: np.ndarray, response: np.ndarray, most: float | None = None) -> None:
-    """A map (h, w) over a grey or RGB image (S, S) or (S, S, 3), from 0 to `most`, which is the map's own maximum unless told."""
+def draw_map(axes: "Axes", image: np.ndarray, response: np.ndarray, most: float | None = None, least: float = 0) -> "AxesImage":
+    """A map (h, w) over a grey or RGB image (S, S) or (S, S, 3), from `least` to `most`, which is the map's own maximum unless told; blue
+    and red on both sides of zero where `least` is below. Returned is what a colour bar wants to know."""
     size = len(image)
     axes.imshow(image.mean(2) if image.ndim == 3 else image, cmap="gray", vmin=0, vmax=255)
-    axes.imshow(
-        response, cmap="inferno", alpha=0.65, vmin=0, vmax=most, extent=(0, size, size, 0), interpolation="nearest", zorder=2
+    return axes.imshow(
+        response,
+        cmap="inferno" if least >= 0 else "RdBu_r",
+        alpha=0.65,
+        vmin=least,
+        vmax=most,
+        extent=(0, size, size, 0),
+        interpolation="nearest",
+        zorder=2,
     )
 
 
-def frame_axes(axes: "Axes", size: int, boxes: np.ndarray, labels: np.ndarray, paint: Sequence[str]) -> None:
-    """Boxes (N, 4) in the colours of their classes over an image of `size` pixels a side, and no axes."""
+def colour_bar(
+    figure: "FigureBase", shown: "AxesImage", axes: "Axes | Sequence[Axes]", label: str = "", digits: int = 2, empty: bool = False
+) -> None:
+    """What the colours of a map say, below its axes: the ends of the scale, with so many digits, and what is measured. An empty one keeps
+    a picture without a scale as high as the maps beside it."""
+    bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05, pad=0.02, aspect=25)
+    if empty:
+        bar.ax.axis("off")
+        for part in (bar.solids, bar.outline):
+            part.set_visible(False)  # type: ignore[union-attr]
+        return
+    low, high = shown.get_clim()
+    bar.set_ticks([low, high], labels=[f"{low:.{digits}f}" if low else "0", f"{high:.{digits}f}"])
+    bar.ax.tick_params(labelsize=6, length=2, pad=1)
+    bar.set_label(label, fontsize=6, labelpad=-5)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
+    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+
+
+def frame_axes(axes: "Axes", size: int, boxes: np.ndarray, labels: np.ndarray, paint: Sequence[str], aspect: float = 1.0) -> None:
+    """Boxes (N, 4) in the colours of their classes over an image of `size` pixels a side, shown as `aspect` times as wide as high; no
+    axes."""
     from matplotlib.patches import Rectangle
 
     for box, label in zip(boxes, labels, strict=True):
@@ -211,6 +278,7 @@ def frame_axes(axes: "Axes", size: int, boxes: np.ndarray, labels: np.ndarray, p
         for ink, line in (("white", 1.8), (paint[label], 1.0)):  # the white edge shows on any map
             axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=ink, linewidth=line, zorder=3))
     axes.set(xlim=(0, size), ylim=(size, 0))
+    axes.set_aspect(1 / aspect)
     axes.set_axis_off()
 
 

@@ -8,13 +8,15 @@ import numpy as np
 from ..analysis.keyframes import TAPS
 from ..analysis.projection import Projection
 from ..structures import InputError
+from . import words
 from .hover import Album, HoverFigure
 from .paper import BACKGROUND_GREY, GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_CLASSES = 12  # in a legend
+MOST_CLASSES = 12  # that can be told apart by their colours; of more, all action has one
+ACTION_PAINT = "#d55e00"
 
 
 def _grid(projections: Sequence[Projection]) -> tuple[int, int, dict[tuple[str, str], tuple[int, int]]]:
@@ -34,7 +36,8 @@ def _caption(one: Projection) -> str:
 
 @styled
 def projection_plot(projections: Sequence[Projection], classes: Sequence[str], columns: Columns = 2) -> Plot:
-    """Action cells in the colours of their classes, background cells in grey: a row per model, a column per tap. Above each panel stands
+    """Action cells in the colours of their classes (in one, where these are many), background cells in grey: a row per model, a column
+    per tap. Above each panel stands
     what the picture alone does not show: how separable the two are, with 95 % intervals.
 
     Args:
@@ -50,18 +53,24 @@ def projection_plot(projections: Sequence[Projection], classes: Sequence[str], c
     down, across, place = _grid(projections)
     figure = canvas(columns, down * min(WIDTHS.get(columns, 0) / across + 0.45, 2.6) + 0.4)
     panels = figure.subplots(down, across, squeeze=False)
-    paint = class_paint(classes)
+    shown = {int(label) for one in projections for label in one.cells.labels if label >= 0}
+    paint = class_paint(classes) if len(shown) <= MOST_CLASSES else [ACTION_PAINT] * len(classes)
     for axes in panels.ravel():
         axes.set_axis_off()
+    for (_, tap), where in place.items():
+        if tap == "MSM out":
+            panels[where].text(0.5, 0.5, "no MSM here", ha="center", va="center", color=GREY, transform=panels[where].transAxes)
     rows: list[tuple] = []
     for one in projections:
         axes = panels[place[one.model, one.tap]]
         axes.set_axis_on()
+        for text in list(axes.texts):
+            text.remove()
         _scatter(axes, one, paint)
         axes.set_title(
-            f"{one.tap}\n{_caption(one)}"
+            f"{words.TAPS[one.tap]}\n{_caption(one)}"
             if len({model for model, _ in place}) == 1
-            else f"{one.model}: {one.tap}\n{_caption(one)}",
+            else f"{one.model}: {words.TAPS[one.tap]}\n{_caption(one)}",
             fontsize=6,
         )
         for point, action, label, video, frame in zip(
@@ -69,10 +78,16 @@ def projection_plot(projections: Sequence[Projection], classes: Sequence[str], c
         ):
             kind = classes[label] if action else "background"
             rows.append((one.model, one.tap, one.method, float(point[0]), float(point[1]), kind, str(video), int(frame)))
-    _class_legend(figure, projections, classes, paint)
-    return Plot(
-        figure, ("model", "tap", "method", "x", "y", "kind", "video", "frame"), rows, projection_twin(projections, classes)
+    _class_legend(figure, sorted(shown), classes, paint)
+    names = ("model", "tap", "method", "x", "y", "kind", "video", "frame")
+    method = {"tsne": "t-SNE", "pca": "PCA"}.get(projections[0].method, projections[0].method)
+    models = ", ".join(dict.fromkeys(one.model for one in projections))
+    caption = (
+        f"Features in two dimensions ({method}): places where somebody acts, and background. The numbers above are of all "
+        "places, not only "
+        f"those drawn. {words.PROTOCOL} {models}; cells of {projections[0].auroc.videos} videos."
     )
+    return Plot(figure, names, rows, projection_twin(projections, classes), caption)
 
 
 def _scatter(axes: "Axes", one: Projection, paint: Sequence[str]) -> None:
@@ -84,15 +99,14 @@ def _scatter(axes: "Axes", one: Projection, paint: Sequence[str]) -> None:
     axes.spines[["left", "bottom"]].set_color(BACKGROUND_GREY)
 
 
-def _class_legend(figure, projections: Sequence[Projection], classes: Sequence[str], paint: Sequence[str]) -> None:
+def _class_legend(figure, shown: Sequence[int], classes: Sequence[str], paint: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    shown = sorted({int(label) for one in projections for label in one.cells.labels if label >= 0})
     entries = [("background", BACKGROUND_GREY, "s")]
     if len(shown) <= MOST_CLASSES:
         entries += [(str(classes[label]), paint[label], "o") for label in shown]
     else:
-        entries += [("action, one colour a class", GREY, "o")]
+        entries += [(f"action, {len(shown)} classes", ACTION_PAINT, "o")]
     handles = [Line2D([], [], color=c, marker=m, linestyle="none", markersize=4, label=name) for name, c, m in entries]
     figure.legend(handles=handles, loc="outside lower center", ncols=7)
 
@@ -106,7 +120,7 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
     titles = [""] * (down * across)
     for one in projections:
         row, column = place[one.model, one.tap]
-        titles[row * across + column] = f"{one.model}: {one.tap}<br>{_caption(one)}".replace("\n", "<br>")
+        titles[row * across + column] = f"{one.model}: {words.TAPS[one.tap]}<br>{_caption(one)}".replace("\n", "<br>")
     figure = make_subplots(down, across, subplot_titles=titles, horizontal_spacing=0.03)
     paint, named, album = class_paint(classes), set(), Album()
     for one in projections:

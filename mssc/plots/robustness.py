@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..analysis.corruption import CORRUPTIONS, Robustness
+from . import words
 from .paper import (
     INTERVAL_COLUMNS,
     Columns,
@@ -54,4 +55,8 @@ def corruption_plot(found: Sequence[Robustness], columns: Columns = 2) -> Plot:
         axes.set_ylabel("frame-mAP@0.5")
     panels[0].set_ylim(bottom=0)
     shared_legend(figure, panels[0])
-    return Plot(figure, ("model", "corruption", "amount", "quantity", *INTERVAL_COLUMNS), rows)
+    caption = (
+        "Frame-mAP@0.5 against how strongly one input is spoilt: the key frame alone, or the clip alone. "
+        f"{words.PROTOCOL} {', '.join(clean)}; {max([value.videos for value in clean.values()], default=0)} videos."
+    )
+    return Plot(figure, ("model", "corruption", "amount", "quantity", *INTERVAL_COLUMNS), rows, caption=caption)

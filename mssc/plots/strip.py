@@ -50,4 +50,9 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
     axes.set_yticks(range(len(names)), [result.classes[label] for label in names])
     if not names:
         axes.text(0.5, 0.5, "No action found", ha="center", va="center", transform=axes.transAxes, color=GREY)
-    return Plot(figure, ("kind", "action", "score", "first frame", "last frame", "start", "stop"), rows)
+    caption = (
+        f"Action tubes that {result.model} finds in {result.info.path.name} with a score of at least {result.threshold:g}: "
+        "frames at even times, "
+        "and below who does what from when to when" + (" (outlined: the truth)." if truth else ".")
+    )
+    return Plot(figure, ("kind", "action", "score", "first frame", "last frame", "start", "stop"), rows, caption=caption)
