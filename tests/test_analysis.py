@@ -10,6 +10,7 @@ from mssc import analysis
 from mssc.analysis import bootstrap, cells, exchange, maps, msm, probes
 from mssc.analysis import distances as s
 from mssc.analysis.embedding import embed
+from mssc.model.fusion import context_entropy
 from mssc.structures import InputError
 
 RNG = np.random.default_rng(0)
@@ -183,12 +184,12 @@ def test_probes_are_tested_on_other_videos():
 
 def test_context_entropy():
     depth = 8
-    assert exchange.context_entropy(torch.full((2, 3, depth, depth), 1 / depth)).tolist() == pytest.approx([1, 1])
-    assert exchange.context_entropy(torch.eye(depth)[None]).item() == 0
+    assert context_entropy(torch.full((2, 3, depth, depth), 1 / depth)).tolist() == pytest.approx([1, 1])
+    assert context_entropy(torch.eye(depth)[None]).item() == 0
     half = torch.zeros(1, depth, depth)
     half[:, :2] = 0.5  # each column uses two channels of eight
-    assert exchange.context_entropy(half).item() == pytest.approx(1 / 3)
-    assert exchange.context_entropy(torch.ones(1, 1, 1)).item() == 1
+    assert context_entropy(half).item() == pytest.approx(1 / 3)
+    assert context_entropy(torch.ones(1, 1, 1)).item() == 1
 
 
 def linear_cka(x, y):

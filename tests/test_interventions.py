@@ -12,7 +12,7 @@ from random_weights import randomise
 from mssc.ablate.scores import score_model
 from mssc.analysis import interventions as found_by
 from mssc.analysis import stand_ins
-from mssc.analysis.interventions import METRICS, Interventions, back_and_forth, chosen_rows, interventions, partners
+from mssc.analysis.interventions import METRICS, Interventions, back_and_forth, chosen_rows, intervene, partners
 from mssc.analysis.stand_ins import EXCHANGE, IDENTITY, MOTION_INPUT, MSM, OTHER, UNIFORM, ZERO, interventions_of, parts_of
 from mssc.config import ModelConfig
 from mssc.data.cache import FrameCache
@@ -96,6 +96,7 @@ def same(first, second):
         ({"motion_branches": "spacetime", "fusion_skip": "none"}, None),
         ({"fusion": "frm+sfm"}, ["image path", *VIDEO, *SENSE, *FUSED, *STAGES, "rectification", *LEVELS]),
         ({"fusion": "sfm_attention", "motion_perceptual": "product"}, None),
+        ({"fusion_position": "levels"}, ["image path", *VIDEO, *SENSE, *FUSED, *STAGES, *LEVELS]),
         ({"fusion_branch": "task", "motion_memory": "video", "classifier": "two-stream"}, None),
         ({"motion_average": "none", "motion_scale": "one", "classifier": "anchor"}, None),
         ({"motion_average": "t", "motion_perceptual": "centred", "classifier": "loose"}, None),
@@ -239,13 +240,13 @@ def test_a_short_video_goes_back_and_forth():
 
 @pytest.fixture(scope="module")
 def scored(model, few):
-    return interventions(Detector(model), few, "tiny", step=2, rounds=30)
+    return intervene(Detector(model), few, "tiny", step=2, rounds=30)
 
 
 def test_without_intervention_the_scores_are_those_of_an_ablation(model, few, tmp_path):
     cache = FrameCache.build(few, tmp_path, progress=False)
     known = score_model(Detector(model), few, cache, rounds=2)
-    found = interventions(Detector(model), few, step=1, parts=[MSM], rounds=2).rows[0].scores
+    found = intervene(Detector(model), few, step=1, parts=[MSM], rounds=2).rows[0].scores
     assert found["frame-mAP@0.5"].value == pytest.approx(known.scores["frame-mAP@0.5 unlinked"], abs=1e-6)
     assert found["actor AP@0.5"].value == pytest.approx(known.scores["actor AP@0.5"], abs=1e-6)
     assert found["box accuracy"].value == sum(known.right) / sum(known.boxes)
@@ -265,9 +266,9 @@ def test_changes_are_paired_differences(scored, few):
 def test_frames_at_once_do_not_matter_and_the_model_stays(model, few, monkeypatch):
     before, two = copy.deepcopy(model.state_dict()), few.subset([few.videos[0].name, few.videos[1].name])
     asked = {"dataset": two, "step": 2, "rounds": 30, "parts": ["flow stream", MSM, "MSM perceptual branch", MOTION_INPUT]}
-    once = interventions(Detector(model), **asked)
+    once = intervene(Detector(model), **asked)
     monkeypatch.setattr(found_by, "AT_ONCE", 5)
-    assert interventions(Detector(model), **asked).record() == once.record()
+    assert intervene(Detector(model), **asked).record() == once.record()
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
     assert not any(isinstance(part, stand_ins.StandIn) for part in model.modules())
 
@@ -277,7 +278,7 @@ def test_a_part_that_says_nothing_costs_nothing(few):
     sense = model.video.motion
     torch.nn.init.zeros_(sense.gamma1)
     torch.nn.init.zeros_(sense.gamma2)
-    found = interventions(Detector(model), few, parts=[MSM, "3D path"], rounds=5)
+    found = intervene(Detector(model), few, parts=[MSM, "3D path"], rounds=5)
     assert all(found.row(MSM, IDENTITY).changes[name][:3] == (0, 0, 0) for name in METRICS)
     assert found.row("3D path", OTHER).name == "3D path: another class"
     with pytest.raises(InputError, match="no row 'SFM stage 1: uniform' of model; there are nothing, 3D path"):
@@ -287,7 +288,7 @@ def test_a_part_that_says_nothing_costs_nothing(few):
 def test_videos_labelled_in_some_frames_are_seen_by_windows(model, few):
     some = few.subset([video.name for video in few.videos])
     labelled = [replace(v, labelled=tuple(range(v.tubes[0].start, v.tubes[0].stop, 3))) for v in some.videos]
-    found = interventions(Detector(model), replace(some, videos=tuple(labelled)), step=1, parts=[MSM], rounds=5)
+    found = intervene(Detector(model), replace(some, videos=tuple(labelled)), step=1, parts=[MSM], rounds=5)
     assert found.frames == sum(len(video.labelled) for video in labelled)
     assert np.isfinite(found.row(MSM, IDENTITY).scores["frame-mAP@0.5"].value)
 
@@ -303,15 +304,15 @@ def test_a_record_comes_back(scored):
 def test_what_cannot_be_answered(model, few):
     detector = Detector(model)
     with pytest.raises(InputError, match="there is 1 video with ground truth"):
-        interventions(detector, few.subset([few.videos[0].name]))
+        intervene(detector, few.subset([few.videos[0].name]))
     label = few.videos[0].tubes[0].label
     alike = [replace(v, tubes=tuple(replace(tube, label=label) for tube in v.tubes)) for v in few.videos]
     with pytest.raises(InputError, match="two classes"):
-        interventions(detector, replace(few, videos=tuple(alike)))
+        intervene(detector, replace(few, videos=tuple(alike)))
     with pytest.raises(InputError, match="c0"):
-        interventions(detector, replace(few, classes=tuple(f"c{i}" for i in range(len(few.classes)))))
+        intervene(detector, replace(few, classes=tuple(f"c{i}" for i in range(len(few.classes)))))
     with pytest.raises(InputError, match="step is 0"):
-        interventions(detector, few, step=0)
+        intervene(detector, few, step=0)
 
 
 @pytest.mark.parametrize(("changes", "part"), [({"motion": "none"}, MSM), ({"fusion": "concat"}, EXCHANGE)])
@@ -325,11 +326,11 @@ def test_nan_in_a_state_is_told(few):
     model = network(few.classes)
     model.video.backbone.temporal[0].weight[0, 0] = float("nan")
     with pytest.raises(InputError, match=f"state behind .* {few.videos[0].name} holds NaN"):
-        interventions(Detector(model), few, parts=[MSM])
+        intervene(Detector(model), few, parts=[MSM])
 
 
 @pytest.mark.gpu
 def test_a_gpu_finds_what_the_cpu_finds(model, few, scored):
-    found = interventions(Detector(copy.deepcopy(model).cuda()), few, "tiny", step=2, rounds=30)
+    found = intervene(Detector(copy.deepcopy(model).cuda()), few, "tiny", step=2, rounds=30)
     for mine, theirs in zip(found.rows, scored.rows, strict=True):
         assert mine.scores["box accuracy"].value == pytest.approx(theirs.scores["box accuracy"].value, abs=0.05)

@@ -1,30 +1,35 @@
 """Looking inside: does MSM push action away from background, what does SFM exchange, where does the network respond?
 
-    hooks         what named submodules put out
-    cells         which cells of a map show an action
-    distances     of action and background features
-    bootstrap     how sure a mean over videos is
-    probes        what a linear classifier can read from features
-    msm           MSM's gain per channel
+    hooks          what named submodules put out
+    cells          which cells of a map show an action
+    distances      of action and background features
+    bootstrap      how sure a mean over videos is
+    probes         what a linear classifier can read from features
+    msm            MSM's gain per channel
     exchange      SFM's first stage
-    maps          response maps, and how well they point
-    embedding     t-SNE and PCA
-    keyframes     a model over annotated videos
-    study         all of it for one model
-    projection    its cells in two dimensions
-    swap          a key frame with another video's clip
-    corruption    the same with one input spoilt
+    maps           response maps, and how well they point
+    embedding      t-SNE and PCA
+    keyframes      a model over annotated videos
+    study          all of it for one model
+    projection     its cells in two dimensions
+    swap           a key frame with another video's clip
+    corruption     the same with one input spoilt
+    stand_ins      what may take the place of a part of a network
+    interventions  what each part is worth
+    vitals         gains, entropies, how far parameters moved
 
 "Reconstruction, section n" in these files is the project's own reconstruction of the paper, which does not define its quantities.
 """
 
+from ..model.fusion import context_entropy
 from .bootstrap import Interval, paired_interval
 from .cells import ACTION, BACKGROUND, IGNORED, cell_kinds, coverage
 from .corruption import CORRUPTIONS, Robustness, corrupted, robustness
 from .distances import MEASURES, separability
 from .embedding import embed
-from .exchange import context_entropy, corrected, exchange_strength
+from .exchange import corrected, exchange_strength
 from .hooks import Captured, capture
+from .interventions import METRICS, Effect, Interventions, intervene
 from .keyframes import TAPS, KeyFrame, Level, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, norm_map
 from .msm import channel_gain, has_channel_gain, without_motion_sense
@@ -32,3 +37,4 @@ from .probes import area_under_roc, class_probe, probe_auroc, probe_scores
 from .projection import Projection, project
 from .study import Cells, Example, Study, examine
 from .swap import Swap, swap_clip, turned
+from .vitals import Vitals, moved, vital_signs

@@ -1,6 +1,5 @@
 """What SFM's first stage exchanges (reconstruction, section 6.2)."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,22 +15,6 @@ def exchange_of(fusion: nn.Module) -> Exchange | None:
     """The stage-1 module of a fusion; None where it has none."""
     found = getattr(fusion, "exchange", None)
     return found if isinstance(found, Exchange) else None
-
-
-def context_entropy(context: Tensor) -> Tensor:
-    """How evenly a context mixes channels: mean over heads and columns q of H(G[:, q]) / log d.
-
-    Args:
-        context: (..., heads, d, d), each column sums to 1 over the key channels p, the dimension before the last.
-
-    Returns:
-        (...), in [0, 1]: 0 if every column picks one channel, 1 if all are uniform or there is but one channel.
-    """
-    depth = context.shape[-2]
-    if depth == 1:
-        return torch.ones(context.shape[:-3])
-    entropy = -torch.special.xlogy(context, context).sum(-2) / math.log(depth)
-    return entropy.mean((-2, -1))
 
 
 def corrected(fusion: nn.Module, spatial: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:

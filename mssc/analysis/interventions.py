@@ -126,10 +126,13 @@ def _plain(intervals: Mapping[str, Interval]) -> dict[str, list[float | None]]:
 
 
 def _intervals(plain: Mapping[str, Sequence[float | None]]) -> dict[str, Interval]:
-    return {
-        name: Interval(*(float("nan") if x is None else float(x) for x in values[:3]), int(values[3] or 0))
-        for name, values in plain.items()
-    }
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else float(value)
+
+    found = {}
+    for name, (value, low, high, videos) in plain.items():
+        found[name] = Interval(number(value), number(low), number(high), int(videos or 0))
+    return found
 
 
 # -------------------------------------------------------------------- which videos
@@ -303,7 +306,7 @@ class _Streams:
         self.rows: dict[int, State] = {number: start for number, row in enumerate(rows) if row.in_video_path(model)}
 
 
-def interventions(
+def intervene(
     detector: Detector,
     dataset: Dataset,
     name: str = "model",

@@ -80,9 +80,9 @@ class Given(StandIn):
 class Even(StandIn):
     """A module whose output (B, T, H, W, D) becomes the same in all places and channels of a frame: its mean."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *arguments: Any) -> Tensor:
         """Of the module's shape."""
-        out = self.of(x)
+        out = self.of(*arguments)
         return out.mean((2, 3, 4), keepdim=True).expand_as(out)
 
 
@@ -295,10 +295,10 @@ def _of_video_path(model: MSSC) -> list[Intervention]:
 def _of_motion_sense(model: MSSC) -> list[Intervention]:
     """MSM, or what is in its slot, and MSM's branches."""
     slot, name = model.video.motion, f"{video_path_of(model)}.motion"
-    if isinstance(slot, NoMotionSense):
+    if slot is None or isinstance(slot, NoMotionSense):
         return []
     label = MSM if isinstance(slot, MotionSense) else f"{model.config.motion} (MSM's slot)"
-    width: int = slot.width  # type: ignore[union-attr,assignment]
+    width = slot.width
     rows = [Intervention(label, IDENTITY, {name: always(lambda: NoMotionSense(width))})]
     if not isinstance(slot, MotionSense):
         return rows

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..detection.detector import Detector
+from ..model.fusion import context_entropy
 from ..model.mssc import MSSC
 from ..structures import InputError
 from .bootstrap import Interval, interval, mean_interval, paired_interval
 from .cells import ACTION, BACKGROUND, cell_kinds, centre_cells, coverage, enough
 from .distances import MEASURES, channel_fisher, separability
-from .exchange import Moments, Strength, add_moments, cka_of, context_entropy, exchange_of, exchange_strength
+from .exchange import Moments, Strength, add_moments, cka_of, exchange_of, exchange_strength
 from .keyframes import KeyFrame, Level, Mode, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, mean_measures, norm_map
 from .msm import rank_correlation

@@ -89,6 +89,22 @@ class ChannelContext(nn.Module):
             return product.softmax(-2)
 
 
+def context_entropy(context: Tensor) -> Tensor:
+    """How evenly a context mixes channels: mean over heads and columns q of H(G[:, q]) / log d.
+
+    Args:
+        context: (..., heads, d, d), each column sums to 1 over the key channels p, the dimension before the last.
+
+    Returns:
+        (...), in [0, 1]: 0 if every column picks one channel, 1 if all are uniform or there is but one channel.
+    """
+    depth = context.shape[-2]
+    if depth == 1:
+        return torch.ones(context.shape[:-3])
+    entropy = -torch.special.xlogy(context, context).sum(-2) / math.log(depth)
+    return entropy.mean((-2, -1))
+
+
 class ContextExchange(nn.Module):
     """T_i = Q_i G_other: channels of a path, mixed as the other path's context says (CMX).
 

@@ -34,6 +34,7 @@ from ..model.mssc import MSSC
 from ..model.transfer import start_from_coco
 from ..structures import Detections, InputError
 from ..video import frames_per_look
+from .entropy import exchange_entropies
 from .heads import TrainingHeads
 from .losses import total
 from .step import Learner, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
@@ -390,8 +391,9 @@ class Trainer:
         last = self.step >= self.steps
         if self.validation is not None and (last or epoch % self.config.validate_every == 0):
             seen = (self._averaged(), self.validation, self.cache, self.config.validation_step)
-            score = validate_video(self.heads, *seen) if self.config.phase == "video" else validate(*seen)
-            entry |= {k: round(float(v), 5) for k, v in score.items()}
+            with exchange_entropies(seen[0]) as entropies:
+                score = validate_video(self.heads, *seen) if self.config.phase == "video" else validate(*seen)
+            entry |= {k: round(float(v), 5) for k, v in (score | entropies).items()}
             if (value := next(iter(score.values()))) > self.best:  # the first is what a model is selected by
                 self.best = value
                 self._keep(entry)
