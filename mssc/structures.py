@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -46,6 +46,8 @@ class Predictions(NamedTuple):
         boxes: (B, K, 4), the K boxes whose actions were classified.
         objectness: (B, K), their logits.
         logits: (B, K, A), their action logits.
+        people: (B, P, 4), boxes of everybody, whatever they do, one per cell of the person head; P = 0 without one.
+        person: (B, P), their logits: is a person centred here?
     """
 
     anchor_boxes: Tensor
@@ -53,6 +55,8 @@ class Predictions(NamedTuple):
     boxes: Tensor
     objectness: Tensor
     logits: Tensor
+    people: Tensor
+    person: Tensor
 
 
 def _array(value, dtype: type, name: str, *shape: int) -> np.ndarray:
@@ -95,6 +99,9 @@ class Detections:
         boxes: (N, 4) float32.
         labels: (N,) int64, classes from 0.
         scores: (N,) float32.
+        people: (M, 4) float32, boxes of everybody who is seen, whatever they do; none where the model does not say. They are of the
+            frame, not of its rows: what cuts rows leaves them.
+        person: (M,) float32, how surely each is somebody.
 
     Raises:
         InputError: for a wrong shape, NaN, an inverted box, a negative label or a score outside [0, 1].
@@ -103,6 +110,8 @@ class Detections:
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
+    people: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    person: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _array(self.boxes, np.float32, "boxes", -1, 4))
@@ -112,8 +121,11 @@ class Detections:
             raise InputError(
                 f"{len(self.boxes)} boxes, {len(self.labels)} labels and {len(self.scores)} scores differ in number."
             )
-        _check_boxes(self.boxes)
-        _check_scores(self.scores)
+        object.__setattr__(self, "people", _array(self.people, np.float32, "people", -1, 4))
+        object.__setattr__(self, "person", _array(self.person, np.float32, "person", len(self.people)))
+        for boxes, scores in ((self.boxes, self.scores), (self.people, self.person)):
+            _check_boxes(boxes)
+            _check_scores(scores)
         if self.labels.size and self.labels.min() < 0:
             raise InputError(f"label {self.labels.min()} is negative; classes are counted from 0.")
 
@@ -131,7 +143,7 @@ class Detections:
             IndexError: for a row that is not there, or a mask of another length.
         """
         chosen = np.arange(len(self))[rows].reshape(-1)
-        return Detections(self.boxes[chosen], self.labels[chosen], self.scores[chosen])
+        return replace(self, boxes=self.boxes[chosen], labels=self.labels[chosen], scores=self.scores[chosen])
 
     def above(self, threshold: float) -> Detections:
         """The rows that score at least `threshold`."""
@@ -195,9 +207,9 @@ class Detections:
 
     @classmethod
     def merge(cls, parts: Iterable[Detections]) -> Detections:
-        """The rows of several, one after the other."""
+        """The rows of several, one after the other, and the people likewise."""
         parts = [cls.empty(), *parts]
-        return cls(*(np.concatenate([getattr(rows, name) for rows in parts]) for name in ("boxes", "labels", "scores")))
+        return cls(*(np.concatenate([getattr(rows, item.name) for rows in parts]) for item in fields(cls)))
 
     @classmethod
     def empty(cls) -> Detections:
@@ -215,19 +227,23 @@ class DetectionLog(Sequence[Detections]):
     _ROWS = 1 << 13  # of an array
     _ROW = np.dtype([("box", np.float32, 4), ("score", np.float32), ("label", np.int64)])
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # people are rows without a label
         self._blocks: list[np.ndarray] = []
         self._places = array("q")  # of each frame: its block, its first row there, the row after its last
         self._stop = 0  # rows used of the last block
 
     def append(self, detections: Detections) -> None:
         """Add the next frame's; they are copied."""
-        if not self._blocks or self._stop + len(detections) > len(self._blocks[-1]):
-            self._blocks.append(np.zeros(max(self._ROWS, len(detections)), self._ROW))
+        count = len(detections) + len(detections.people)
+        if not self._blocks or self._stop + count > len(self._blocks[-1]):
+            self._blocks.append(np.zeros(max(self._ROWS, count), self._ROW))
             self._stop = 0
-        start, self._stop = self._stop, self._stop + len(detections)
+        start, self._stop = self._stop, self._stop + count
         rows = self._blocks[-1][start : self._stop]
-        rows["box"], rows["score"], rows["label"] = detections.boxes, detections.scores, detections.labels
+        rows["label"] = -1
+        rows["label"][: len(detections)] = detections.labels
+        rows["box"] = np.concatenate([detections.boxes, detections.people])
+        rows["score"] = np.concatenate([detections.scores, detections.person])
         self._places.extend((len(self._blocks) - 1, start, self._stop))
 
     def __len__(self) -> int:
@@ -243,7 +259,9 @@ class DetectionLog(Sequence[Detections]):
         place = range(len(self))[index]  # also checks it
         block, start, stop = self._places[3 * place : 3 * place + 3]
         rows = self._blocks[block][start:stop]
-        return Detections(rows["box"].copy(), rows["label"].copy(), rows["score"].copy())
+        acting = rows["label"] >= 0
+        mine, people = rows[acting], rows[~acting]
+        return Detections(*(part.copy() for part in (mine["box"], mine["label"], mine["score"], people["box"], people["score"])))
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,7 +55,7 @@ def streamed(model: MSSC) -> dict[str, np.ndarray]:
 
 def _plain(found: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     every = {key: EVERY_ANCHOR if key.startswith("anchor") else 1 for key in found}
-    return {key: value[:, :: every[key]].double().numpy() for key, value in found.items()}
+    return {key: value[:, :: every[key]].double().numpy() for key, value in found.items() if value.numel()}
 
 
 def video(model: MSSC) -> dict[str, np.ndarray]:

@@ -113,6 +113,11 @@ def test_a_config_of_before_is_refused_with_its_version():
     )
 
 
+def test_a_config_from_before_a_later_field_means_its_default():
+    values = _values()
+    assert values.pop("person") == "none" and ModelConfig.from_mapping(values) == ModelConfig()
+
+
 def test_a_whole_number_is_a_float():
     assert ModelConfig.from_mapping(_values(dropout=0)).dropout == 0
 

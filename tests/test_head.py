@@ -52,7 +52,7 @@ def _features(batch=2, own=False):
 
 
 def test_boxes_are_decoded_around_their_cells():
-    head = BoxHead(C, 3)
+    head = BoxHead(C)
     for conv in head.reg_preds:
         torch.nn.init.zeros_(conv.weight)
         conv.bias.data = torch.tensor([0.5, 0.25, math.log(2), 0.0])  # centre at (cell + t) strides; 2 strides wide, 1 high
@@ -64,7 +64,7 @@ def test_boxes_are_decoded_around_their_cells():
 
 
 def test_anchors_stand_where_the_losses_think():
-    head = BoxHead(C, 3)
+    head = BoxHead(C)
     for conv in head.reg_preds:
         torch.nn.init.zeros_(conv.weight)
         conv.bias.data = torch.tensor([0.5, 0.5, 0.0, 0.0])
@@ -75,7 +75,7 @@ def test_anchors_stand_where_the_losses_think():
 
 
 def test_objectness_starts_at_one_in_a_hundred_and_sizes_stay_finite():
-    head = BoxHead(C, 3)
+    head = BoxHead(C)
     _, objectness = head([torch.zeros_like(x) for x in _levels(C)])
     assert all(torch.allclose(level.sigmoid(), torch.tensor(0.01)) for level in objectness)
     boxes, _ = head([1e6 * x for x in _levels(C)])
@@ -118,7 +118,7 @@ def test_own_boxes_carry_no_gradient_and_given_boxes_are_returned():
     head = _head()
     own = head(_features())
     assert own.anchor_boxes.requires_grad and not own.boxes.requires_grad
-    assert [x.shape for x in own] == [(2, 84, 4), (2, 84), (2, 5, 4), (2, 5), (2, 5, 3)]
+    assert [x.shape for x in own] == [(2, 84, 4), (2, 84), (2, 5, 4), (2, 5), (2, 5, 3), (2, 0, 4), (2, 0)]
     given = torch.tensor([[[1.0, 2, 30, 40]], [[0, 0, 64, 64]]])
     assert head(_features(), given).boxes is given
 

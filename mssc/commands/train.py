@@ -31,6 +31,7 @@ class Train(Settings):
         mssc train --dataset toy --data data/toy -o runs/toy
         mssc train --dataset custom --data my-videos -o runs/mine --start jhmdb --epochs 12
         mssc train --recipe toy --data data/toy -o runs/recipe
+        mssc train --phase person --dataset jhmdb --data DIR --start MODEL --coco yolox_nano.onnx -o runs/person
     """
 
     dataset: Annotated[Name | None, default("the recipe's")] = None  # type: ignore[assignment]
@@ -38,13 +39,15 @@ class Train(Settings):
     output: Annotated[Path, OUTPUT]
     """Folder of the run: checkpoints, metrics.jsonl, the model."""
     coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None
-    """YOLOX-nano as ONNX, whose weights both paths start from."""
+    """YOLOX-nano as ONNX, whose weights both paths start from; with --phase person, the teacher."""
     recipe: Annotated[Recipe | None, default("one run of these options")] = None
     """Make a model as a shipped one was made: all its stages, one after the other. The recipe brings its own options."""
     start: Annotated[str | None, MODEL, default("a new network")] = None
     """Model to start from instead, by name or folder; it may know other actions. Its network is kept but for --model options."""
     all_videos: Annotated[bool, FLAG] = False
     """Learn from the validation videos as well, and keep the last model instead of the best; always so for ava."""
+    more_videos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...", help_behavior_hint="")] = ()
+    """With --phase person, folders of videos without annotations, whose people are learnt from as well."""
     rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
@@ -58,14 +61,19 @@ class Train(Settings):
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
         from ..training.loop import Trainer
+        from ..training.people import frames_to_learn
 
-        select = not self.all_videos and self.dataset != "ava"  # AVA's "val" is what everybody scores on
+        people = config.phase == "person"
+        if self.more_videos and not people:
+            raise InputError("--more-videos have no annotations, and only --phase person needs none; leave them out.")
+        select = not (self.all_videos or people) and self.dataset != "ava"  # AVA's "val" is what everybody scores on
         parts = ("train", "val") if select else ("trainval",)
         found = [load_dataset(self.dataset, self.data, part, self.split) for part in parts]
+        found = [frames_to_learn(found[0], self.more_videos)] if people else found
         cache = self.rare.cache or self.output / "frames"
         model, weights = self._start(network, found[0].classes, several_at_once(found[0]))
         for dataset in found:
-            frames = FrameCache.build(dataset, cache, reach=reach(model, config))
+            frames = FrameCache.build(dataset, cache, reach=0 if people else reach(model, config))
         validation = found[1] if select else None
         trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights)
         videos, steps = counted(len(found[0]), "video"), counted(trainer.steps, "step")
@@ -107,5 +115,8 @@ class Train(Settings):
             usual = ModelConfig()
             asked = {f.name: getattr(base, f.name) for f in dataclasses.fields(usual)}
             base = dataclasses.replace(start.config, **{k: v for k, v in asked.items() if v != getattr(usual, k)})
+        if start is not None and self.config.phase == "person":  # that head alone is new
+            base = dataclasses.replace(base, classes=start.config.classes, person="head")
+            return base, carry_over(start, base, self.config.seed)
         config = dataclasses.replace(base, classes=classes, actions="multilabel" if several else base.actions)
         return config, None if start is None else carry_over(start, config, self.config.seed)

@@ -1,6 +1,7 @@
 """Everybody who is seen, whatever they do: who has no sure action still has a box, a tube, and the actions that are likeliest.
 
-A frame's rows of one box sum up to how surely somebody is there, for a row's score is that times an action's probability.
+A model with a person head says who is there. Of others, a frame's rows of one box sum up to how surely somebody is there, for a row's score
+is that times an action's probability.
 """
 
 from collections.abc import Sequence
@@ -8,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..boxes import CONTINUOUS, box_iou
 from ..linking import OnlineLinker
 from ..structures import Detections, Tube
 
 PERSON_SCORE = 0.3  # from which on a tube is somebody: chosen by eye on videos of streets, sports and kitchens
 LIKELIEST = 3  # actions told of each
+SAME = 0.5  # overlap from which on an actor's box and a person's are of one person
 _LOOKS = 50  # frames of a tube that tell what is likely
 
 
@@ -29,10 +32,22 @@ class Person(NamedTuple):
 
 
 def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Who is in a frame: boxes (N, 4), the box of each row, and how surely somebody is there (N,)."""
+    """Who is in a frame: boxes (N, 4), the box of each row, and how surely somebody is there (N,).
+
+    An actor is the person whose box fits best, and in any case somebody.
+    """
     boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
     which = which.ravel()
-    return boxes, which, np.bincount(which, detections.scores, len(boxes)).clip(0, 1)
+    sure = np.bincount(which, detections.scores, len(boxes)).clip(0, 1)
+    people, person = detections.people, detections.person.astype(np.float64)
+    if not len(people):
+        return boxes, which, sure
+    overlap = box_iou(boxes[:, None], people[None], CONTINUOUS)
+    known, fitting = overlap.max(1, initial=0) >= SAME, overlap.argmax(1)
+    place = np.where(known, fitting, len(people) + np.cumsum(~known) - 1)
+    person = np.concatenate([person, sure[~known]])
+    np.maximum.at(person, place, sure)
+    return np.concatenate([people, boxes[~known]]), place[which], person
 
 
 class PeopleLinker:
@@ -61,7 +76,7 @@ def _likeliest(tube: Tube, frames: Sequence[Detections]) -> list[tuple[int, floa
     total, looks = np.zeros(tube.label), 0
     for place in np.unique(np.linspace(0, len(tube) - 1, _LOOKS).astype(int)):
         found = frames[tube.start + place]
-        mine = (found.boxes == tube.boxes[place]).all(1)  # none where the box is interpolated
+        mine = box_iou(found.boxes, tube.boxes[place], CONTINUOUS) >= SAME
         total += np.bincount(found.labels[mine], found.scores[mine], len(total))
         looks += bool(mine.any())
     best = np.argsort(-total, kind="stable")[:LIKELIEST]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..model.export import FRAMES, OUTPUTS, graph_name, open_session, state_names
+from ..model.export import FRAMES, graph_name, open_session, output_names, state_names
 from ..model.mssc import MSSC
 from ..model.shipped import weights_hash
 from ..model.video import State
@@ -42,7 +42,7 @@ class OnnxStep:
             if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
                 raise InputError(f"{path} was made of other weights; make it again with: mssc export {folder}")
             self.sessions[frames] = session
-        self.names = state_names(model)
+        self.names, self.outputs = state_names(model), output_names(model)
         _, self.layout = pytree.tree_flatten(model.initial_state(1))
 
     def __call__(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
@@ -53,12 +53,13 @@ class OnnxStep:
             count = max(frames for frames in FRAMES if frames <= clip.shape[2] - start)
             part = clip[:, :, start : start + count].contiguous().numpy()
             out = self.sessions[count].run(None, {"frames": part, **dict(zip(self.names, leaves, strict=True))})
-            found.append([torch.from_numpy(value) for value in out[: len(OUTPUTS)]])
-            leaves, start = out[len(OUTPUTS) :], start + count
-        boxes, objectness, logits = (torch.cat(values) for values in zip(*found, strict=True))
-        none = boxes.new_zeros(len(boxes), 0)
+            found.append([torch.from_numpy(value) for value in out[: len(self.outputs)]])
+            leaves, start = out[len(self.outputs) :], start + count
+        values = dict(zip(self.outputs, map(torch.cat, zip(*found, strict=True)), strict=True))
+        none = values["boxes"][:, :0], values["objectness"][:, :0]
         after = pytree.tree_unflatten([torch.from_numpy(leaf) for leaf in leaves], self.layout)
-        return Predictions(boxes.new_zeros(len(boxes), 0, 4), none, boxes, objectness, logits), after
+        rest = dict(zip(("people", "person"), none, strict=True)) | values
+        return Predictions(*none, **rest), after
 
 
 def stream_step(model: MSSC, folder: Path, runtime: str, device: torch.device) -> OnnxStep | None:

@@ -6,6 +6,7 @@ the video, and by the tubes that are not yet taken.
 
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class OnlineLinker:
         linked[rows] = np.clip(self._live["sum"][owner] / self._live["weight"][owner], 0, 1)
         self._retire()
         self._frame += 1
-        return Detections(detections.boxes, detections.labels, linked)
+        return replace(detections, scores=linked)
 
     def _match(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Which live link each row continues, -1: none. Rows come sorted by label and left side."""

@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 FRAMES = (1, 16)
 """Frames that a graph takes in one call."""
-OUTPUTS = ("boxes", "objectness", "logits")
+OUTPUTS = ("boxes", "objectness", "logits", "people", "person")
+"""Predictions that a graph gives; the last two if the network has a person head."""
 OPSET = 18
 TOLERANCE = 1e-4
 
@@ -34,6 +35,11 @@ TOLERANCE = 1e-4
 def graph_name(frames: int) -> str:
     """Of the file whose graph takes so many frames."""
     return f"step-{frames}.onnx"
+
+
+def output_names(model: MSSC) -> tuple[str, ...]:
+    """Of `OUTPUTS`, those that this network has."""
+    return OUTPUTS if model.person is not None else OUTPUTS[:3]
 
 
 def state_names(model: MSSC) -> list[str]:
@@ -53,7 +59,7 @@ class _Step(nn.Module):
     def forward(self, frames: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
         state: State = pytree.tree_unflatten(list(leaves), self.layout)
         predictions, after = self.m.step(frames, state, torch.arange(frames.shape[2])[None])
-        found = [getattr(predictions, name) for name in OUTPUTS]
+        found = [getattr(predictions, name) for name in output_names(self.m)]
         return (*found, *(leaf.clone() for leaf in pytree.tree_leaves(after)))  # an output of its own where nothing changed
 
 
@@ -103,7 +109,7 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
                 step,
                 (clip, *leaves),
                 input_names=["frames", *names],
-                output_names=[*OUTPUTS, *(f"next_{name}" for name in names)],
+                output_names=[*output_names(model), *(f"next_{name}" for name in names)],
                 opset_version=OPSET,
                 dynamo=True,
                 optimize=False,
@@ -157,11 +163,11 @@ def deviation(model: MSSC, path: Path, frames: int, calls: int = 3) -> float:
         found = list(map(np.asarray, session.run(None, feed)))
         with torch.inference_mode():
             predictions, state = model.step(clip, state, torch.arange(frames)[None])
-        wanted = [*(getattr(predictions, name) for name in OUTPUTS), *pytree.tree_leaves(state)]
+        wanted = [*(getattr(predictions, name) for name in output_names(model)), *pytree.tree_leaves(state)]
         for ours, theirs in zip(found, wanted, strict=True):
             scale = max(float(theirs.abs().max()) if theirs.numel() else 0.0, 1.0)
             worst = max(worst, float(np.abs(ours - theirs.numpy()).max(initial=0)) / scale)
-        leaves = found[len(OUTPUTS) :]
+        leaves = found[len(output_names(model)) :]
     return worst
 
 
@@ -191,6 +197,9 @@ def _description(model: MSSC, found: dict[str, float]) -> str:
     for name, leaf in zip(state_names(model), pytree.tree_leaves(model.initial_state(1)), strict=True):
         rows.append(f"| `{name}` | {tuple(leaf.shape)} | {str(leaf.dtype).removeprefix('torch.')} |")
     deviations = "\n".join(f"- `{name}`: {value:.1e}" for name, value in found.items())
+    people = ""
+    if model.person is not None:
+        people = " `people` (N, P, 4) and `person` (N, P), boxes and logits of everybody, whatever they do,"
     return f"""# The streaming step as ONNX
 
 `step-N.onnx` takes the next N frames of a video and the state, and gives N frames' boxes, objectness and logits, and the next state.
@@ -202,7 +211,7 @@ Its weights are those of `{WEIGHTS}`, beside which it must lie.
 {chr(10).join(rows)}
 
 The state before the first frame is all zeros. Outputs: `boxes` (N, K, 4) in pixels of the square, `objectness` (N, K) logits, `logits`
-(N, K, {len(model.config.classes)}) of the actions ({model.config.actions}), and `next_...` for every part of the state.
+(N, K, {len(model.config.classes)}) of the actions ({model.config.actions}),{people} and `next_...` for every part of the state.
 
 Largest deviation from torch over a stream of random frames, relative to the largest value (at least 1):
 

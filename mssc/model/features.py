@@ -11,10 +11,12 @@ class ImageFeatures(NamedTuple):
     Attributes:
         levels: (B, C_l, H_l, W_l), the neck's maps; () without an image path.
         maps: (B, C_l, H_l, W_l), what enters the fusion: the same maps, or these behind the stems, all of width C.
+        fine: (B, C_f, H_f, W_f), the backbone's map at stride 4, which the person head reads; None where there is none.
     """
 
     levels: tuple[Tensor, ...]
     maps: tuple[Tensor, ...]
+    fine: Tensor | None = None
 
 
 class VideoFeatures(NamedTuple):
@@ -50,7 +52,8 @@ class Features(NamedTuple):
     def key_frame(self, row: int) -> "Features":
         """Those of one key frame, B = 1; `video.motion` stays as it is."""
         one = slice(row, row + 1)
-        image = ImageFeatures(*(tuple(x[one] for x in maps) for maps in self.image))
+        levels, maps, fine = self.image
+        image = ImageFeatures(tuple(x[one] for x in levels), tuple(x[one] for x in maps), None if fine is None else fine[one])
         now, average = (x[one] for x in self.video.flow)
         video = VideoFeatures(self.video.motion, self.video.map[one], self.video.context[one], (now, average))
         return Features(image, video, tuple(x[one] for x in self.fused))

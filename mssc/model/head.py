@@ -31,17 +31,18 @@ def at_least_float32(x: Tensor) -> Tensor:
 class BoxHead(nn.Module):
     """Boxes and objectness, one per cell of each level; decoding as in YOLOX: centre (cell + t) * stride, size exp(t) * stride."""
 
-    def __init__(self, width: int, levels: int) -> None:
+    def __init__(self, width: int, strides: Sequence[int] = STRIDES) -> None:
         super().__init__()
-        self.reg_preds = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in range(levels))
-        self.obj_preds = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in range(levels))
+        self.strides = strides
+        self.reg_preds = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in strides)
+        self.obj_preds = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in strides)
         for conv in self.obj_preds:
             nn.init.constant_(conv.bias, -math.log(99))  # type: ignore[arg-type]  # a prior of 0.01
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Per-level (B, C, H_l, W_l) to boxes (B, N, 4) in input pixels and objectness logits, per level (B, 1, H_l, W_l)."""
         boxes, objectness = [], []
-        for x, reg, obj, stride in zip(maps, self.reg_preds, self.obj_preds, STRIDES, strict=True):
+        for x, reg, obj, stride in zip(maps, self.reg_preds, self.obj_preds, self.strides, strict=True):
             height, width = x.shape[-2:]
             raw = at_least_float32(reg(x)).permute(0, 2, 3, 1)  # half precision would round boxes to whole pixels
             ys = torch.arange(height, device=x.device, dtype=raw.dtype)[:, None].expand(height, width)
@@ -261,7 +262,7 @@ class Head(nn.Module):
         self.stems = nn.ModuleList(ConvBlock(dim, width) if stems else nn.Identity() for dim in widths)
         self.cls_convs = nn.ModuleList(nn.Identity() if stems else _tower(width) for _ in STRIDES)
         self.reg_convs = nn.ModuleList(_tower(width) for _ in STRIDES)
-        self.boxes = BoxHead(width, len(STRIDES))
+        self.boxes = BoxHead(width)
         self.classifier = classifier
 
     def forward(self, features: Features, boxes: Tensor | None = None) -> Predictions:
@@ -283,7 +284,8 @@ class Head(nn.Module):
         else:
             anchors = fitting_anchors(boxes, anchor_boxes)
         logits = self.classifier(class_maps, features, Regions(boxes, anchors, objectness))
-        return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, anchors), logits)
+        nobody = anchor_boxes[:, :0], anchor_objectness[:, :0]  # they have a head of their own, see `mssc.model.person`
+        return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, anchors), logits, *nobody)
 
 
 def build_head(config: ModelConfig, widths: tuple[int, ...], image_dims: tuple[int, ...], flow_dims: int) -> Head:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .backbone2d import STRIDES, Backbone2d, build_backbone2d
+from .backbone2d import STRIDES, Backbone2d, CSPDarknet, build_backbone2d
 from .features import ImageFeatures
 from .layers import ConvBlock
 from .neck import PAFPN
@@ -37,9 +37,10 @@ class ImagePath(nn.Module):
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """(B, 3, S, S) RGB in 0..255."""
-        images = (images.to(self.mean.dtype) - self.mean) / self.std
-        levels = self.neck(self.backbone(images.contiguous(memory_format=torch.channels_last)))
-        return ImageFeatures(levels, tuple(stem(x) for stem, x in zip(self.stems, levels, strict=True)))
+        images = ((images.to(self.mean.dtype) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        fine = self.backbone.fine(images) if isinstance(self.backbone, CSPDarknet) else None
+        levels = self.neck(self.backbone(images) if fine is None else self.backbone.above(fine))
+        return ImageFeatures(levels, tuple(stem(x) for stem, x in zip(self.stems, levels, strict=True)), fine)
 
 
 class NoImage(nn.Module):

@@ -10,6 +10,7 @@ from .fusion import build_fusion
 from .head import build_head
 from .hub import HubMixin
 from .image import build_image_path
+from .person import build_person_head
 from .video import State, build_video_path, take
 
 
@@ -21,6 +22,8 @@ class MSSC(nn.Module, HubMixin):
         key frames --> ImagePath: backbone, PAFPN ----------------------+
                                                                         +--> Fusion: SFM per level --> Head: boxes, actions
         clip -------> VideoPath: backbone, P3, MSM, collapse of time ---+
+
+    A person head on the image path, where there is one, finds everybody else: see `mssc.model.person`.
 
     Args:
         config: what it is made of.
@@ -34,6 +37,7 @@ class MSSC(nn.Module, HubMixin):
         self.video = build_video_path(config, pretrained)
         self.fusion = build_fusion(config, self.image.widths)
         self.head = build_head(config, self.fusion.widths, self.image.dims, self.video.flow_dims)
+        self.person = build_person_head(config, self.image)
 
     def forward(self, clip: Tensor, keys: Tensor | None = None, boxes: Tensor | None = None) -> Predictions:
         """Detect in the key frames of clips, each seen from its true start.
@@ -66,7 +70,11 @@ class MSSC(nn.Module, HubMixin):
             Predictions of B * K key frames, and the new state.
         """
         features, state = self.features(clip, state, keys)
-        return self.head(features, boxes), state
+        predictions = self.head(features, boxes)
+        if self.person is not None:
+            people, person = self.person(features.image)
+            predictions = predictions._replace(people=people, person=person)
+        return predictions, state
 
     def features(self, clip: Tensor, state: State, keys: Tensor | None = None) -> tuple[Features, State]:
         """`step` without the head: what both paths see, and what fusion makes of it."""

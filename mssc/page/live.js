@@ -121,12 +121,12 @@ const draw = () => {
 };
 const show = () => {
   const seen = (boxes || []).filter((one) => one.score >= threshold || one.person >= person), sure = seen.filter((one) => one.score >= threshold).sort((a, b) => b.score - a.score);
-  const best = [...seen].sort((a, b) => b.score - a.score)[0];
+  const best = seen.filter((one) => one.label !== null).sort((a, b) => b.score - a.score)[0];
   if (boxes) at(".now").replaceChildren(...sure.length ? sure.slice(0, 3).map((one) => {
     const word = make("span", "", models.get(model.value).actions[one.label]);
     [word.style.background, word.style.color] = coloursOf(one);
     return word;
-  }) : [seen.length ? `${seen.length === 1 ? "I see somebody" : `I see ${seen.length} people`}; likeliest: ${named(best)}` : "I see nobody"]);
+  }) : [seen.length ? `${seen.length === 1 ? "I see somebody" : `I see ${seen.length} people`}${best ? `; likeliest: ${named(best)}` : ""}` : "I see nobody"]);
   at(".now").classList.toggle("sure", sure.length > 0);
   for (const one of sure) done.add(models.get(model.value).actions[one.label]);
   for (const prompt of at(".prompts").children) prompt.classList.toggle("done", done.has(prompt.dataset.action));

@@ -93,10 +93,12 @@ class Camera:
         boxes, which, sure = everybody(found)
         size, told = np.array([width, height, width, height]), []
         for index in np.argsort(-sure, kind="stable").tolist():
-            rows = np.flatnonzero(which == index)
-            best = rows[found.scores[rows].argmax()]
+            rows = found[which == index]
+            label, score = max(
+                ((int(label), float(score)) for _, label, score in rows), key=lambda row: row[1], default=(None, 0.0)
+            )
             place = {"box": np.round(boxes[index] / size, 4).tolist(), "person": round(float(sure[index]), 2)}
-            told.append(place | {"label": int(found.labels[best]), "score": round(float(found.scores[best]), 2)})
+            told.append(place | {"label": label, "score": round(score, 2)})
         return [one for one in told if max(one["person"], one["score"]) >= LOWEST]
 
     def _tubes(self) -> list[dict[str, Any]]:

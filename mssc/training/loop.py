@@ -37,6 +37,7 @@ from ..video import frames_per_look
 from .entropy import exchange_entropies
 from .heads import TrainingHeads
 from .losses import total
+from .people import People, collate_people
 from .step import Learner, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
 
 log = logging.getLogger(__name__)
@@ -128,14 +129,15 @@ class Trainer:
         training: videos to learn from.
         cache: their decoded frames.
         validation: videos to select by; None to keep the last model instead of the best.
-        coco: a YOLOX-nano ONNX file to start from; None starts from nothing.
+        coco: a YOLOX-nano ONNX file to start from; None starts from nothing. In the phase "person" it is the teacher instead.
         start: weights of an earlier run (a model's folder) to start from instead.
         progress: show a bar.
         cpu: leave GPUs alone.
         share: how many processes train on this process's GPU.
 
     Raises:
-        InputError: if the folder holds another run, or the data set's classes are not the model's.
+        InputError: if the folder holds another run, the data set's classes are not the model's, or the phase "person" has no teacher or no
+            head to teach.
     """
 
     def __init__(
@@ -156,6 +158,11 @@ class Trainer:
             raise InputError(
                 f"the data set has the classes {training.classes}, the model {model_config.classes}; they must agree."
             )
+        people = config.phase == "person"
+        if people and (coco is None or start is None or model_config.person == "none"):
+            raise InputError(
+                "the phase 'person' adds a person head to a model, taught by a COCO detector; name both, with --start and --coco."
+            )
         if coco is None and start is None:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
@@ -165,24 +172,30 @@ class Trainer:
             torch.set_float32_matmul_precision("high")  # TF32: what bf16 has in digits and float32 in range
         torch.manual_seed(config.seed)
         model = MSSC(model_config)
-        started = start_from_coco(model, self._coco(coco, training)) if coco is not None else []
+        started = start_from_coco(model, self._coco(coco, training)) if coco is not None and not people else []
         if start is not None:
             model.load_state_dict(start)
         model.train()
         freeze(model, config)
-        self.heads = TrainingHeads(model_config, config.heads, model.image.widths).to(self.accelerator.device)
+        heads = () if people else config.heads
+        self.heads = TrainingHeads(model_config, heads, model.image.widths).to(self.accelerator.device)
         learner = Learner(model, self.heads, config.phase)
         optimizer = torch.optim.AdamW(parameter_groups(learner, started, config), fused=True)
-        clips = ClipDataset(training, cache, model_config, config)
-        self.order = BatchOrder(len(clips), config.batch, config.seed)
         device = self.accelerator.device
+        if people:
+            clips = People(training, cache, coco_weights(coco), model_config, config, folder / "teacher.npz", device)  # type: ignore[arg-type]
+            joined: Callable = functools.partial(collate_people, actions=len(model_config.classes))
+        else:
+            clips = ClipDataset(training, cache, model_config, config)
+            joined = functools.partial(collate, frames=cache, size=model_config.key_size)
+        self.order = BatchOrder(len(clips), config.batch, config.seed)
         names = [video.name for video in training.videos]
-        self.frames = DeviceFrames(cache, names, device, share) if device.type == "cuda" else None
+        self.frames = DeviceFrames(cache, names, device, share) if device.type == "cuda" and not people else None
         workers = 0 if self.frames else config.workers
         loader = DataLoader(
             clips,
             batch_sampler=self.order,
-            collate_fn=list if self.frames else functools.partial(collate, frames=cache, size=model_config.key_size),
+            collate_fn=list if self.frames else joined,
             num_workers=workers,
             multiprocessing_context="fork" if workers else None,
         )
@@ -293,7 +306,9 @@ class Trainer:
         torch.manual_seed(hash(seeds) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * learning_rate(self.step, self.steps, self.config.warmup)
-        batch = mix(batch.to(self.accelerator.device), self.config.mixup, np.random.default_rng(seeds))
+        batch = batch.to(self.accelerator.device)
+        if self.config.phase != "person":
+            batch = mix(batch, self.config.mixup, np.random.default_rng(seeds))
         with self.accelerator.autocast():
             losses = compute_losses(self.learner, batch, self.model_config, self.config)
             losses["loss"] = total(losses, self.config)
