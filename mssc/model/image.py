@@ -38,8 +38,11 @@ class ImagePath(nn.Module):
     def forward(self, images: Tensor) -> ImageFeatures:
         """(B, 3, S, S) RGB in 0..255."""
         images = ((images.to(self.mean.dtype) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        fine = self.backbone.fine(images) if isinstance(self.backbone, CSPDarknet) else None
-        levels = self.neck(self.backbone(images) if fine is None else self.backbone.above(fine))
+        if isinstance(self.backbone, CSPDarknet):
+            fine = self.backbone.fine(images)
+            levels = self.neck(self.backbone.above(fine))
+        else:
+            fine, levels = None, self.neck(self.backbone(images))
         return ImageFeatures(levels, tuple(stem(x) for stem, x in zip(self.stems, levels, strict=True)), fine)
 
 
