@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from ..analysis.bootstrap import Interval, mean_interval
-from ..analysis.exchange import context_entropy
 from ..analysis.maps import MAP_MEASURES
 from ..analysis.study import PATHS, STAGES, STRIDES, Study
+from ..model.fusion import context_entropy
 from ..structures import InputError
 from . import words
 from .paper import (
