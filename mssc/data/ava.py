@@ -25,11 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc import video as video_files
 from mssc.data import media
 from mssc.data.annotations.table import read_text
 from mssc.data.dataset import Dataset, Video
-from mssc.data.media import Media, first_few, say_missing
+from mssc.data.media import Media, check_missing, find_clips, first_few
 from mssc.files import visible
 from mssc.structures import InputError, Tube
 
@@ -256,28 +255,14 @@ def load(
     root = Path(root)
     rows, names, _ = read(root, part, version, classes)
     label = {number: index for index, number in enumerate(names)}
-    paths = _find_videos(root, rows.videos)
-    absent = [name for name in rows.videos if name not in paths]
-    if absent:
-        message = say_missing(absent, len(rows.videos), f"{root} (videos, frames; part {part})")
-        if missing == "error" or not paths:
-            raise InputError(message + ". Add them; a partial download is enough, one film at least.")
-        log.warning("%s; left out.", message)
+    paths = find_clips(root, rows.videos, ("videos", "videos_15min"), ("frames",))
+    check_missing(rows.videos, paths, missing, f"{root} (videos, frames; part {part})")
     videos = []
     for index, name in enumerate(rows.videos):
         chosen = rows.take(rows.video == index)
         if name in paths and len(chosen):
             videos.append(_video(name, paths[name], media.look(paths[name], FRAMES_RATE), chosen, label))
     return Dataset(f"AVA {part}, {len(names)} classes", tuple(names.values()), tuple(videos))
-
-
-def _find_videos(root: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for base in ("frames", "videos_15min", "videos"):  # the last one that has it counts: whole files are exact
-        for path in (root / base).iterdir() if (root / base).is_dir() else ():
-            if path.is_dir() or path.suffix.lower() in video_files.VIDEO_SUFFIXES:
-                found[path.name if path.is_dir() else path.stem] = path
-    return {name: found[name] for name in names if name in found}
 
 
 def _video(name: str, path: Path, look: Media, rows: AvaRows, label: dict[int, int]) -> Video:

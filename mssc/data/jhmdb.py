@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc import video as video_files
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.division import divide
+from mssc.data.media import check_missing, find_clips
 from mssc.files import undamaged, visible
 from mssc.structures import InputError, Tube, class_name, counted
 
@@ -93,7 +93,8 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
     if part in ("train", "val"):
         held_out = divide(names, seed=seed)
         names = [name for name in names if (name in held_out) == (part == "val")]
-    paths = _find_videos(root, names, missing)
+    paths = find_clips(root, names, VIDEO_FOLDERS, FRAME_FOLDERS)
+    check_missing(names, paths, missing, f"{root} ({', '.join(VIDEO_FOLDERS + FRAME_FOLDERS)})")
     clipped: list[str] = []
     videos = []
     for name, path in paths.items():
@@ -106,39 +107,6 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
     classes = tuple(map(class_name, classes))
     backwards = tuple(pair for pair in BACKWARDS if {*pair} <= {*classes})
     return Dataset(f"J-HMDB-21 split {split} {part}", classes, tuple(videos), backwards)
-
-
-def _find_videos(root: Path, names: Sequence[str], missing: str) -> dict[str, Path]:
-    """Where each clip's frames are; one listing per class folder instead of a look per clip and extension."""
-    listed: dict[tuple[str, str], dict[str, Path]] = {}
-
-    def lookup(base: str, category: str, clip: str) -> Path | None:
-        if (base, category) not in listed:
-            folder, found = root / base / category, {}
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if base in FRAME_FOLDERS and path.is_dir():
-                    found[path.name] = path
-                elif base in VIDEO_FOLDERS and path.suffix.lower() in video_files.VIDEO_SUFFIXES:
-                    found[path.stem] = path
-            listed[base, category] = found
-        return listed[base, category].get(clip)
-
-    paths, absent = {}, []
-    for name in names:
-        category, _, clip = name.rpartition("/")
-        found = next(filter(None, (lookup(base, category, clip) for base in VIDEO_FOLDERS + FRAME_FOLDERS)), None)
-        if found is None:
-            absent.append(name)
-        else:
-            paths[name] = found
-    if absent:
-        some = ", ".join(absent[:3]) + (", …" if len(absent) > 3 else "")
-        looked = ", ".join(VIDEO_FOLDERS + FRAME_FOLDERS)
-        message = f"{len(absent)} of {len(names)} videos are missing under {root} (looked in {looked}): {some}"
-        if missing == "error" or not paths:
-            raise InputError(message + '. Add them; from Python, missing="skip" leaves them out.')
-        log.warning("%d of %d videos are missing and left out: %s", len(absent), len(names), ", ".join(absent))
-    return paths
 
 
 def _read_pickle(path: Path, split: int):

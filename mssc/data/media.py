@@ -3,9 +3,9 @@
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,12 +167,62 @@ def _look(path: Path, *_: int) -> Media:
     return Media(len(times), info.width, info.height, info.rate, times)
 
 
+def find_clips(root: Path, names: Iterable[str], files: Collection[str], frames: Collection[str]) -> dict[str, Path]:
+    """Where the videos ``<class>/<clip>`` of a data set are, as far as they are there.
+
+    Args:
+        root: of the data set.
+        names: of the videos.
+        files: folders of video files, with folders of the classes in them or without; the first that has a video counts.
+        frames: folders, likewise, of a folder of images for each video; these come last.
+    """
+
+    @cache  # one listing per folder instead of a look per video and suffix
+    def listing(base: str, category: str) -> dict[str, Path]:
+        folder = root / base / category
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        if base in frames:
+            return {path.name: path for path in paths if path.is_dir()}
+        return {path.stem: path for path in paths if path.suffix.lower() in video_files.VIDEO_SUFFIXES}
+
+    found = {}
+    for name in names:
+        category, _, clip = name.rpartition("/")
+        places = (listing(base, place).get(clip) for base in (*files, *frames) for place in (category, ""))
+        if path := next(filter(None, places), None):
+            found[name] = path
+    return found
+
+
+def check_missing(names: Collection[str], found: Collection[str], missing: str, where: str) -> None:
+    """Warn of videos that are annotated and not there.
+
+    Args:
+        names: of all that are annotated.
+        found: those that are there.
+        missing: "skip" to warn, "error" to refuse.
+        where: they were looked for.
+
+    Raises:
+        InputError: if they are to be refused, or none is there.
+    """
+    absent = [name for name in names if name not in found]
+    if not absent:
+        return
+    message = say_missing(absent, len(names), where)
+    if missing == "error" or not found:
+        raise InputError(
+            f'{message}. Add them; from Python, missing="skip" leaves them out, but one video at least must be there.'
+        )
+    log.warning("%s; left out.", message)
+
+
 def first_few(names: Iterable[str], most: int = 3) -> str:
     """Names for a message: "a, b, c and 4 more"."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def say_missing(absent: Mapping[str, object] | list[str], total: int, where: str) -> str:
+def say_missing(absent: list[str], total: int, where: str) -> str:
     """The sentence on videos that are annotated and not there."""
     return f"{len(absent)} of {total} annotated videos are not in {where}: {first_few(absent)}"

@@ -2,7 +2,7 @@
 
 Read are the corrected annotations as published, and the videos as far as they are there::
 
-    pyannot.pkl or finalAnnots.mat        boxes x, y, w, h on 320x240; the second needs scipy
+    pyannot.pkl or finalAnnots.mat        boxes x, y, w, h on 320x240
     testlist01.txt, trainlist01.txt       "<class>/<video>" a line; without the first, UCF's groups 1 to 7 are the test part
     videos/<class>/<video>.mp4            or UCF-101/…, any usual container
     rgb-images/<class>/<video>/00001.jpg  instead of videos
@@ -25,7 +25,7 @@ from mssc import video as video_files
 from mssc.data import plain_pickle
 from mssc.data.dataset import Dataset, Video
 from mssc.data.decoding import image_files
-from mssc.data.media import first_few, say_missing
+from mssc.data.media import check_missing, find_clips, first_few
 from mssc.files import undamaged
 from mssc.structures import InputError, Tube
 
@@ -87,19 +87,8 @@ def load(root: str | Path, part: str = "train", split: int = 1, missing: str = "
     annotations = _read(root)
     wanted = _part(root, annotations, part)
     names = [name for name in annotations if name in wanted]
-    paths, absent = {}, []
-    listed = _Places(root)
-    for name in names:
-        path = listed.find(name)
-        if path is None:
-            absent.append(name)
-        else:
-            paths[name] = path
-    if absent:
-        message = say_missing(absent, len(names), f"{root} ({', '.join(VIDEO_FOLDERS + FRAME_FOLDERS)}; part {part})")
-        if missing == "error" or not paths:
-            raise InputError(message + ". Add them; a partial download is enough, one video at least.")
-        log.warning("%s; left out.", message)
+    paths = find_clips(root, names, VIDEO_FOLDERS, FRAME_FOLDERS)
+    check_missing(names, paths, missing, f"{root} ({', '.join(VIDEO_FOLDERS + FRAME_FOLDERS)}; part {part})")
     short: list[str] = []
     videos = [_video(name, path, *annotations[name], short) for name, path in paths.items()]
     if short:
@@ -133,35 +122,6 @@ def _read_list(path: Path) -> set[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a list of videos ({error}).") from None
     return {re.sub(r"\.\w+$", "", line.split()[0]) for line in lines if line.strip()}
-
-
-class _Places:
-    """Where videos are; one listing per class folder instead of a look per video and suffix."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.listed: dict[tuple[str, str], dict[str, Path]] = {}
-
-    def find(self, name: str) -> Path | None:
-        """The file or the folder of frames of ``<class>/<video>``; also without the class's folder."""
-        category, _, video = name.rpartition("/")
-        for base in (*VIDEO_FOLDERS, *FRAME_FOLDERS):
-            for place in (category, ""):
-                found = self._listing(base, place).get(video)
-                if found is not None:
-                    return found
-        return None
-
-    def _listing(self, base: str, place: str) -> dict[str, Path]:
-        if (base, place) not in self.listed:
-            folder, found = self.root / base / place, {}
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.is_dir() == (base in FRAME_FOLDERS) and (
-                    path.is_dir() or path.suffix.lower() in video_files.VIDEO_SUFFIXES
-                ):
-                    found[path.name if path.is_dir() else path.stem] = path
-            self.listed[base, place] = found
-        return self.listed[base, place]
 
 
 def _video(name: str, path: Path, frames: int, rows: list[_Rows], short: list[str]) -> Video:
@@ -242,10 +202,8 @@ def _from_pickle(path: Path) -> Iterator[tuple[str, int, list[_Rows]]]:
 
 
 def _from_matlab(path: Path) -> Iterator[tuple[str, int, list[_Rows]]]:
-    try:
-        from scipy.io import loadmat  # a slow import that only this file needs
-    except ImportError:
-        raise InputError(f"{path} needs scipy; install it (pip install scipy) or use pyannot.pkl.") from None
+    from scipy.io import loadmat  # a slow import that only this file needs
+
     with undamaged(path, "it must hold annot; fetch it again"):
         annot = loadmat(path, variable_names=["annot"])["annot"]
         for entry in annot.reshape(-1):

@@ -103,7 +103,7 @@ def _kinds(found: BoxTable, wanted: BoxTable, classes: int, iou: float) -> tuple
         best = _best(row[fits], column[fits], near[fits])
         kind[best[0]], target[best[0]], overlap[best[0]] = ERRORS.index(name), best[1], best[2]
     close = same & (near >= iou)
-    kind[claim(row[close], column[close], near[close], retry=False)] = -1
+    kind[list(claim(row[close], column[close], near[close], retry=False))] = -1
     return kind, target, overlap
 
 
@@ -155,26 +155,16 @@ def confusion(
         InputError: see `frame_map`.
     """
     found, wanted = collect(detections, truth, classes)
-    found = found.where(found.scores >= threshold)
+    best_first = np.argsort(-found.scores, kind="stable")
+    found = found.where(best_first[found.scores[best_first] >= threshold])
     row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, iou, CONTINUOUS)
     same = found.labels[row] == wanted.labels[column]
     predicted, matched = np.full(len(wanted.labels), classes), np.full(len(found.labels), classes)
     for which in (same, ~same):
         which = which & (predicted[column] == classes) & (matched[row] == classes)
-        for r, c in _one_to_one(row[which], column[which], near[which], found.scores):
+        for r, c in claim(row[which], column[which], near[which], retry=True).items():
             predicted[c], matched[r] = found.labels[r], wanted.labels[c]
     table = np.zeros((classes + 1, classes + 1), np.int64)
     np.add.at(table, (wanted.labels, predicted), 1)
     np.add.at(table[classes], found.labels[matched == classes], 1)
     return table
-
-
-def _one_to_one(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, score: np.ndarray) -> list[tuple[int, int]]:
-    order = np.lexsort((column, -overlap, row, -score[row]))
-    pairs, rows, columns = [], set(), set()
-    for r, c in zip(row[order].tolist(), column[order].tolist(), strict=True):
-        if r not in rows and c not in columns:
-            rows.add(r)
-            columns.add(c)
-            pairs.append((r, c))
-    return pairs

@@ -142,23 +142,24 @@ def _chunks(count: int, size: int = 1 << 16) -> Iterator[slice]:
 def find_hits(found: BoxTable, wanted: BoxTable, classes: int, iou: float, convention: Convention) -> np.ndarray:
     """Which detections are right, (N,) bool; they come by label, best first (`BoxTable.ranked`)."""
     hits = np.zeros(len(found.labels), bool)
-    hits[claim(*near_pairs(found, wanted, classes, iou, convention.pixel), convention.retry)] = True
+    hits[list(claim(*near_pairs(found, wanted, classes, iou, convention.pixel), convention.retry))] = True
     return hits
 
 
-def claim(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, retry: bool) -> list[int]:
-    """Let rows, the lowest number first, claim columns: the row numbers that got one."""
+def claim(row: np.ndarray, column: np.ndarray, overlap: np.ndarray, retry: bool) -> dict[int, int]:
+    """Let rows, the lowest number first, claim the columns that they overlap most: those that got one, by row."""
     order = np.lexsort((column, -overlap, row))
     row, column = row[order], column[order]
     if not retry:
         _, first = np.unique(row, return_index=True)
         row, column = row[first], column[first]
-    done, claimed = set(), set()
+    claimed: dict[int, int] = {}
+    taken: set[int] = set()
     for r, c in zip(row.tolist(), column.tolist(), strict=True):
-        if r not in done and c not in claimed:
-            done.add(r)
-            claimed.add(c)
-    return sorted(done)
+        if r not in claimed and c not in taken:
+            claimed[r] = c
+            taken.add(c)
+    return claimed
 
 
 def class_precision(labels: np.ndarray, right: np.ndarray, positives: np.ndarray, envelope: bool) -> np.ndarray:

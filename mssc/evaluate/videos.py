@@ -92,6 +92,6 @@ def tube_hits(
     for iou in ious:
         check_iou(iou)
         near, right = overlap >= iou, np.zeros(len(found), bool)
-        right[claim(row[near], column[near], overlap[near], retry=True)] = True
+        right[list(claim(row[near], column[near], overlap[near], retry=True))] = True
         hits.append(Hits(labels, right, videos, positives, iou, protocol))
     return hits
