@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.bootstrap import LEVEL, Interval
+from ..analysis.bootstrap import Interval, of_draws
 from ..structures import InputError
 
 FORMAT = 1
@@ -189,12 +189,7 @@ class AblationResults:
         table, videos = np.stack(draws), len(self.about["dataset"]["videos"])
         seeds, rounds = table.shape
         chosen = np.random.default_rng(0).integers(0, seeds, (seeds, rounds))
-        drawn = table[chosen, np.arange(rounds)].mean(0)
-        drawn = drawn[np.isfinite(drawn)]
-        if len(drawn) < 2 or videos < 2:
-            return Interval(float(np.mean(values)), float("nan"), float("nan"), videos)
-        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Interval(float(np.mean(values)), float(low), float(high), videos)
+        return of_draws(float(np.mean(values)), table[chosen, np.arange(rounds)].mean(0), videos)
 
     # ---------------------------------------------------------------- 1 + 1 > 2, and noise
 
@@ -213,10 +208,8 @@ class AblationResults:
         chosen = np.random.default_rng(0).integers(0, len(common), (len(common), table.shape[2]))
         drawn = table[:, chosen, np.arange(table.shape[2])].mean(1)
         values = [np.mean([self.run(name, seed).scores[metric] for seed in common]) for name in (row, *singles)]
-        delta = drawn[0] - drawn[1:].max(0)
-        low, high = np.quantile(delta[np.isfinite(delta)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         videos = len(self.about["dataset"]["videos"])
-        return Interval(float(values[0] - max(values[1:])), float(low), float(high), videos)
+        return of_draws(float(values[0] - max(values[1:])), drawn[0] - drawn[1:].max(0), videos)
 
     def path_loss(self, row: str, condition: str, metric: str = METRICS[0]) -> Interval:
         """What a trained model loses when one path's features are replaced; see `mssc.ablate.paths.CONDITIONS`.

@@ -90,12 +90,10 @@ def push_ratio(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
 
 def effective_rank(x: np.ndarray) -> float:
     """exp(entropy) of the normalised singular values of the centred (N, D) matrix, from 1 to min(N, D); NaN if all cells are equal."""
+    from scipy.stats import entropy  # slow to import
+
     values = np.linalg.svd(x - x.mean(0), compute_uv=False)
-    if values.sum() <= TINY * _size(x):
-        return float("nan")
-    share = values / values.sum()
-    share = share[share > 0]
-    return float(np.exp(-(share * np.log(share)).sum()))
+    return float(np.exp(entropy(values))) if values.sum() > TINY * _size(x) else float("nan")
 
 
 def spread(x: np.ndarray) -> float:

@@ -86,11 +86,9 @@ def _cam(features: Tensor, slope: Tensor | None) -> np.ndarray:
 
 def map_entropy(response: np.ndarray) -> float:
     """H(R) / log N in [0, 1]: 1 for a uniform map, 0 for a single cell; of one cell alone, 1."""
-    share = normalised(response).ravel()
-    if share.size == 1:
-        return 1.0
-    share = share[share > 0]
-    return float(-(share * np.log(share)).sum() / np.log(response.size))
+    from scipy.stats import entropy  # slow to import
+
+    return float(entropy(normalised(response).ravel(), base=response.size)) if response.size > 1 else 1.0
 
 
 def map_measures(response: np.ndarray, boxes: np.ndarray, frame: Sequence[float]) -> dict[str, float]:
@@ -139,9 +137,11 @@ MAP_MEASURES = ("entropy", "EIB", "lift", "pointing", "area IoU")
 
 
 def mean_measures(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each measure over several maps; NaN is left out, and is what is left of nothing but NaN."""
-    out = {}
-    for name in MAP_MEASURES:
-        known = [row[name] for row in rows if np.isfinite(row[name])]
-        out[name] = float(np.mean(known)) if known else float("nan")
-    return out
+    """`mean_known` of each measure over several maps."""
+    return {name: mean_known([row[name] for row in rows]) for name in MAP_MEASURES}
+
+
+def mean_known(values: Sequence[float]) -> float:
+    """The mean without NaN, which is what is left of nothing but NaN."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -16,10 +16,10 @@ from ..model.mssc import MSSC
 from ..structures import InputError
 from .bootstrap import Interval, interval, mean_interval, paired_interval
 from .cells import ACTION, BACKGROUND, cell_kinds, centre_cells, coverage, enough
-from .distances import MEASURES, channel_fisher, separability
+from .distances import channel_fisher, separability
 from .exchange import Moments, Strength, add_moments, cka_of, exchange_of, exchange_strength
 from .keyframes import KeyFrame, Level, Mode, collect
-from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, mean_measures, norm_map
+from .maps import attention_rows, class_activation, map_measures, mean_known, mean_measures, norm_map
 from .msm import rank_correlation
 from .probes import class_probe, probe_auroc, probe_change
 
@@ -134,7 +134,9 @@ class Study:
 
     def per_video(self, rows: Rows, name: str) -> np.ndarray:
         """Mean over each video's key frames, (V,) in the order of `videos`, NaN where there are none."""
-        return np.array([_mean(rows[name][video]) if name in rows and video in rows[name] else np.nan for video in self.videos])
+        return np.array(
+            [mean_known(rows[name][video]) if name in rows and video in rows[name] else np.nan for video in self.videos]
+        )
 
     def distance(self, tap: str, measure: str) -> Interval:
         """A measure of `MEASURES` at a tap."""
@@ -208,11 +210,6 @@ class Study:
         }
 
 
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else float("nan")
-
-
 def nanmean(rows: np.ndarray) -> np.ndarray:
     """Mean over the rows of (N, D) that leaves NaN out, and is NaN where all are."""
     known = np.isfinite(rows)
@@ -267,7 +264,7 @@ def examine(
     if first[0] != last[0]:
         _strengths(
             study, model, first[0], first[1], last[1]
-        )  # every clip is compared with the one before it, the first with the last
+        )  # a clip is compared with the one before it, the first with the last
     gather.finish(study)
     return study
 
@@ -392,18 +389,3 @@ def _example(model: MSSC, key: KeyFrame) -> Example:
     maps["Grad-CAM"] = np.mean([levels[0] for levels in cams], 0)
     contexts = tuple(one.context.float().cpu().numpy() for one in key.levels if one.context is not None)
     return Example(key.video, key.frame, key.image, key.boxes, key.labels, maps, key.aspect, contexts)
-
-
-__all__ = [
-    "MAP_MEASURES",
-    "MEASURES",
-    "PATHS",
-    "STAGES",
-    "STRIDES",
-    "Cells",
-    "Example",
-    "Study",
-    "examine",
-    "nanmean",
-    "thumbnail",
-]

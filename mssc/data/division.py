@@ -29,13 +29,9 @@ def sources(names: Sequence[str]) -> list[list[str]]:
     Returns:
         The groups, in the order of their first names.
     """
-    parent = {name: name for name in names}
+    from scipy.cluster.hierarchy import DisjointSet  # slow to import
 
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
+    joined = DisjointSet(names)
     first: dict[tuple[str, str], str] = {}
     for name in names:
         category, clip = _category(name), name.rpartition("/")[2]
@@ -45,10 +41,10 @@ def sources(names: Sequence[str]) -> list[list[str]]:
         if found and plain:
             keys.append(("title", plain))
         for key in keys:
-            parent[root(name)] = root(first.setdefault(key, name))
+            joined.merge(first.setdefault(key, name), name)
     groups = defaultdict(list)
     for name in names:
-        groups[root(name)].append(name)
+        groups[joined[name]].append(name)
     return list(groups.values())
 
 
