@@ -76,7 +76,7 @@ def test_both_dialects_of_class_lists(tmp_path):
         ([], "holds no box"),
         ([ROW], "line 1 has 6 columns, 7 or 8"),
         ([f"{ROW},12", f"{ROW},12,1,7"], "line 2 has 9 columns"),
-        ([f"{ROW},12", f"{ROW},x"], "line 2: 'x' is no number"),
+        ([f"{ROW},12", f"{ROW},x"], "line 2: the action is 'x', which is no number"),
         (["film,902,nan,0.1,0.5,0.9,12"], "NaN"),
         (["film,902,10,20,50,90,12"], "are they pixels"),
         (["film,902,0.5,0.1,0.25,0.9,12"], "x2 < x1"),

@@ -286,7 +286,7 @@ def test_ava_seconds_without_a_box_say_nothing(tmp_path):
         ("", "no row"),
         ("v1,902,0.1,0.2,0.5,0.9", "6 columns"),
         (f"{ROW},12,0.5\n{ROW},13", "row 2 has 7 columns"),
-        (f"{ROW},run,0.5", "must be numbers"),
+        (f"{ROW},run,0.5", "the action is .run., which is no number"),
         (f"{ROW},99,0.5", "action 99"),
         (f"{ROW},1.5,0.5", "no whole number"),
         (f"{ROW},12,nan", "NaN"),

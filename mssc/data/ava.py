@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from mssc.data import media
-from mssc.data.annotations.table import read_text
+from mssc.data.annotations.table import numbers_of, read_text
 from mssc.data.dataset import Dataset, Video
 from mssc.data.media import Media, check_missing, find_clips, first_few
 from mssc.files import visible
@@ -40,6 +40,7 @@ FIRST_SECOND = 900
 SEGMENT_SECONDS = 1000
 """A video that is shorter is that quarter of an hour alone, unless seconds before it are annotated: then it is a clip of one's own."""
 FRAMES_RATE = Fraction(30)
+COLUMNS = ("the second", "x1", "y1", "x2", "y2", "the action", "the person")
 VERSIONS = ("v2.2", "v2.1", "v1.0")
 
 
@@ -128,7 +129,8 @@ def read_rows(path: str | Path) -> AvaRows:
     if not numbered:
         raise InputError(f"{path} holds no box; its rows are video,second,x1,y1,x2,y2,action[,person].")
     lines = np.array([line for line, _ in numbered])
-    values = _numbers(path, lines, [row[1:7] + [row[7] or "-1" if len(row) == 8 else "-1"] for _, row in numbered])
+    cells = [row[1:7] + [row[7] or "-1" if len(row) == 8 else "-1"] for _, row in numbered]
+    values = numbers_of(path, COLUMNS, cells, lines)
     whole = values[:, [0, 5, 6]]
     boxes = values[:, 1:5]
     for says, bad in (
@@ -161,19 +163,6 @@ def _cells(path: Path, widths: tuple[int, ...]) -> list[tuple[int, list[str]]]:
             wanted = " or ".join(map(str, widths))
             raise InputError(f"{path}, line {line} has {len(row)} columns, {wanted} are wanted: {delimiter.join(row)[:80]!r}.")
     return rows
-
-
-def _numbers(path: Path, lines: np.ndarray, cells: list[list[str]]) -> np.ndarray:
-    try:
-        return np.array(cells, np.float64)
-    except ValueError:
-        for line, row in zip(lines, cells, strict=True):
-            for cell in row:
-                try:
-                    float(cell)
-                except ValueError:
-                    raise InputError(f"{path}, line {line}: {cell!r} is no number.") from None
-        raise
 
 
 def find_file(root: Path, *patterns: str) -> Path | None:

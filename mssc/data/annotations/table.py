@@ -181,10 +181,9 @@ def read_csv(path: Path, first_frame: int = 0) -> Rows:
     """
     header, lines, cells = _cells(path)
     columns = {name: [row[index].strip() for row in cells] for index, name in enumerate(header)}
-    numbers = {name: numbers_of(path, name, columns[name], lines) for name in NUMBERS}
-    frame = whole_frames(path, numbers["frame"], lines, first_frame)
+    numbers = numbers_of(path, NUMBERS, list(zip(*(columns[name] for name in NUMBERS), strict=True)), lines)
+    frame, boxes = whole_frames(path, numbers[:, 0], lines, first_frame), numbers[:, 1:].tolist()
     parts = _parts(path, columns["video"], columns.get("split", []), lines)
-    boxes = np.stack([numbers[name] for name in NUMBERS[1:]], 1).tolist()
     tracks = columns.get("track", [""] * len(lines))
     return make(path, list(map(Row, columns["video"], frame.tolist(), boxes, columns["action"], tracks, lines)), parts)
 
@@ -255,17 +254,30 @@ def _check_header(path: Path, names: list[str]) -> None:
         )
 
 
-def numbers_of(path: Path, name: str, cells: Iterable[str], lines: Iterable[int]) -> np.ndarray:
-    """A column as float64; an InputError that names the line if something in it is no number."""
-    cells = list(cells)
+def numbers_of(
+    path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], lines: Iterable[int], kind: str = "line"
+) -> np.ndarray:
+    """Cells as float64, (N, columns).
+
+    Args:
+        path: of the file.
+        names: of the columns.
+        rows: N of them.
+        lines: where they stand in the file.
+        kind: what is counted there.
+
+    Raises:
+        InputError: for a cell that is no number.
+    """
     try:
-        return np.array(cells, np.float64)
+        return np.array(rows, np.float64)
     except ValueError:
-        for cell, line in zip(cells, lines, strict=True):
-            try:
-                float(cell)
-            except ValueError:
-                raise InputError(f"{path}, line {line}: {name} is {cell!r}, which is no number.") from None
+        for line, row in zip(lines, rows, strict=True):
+            for name, cell in zip(names, row, strict=False):
+                try:
+                    float(cell)
+                except ValueError:
+                    raise InputError(f"{path}, {kind} {line}: {name} is {cell!r}, which is no number.") from None
         raise
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ...boxes import BoxTable
+from ...data.annotations.table import numbers_of
+from ...data.ava import COLUMNS
 from ...structures import InputError
 from .checks import finite
 
@@ -32,7 +34,7 @@ def read_ava(path: Path, classes: Collection[int], videos: Collection[str] | Non
             scores outside [0, 1], rows given twice and no row at all.
     """
     names, cells = _cells(path)
-    table = _numbers(path, cells)
+    table = numbers_of(path, (*COLUMNS[:6], "the person or score", "the score"), cells, range(1, len(cells) + 1), "row")
     finite(table, str(path))
     _check(path, names, table, classes, videos)
     score = np.ones(len(table))
@@ -66,18 +68,6 @@ def _cells(path: Path) -> tuple[np.ndarray, list[list[str]]]:
             form = "video,second,x1,y1,x2,y2,action[,person][,score]"
             raise InputError(f"{path}, row {number} has {len(row)} columns; all must have the same 7 to 9: {form}.")
     return np.array([row[0] for row in rows]), [row[1:] for row in rows]
-
-
-def _numbers(path: Path, cells: list[list[str]]) -> np.ndarray:
-    try:
-        return np.array(cells, dtype=np.float64)
-    except ValueError:
-        for number, row in enumerate(cells, 1):
-            try:
-                [float(cell) for cell in row]
-            except ValueError:
-                raise InputError(f"{path}, row {number} is {','.join(row)!r} after the video; all must be numbers.") from None
-        raise
 
 
 def _check(path: Path, names: np.ndarray, table: np.ndarray, classes: Collection[int], videos: Collection[str] | None) -> None:
