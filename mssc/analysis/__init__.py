@@ -17,6 +17,7 @@
     stand_ins      what may take the place of a part of a network
     interventions  what each part is worth
     vitals         gains, entropies, how far parameters moved
+    kept           both beside a model, and in a sentence
 
 "Reconstruction, section n" in these files is the project's own reconstruction of the paper, which does not define its quantities.
 """
@@ -30,6 +31,7 @@ from .embedding import embed
 from .exchange import corrected, exchange_strength
 from .hooks import Captured, capture
 from .interventions import METRICS, Effect, Interventions, intervene
+from .kept import in_words, store, stored
 from .keyframes import TAPS, KeyFrame, Level, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, norm_map
 from .msm import channel_gain, has_channel_gain, without_motion_sense

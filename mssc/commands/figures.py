@@ -27,6 +27,8 @@ class _Rare:
     """Let the model see of each key frame its window alone, instead of the video up to it."""
     noise_step: int = 8
     """Every n-th frame with ground truth is scored in spoilt videos."""
+    parts: tuple[str, ...] = ()
+    """Of the network, for --interventions: "MSM", "flow stream" and others; without any, all that it has."""
     columns: Literal[1, 2] = 2
     """Of the page that the pictures span."""
 
@@ -40,6 +42,7 @@ class Figures(OnData):
 
     For example:
         mssc figures jhmdb jhmdb-plain --dataset jhmdb --data DIR -o pictures
+        mssc figures jhmdb --interventions --dataset jhmdb --data DIR -o pictures
     """
 
     models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL...", help_behavior_hint="(required)")]
@@ -51,11 +54,19 @@ class Figures(OnData):
     videos: int = 200
     """Look at this many at most, spread evenly over the part."""
     noise: Annotated[bool, FLAG, tyro.conf.arg(help="Score no detections in spoilt videos, which takes most of the time.")] = True
+    interventions: Annotated[bool, FLAG] = False
+    """Instead, give each part of the network another class's video or zeros, pass it by or make it even, and draw what that costs."""
+    card: Annotated[bool, FLAG] = False
+    """With --interventions: also keep what was found in the models' folders, and write it into their cards."""
     device: Device = "auto"
     rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
         """Examine each model, then draw."""
+        if self.card and not self.interventions:
+            raise InputError("--card writes what --interventions finds; give both.")
+        if self.interventions:
+            return self._intervene(self._folders(), self._dataset())
         from ..analysis import examine, robustness
         from ..detection.detector import Detector
         from ..plots import corruption_plot
@@ -81,8 +92,42 @@ class Figures(OnData):
         drawn = self._draw(studies)
         if spoilt:
             drawn += corruption_plot(spoilt, self.rare.columns).save(self.output, "corruption")
-        drawn += self._write_tables(studies, folders)
+        drawn += self._write_tables(studies, dataset, folders)
         log.info("%d files are in %s", len(drawn), self.output)
+
+    def _intervene(self, folders: dict[str, Path], dataset) -> None:
+        """What each part of each model is worth."""
+        from .. import plots
+        from ..analysis import intervene, vital_signs
+        from ..analysis.interventions import chosen_rows, partners
+        from ..detection.detector import Detector
+        from ..files import write_whole
+        from ..model.checkpoint import load_model
+
+        detectors = {name: Detector.load(folder, self.device, "torch") for name, folder in folders.items()}
+        parts, step = self.rare.parts or None, self.rare.step
+        partners(dataset.videos)
+        for name, detector in detectors.items():  # what cannot be done is told before hours of work
+            detector.check_classes(dataset)
+            chosen_rows(detector.model, parts, name)
+        found, tables, drawn = [], [], []
+        with _bar(2 * len(folders) * len(dataset)) as bar:
+            for name, detector in detectors.items():
+
+                def tick(video: str, name: str = name) -> None:
+                    bar.set_postfix_str(f"{name}: {video}", refresh=False)
+                    bar.update()
+
+                vitals = vital_signs(detector, dataset, name, step, load_model(folders[name]), tick=tick)
+                found.append(intervene(detector, dataset, name, step, parts, tick=tick))
+                tables.append(f"# {name}\n\n{plots.card_table(found[-1], vitals)}")
+                if self.card:
+                    drawn += plots.write_card(folders[name], found[-1], vitals)
+        drawn += plots.interventions_plot(found, self.rare.columns).save(self.output, "interventions")
+        texts = {"interventions-table.md": "\n".join(tables), "about.json": self._about(dataset, found[0].frames, folders)}
+        for name, text in texts.items():
+            write_whole(self.output / name, text)
+        log.info("%d files are in %s", len(drawn) + len(texts), self.output)
 
     def _folders(self) -> dict[str, Path]:
         """The models' folders by a short name each."""
@@ -150,30 +195,35 @@ class Figures(OnData):
                 draw(f"contexts-{name}", plots.context_plot, study)
         return made
 
-    def _write_tables(self, studies: list, folders: dict[str, Path]) -> list[Path]:
+    def _write_tables(self, studies: list, dataset, folders: dict[str, Path]) -> list[Path]:
         """Tables, and what everything here is of."""
         from ..files import write_whole
         from ..plots import separability_csv, separability_markdown
-        from ..scoring.run import model_hash, versions
 
-        about = {
-            "command": command_line(),
-            "dataset": studies[0].dataset,
-            "split": self.split,
-            "videos": studies[0].videos,
-            "key frames": studies[0].frames,
-            "mode": "clip" if self.rare.clip else "stream",
-            "weights": {name: model_hash(folder) for name, folder in folders.items()},
-            "versions": versions(),
-        }
         texts = {
             "table.md": separability_markdown(studies),
             "table.csv": separability_csv(studies),
-            "about.json": json.dumps(about, indent=1) + "\n",
+            "about.json": self._about(dataset, studies[0].frames, folders),
         }
         for name, text in texts.items():
             write_whole(self.output / name, text)
         return [self.output / name for name in texts]
+
+    def _about(self, dataset, frames: int, folders: dict[str, Path]) -> str:
+        """What pictures and tables are of, as JSON."""
+        from ..scoring.run import model_hash, versions
+
+        about = {
+            "command": command_line(),
+            "dataset": dataset.name,
+            "split": self.split,
+            "videos": [video.name for video in dataset.videos],
+            "key frames": frames,
+            "mode": "clip" if self.rare.clip else "stream",
+            "weights": {name: model_hash(folder) for name, folder in folders.items()},
+            "versions": versions(),
+        }
+        return json.dumps(about, indent=1) + "\n"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ..files import whole_file, write_whole
 from ..structures import InputError
 from .checkpoint import load_model
 from .mssc import MSSC
-from .shipped import ABOUT, CONFIG, WEIGHTS, weights_hash
+from .shipped import ABOUT, CONFIG, INTERVENTIONS, WEIGHTS, weights_hash
 from .video import State
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def export_model(folder: Path, output: Path) -> dict[str, float]:
     """
     model, digest = load_model(folder).requires_grad_(False), weights_hash(folder)
     if folder.resolve() != output.resolve():
-        for name in (WEIGHTS, CONFIG, ABOUT):
+        for name in (WEIGHTS, CONFIG, ABOUT, INTERVENTIONS):
             if (folder / name).exists():
                 with whole_file(output / name) as part:
                     shutil.copyfile(folder / name, part)

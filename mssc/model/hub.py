@@ -7,7 +7,7 @@ from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from ..structures import InputError
-from .shipped import ABOUT, CONFIG, WEIGHTS, available_models
+from .shipped import ABOUT, CONFIG, INTERVENTIONS, WEIGHTS, available_models
 
 if TYPE_CHECKING:  # which imports this module
     from .mssc import MSSC
@@ -56,7 +56,7 @@ class HubMixin(PyTorchModelHubMixin, library_name="mssc", tags=["spatio-temporal
                 force_download=force_download,
                 local_files_only=local_files_only,
                 token=token,
-                allow_patterns=[WEIGHTS, CONFIG, ABOUT],
+                allow_patterns=[WEIGHTS, CONFIG, ABOUT, INTERVENTIONS],
             )
         except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
             reason = str(error).strip().splitlines()[0]

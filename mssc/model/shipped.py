@@ -8,6 +8,7 @@ from ..files import read_json, undamaged
 from ..structures import InputError
 
 WEIGHTS, CONFIG, ABOUT = "model.safetensors", "config.json", "about.json"
+INTERVENTIONS = "interventions.json"  # what each part is worth, see `mssc.analysis.stored`
 MODELS = Path(__file__).resolve().parents[2] / "assets" / "models"
 if not MODELS.is_dir():  # not a checkout: a wheel was installed
     MODELS = Path(sysconfig.get_path("data")) / "share" / "mssc" / "models"
