@@ -1,7 +1,7 @@
 """Everybody who is seen, whatever they do: who has no sure action still has a box, a tube, and the actions that are likeliest.
 
-A model with a person head says who is there. Of others, a frame's rows of one box sum up to how surely somebody is there, for a row's score
-is that times an action's probability.
+A model with a person head says who is there. Of others, a frame's rows of one box sum up to how surely somebody is there, for a row's
+score is that times an action's probability.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ..boxes import CONTINUOUS, box_iou
 from ..linking import OnlineLinker
 from ..structures import Detections, Tube
 
-PERSON_SCORE = 0.3  # from which on a tube is somebody: chosen by eye on videos of streets, sports and kitchens
+PERSON_SCORE = 0.4  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens; 0.3 doubles wrong boxes
 LIKELIEST = 3  # actions told of each
 SAME = 0.5  # overlap from which on an actor's box and a person's are of one person
 _LOOKS = 50  # frames of a tube that tell what is likely
