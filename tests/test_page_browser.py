@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from page_server import save_models, serve
+from PIL import Image
 
 from mssc import video
-from mssc.page import detection, limits, offer
+from mssc.page import detection, limits, offer, share
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
@@ -296,6 +297,32 @@ def test_the_table_can_be_downloaded(result):
     with open(download.value.path(), newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == result.count("tbody tr") and set(rows[0]) >= {"actor", "action", "score", "start_seconds"}
+
+
+def shared(somebody, kind: str) -> Path:
+    with somebody.tab.expect_download() as download:
+        somebody.tab.click(f"#detect [data-make={kind}]")
+    somebody.until("is ready", "#detect .making")
+    assert download.value.suggested_filename.endswith(share.SUFFIXES[kind])
+    return Path(download.value.path())
+
+
+def test_the_moment_is_shared_as_a_clip_and_as_a_figure(result):
+    with Image.open(shared(result, "gif")) as film:
+        assert film.format == "GIF" and film.size[1] > 48, "the timeline lies below the picture"
+    frames = list(video.read(shared(result, "clip")))
+    assert frames[0].image.shape[0] > 48 and not result.tab.is_visible("#detect .caption")
+    assert shared(result, "page").read_bytes().startswith(b"%PDF")
+    caption = result.tab.inner_text("#detect .caption pre")
+    assert caption.startswith("\\begin{figure*}") and "tubes of big (score at least" in caption
+
+
+def test_a_figure_can_be_made_where_no_action_is_sure(result):
+    result.set_threshold(0.95)
+    assert result.count(".bar") == 0
+    assert shared(result, "column").read_bytes().startswith(b"%PDF")
+    assert result.tab.inner_text("#detect .caption pre").startswith("\\begin{figure}")
+    result.set_threshold(0.05)
 
 
 def test_the_page_can_be_used_without_a_mouse_and_names_what_it_shows(result):

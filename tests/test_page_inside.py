@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from page_server import save_models, serve
 
-from mssc.analysis import separability
+from mssc.analysis import cell_kinds, moment, separability
 from mssc.data import toy
 from mssc.detection.people import Person
 from mssc.model import shipped
@@ -114,12 +114,12 @@ def test_what_sfm_exchanges_is_that_of_the_analysis(found):
 
 def test_distances_are_those_of_the_analysis(found):
     big, plain = found
-    assert big.frames and set(big.distances["MSM in"]) >= set(inside.MEASURES)
+    assert big.frames and set(big.distances["MSM in"]) >= set(moment.MEASURES)
     assert plain.distances["MSM in"] == plain.distances["MSM out"]
     key = big.key
     parts, values = [], []
-    inside._gather(key, "MSM in", 2, parts, values)
-    kinds = inside.cell_kinds(key.boxes, key.taps["MSM in"].shape[:2], (key.size, key.size))
+    moment._gather(key, "MSM in", 2, parts, values)
+    kinds = cell_kinds(key.boxes, key.taps["MSM in"].shape[:2], (key.size, key.size))
     x = key.taps["MSM in"].reshape(kinds.size, -1)
     assert values == [separability(x, (kinds == 1).ravel(), (kinds == 0).ravel())]
     features, action, labels, part, frames, places = parts[0]
@@ -135,7 +135,7 @@ def test_the_nearest_moment_with_an_action_is_taken(seen):
     video, near, frame = inside.annotated(seen, 1e9)
     assert frame == max(tube.stop for tube in seen.tubes) - 1 and frame in video.labelled
     video, near, frame = inside.annotated(seen, seen.times[tube.start + 1])
-    assert frame == tube.start + 1 and len(video.labelled) <= inside.KEY_FRAMES + 1 and frame in near.labelled
+    assert frame == tube.start + 1 and len(video.labelled) <= moment.KEY_FRAMES + 1 and frame in near.labelled
 
 
 def test_where_no_action_is_sure_people_are_taken_and_without_them_the_way_out_is_said(seen):

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 
 from mssc import plots
@@ -23,6 +24,7 @@ from mssc.analysis import (
     corrected,
     corruption,
     examine,
+    look_at,
     project,
     swap_clip,
     turned,
@@ -448,6 +450,31 @@ def test_tubes_on_paper(toy_videos):
     assert plot._repr_png_().startswith(b"\x89PNG") and "rows of kind" in repr(plot)
     nothing = plots.tube_plot(replace(result, tubes=[]))
     assert not nothing.rows and any("No action" in text.get_text() for text in nothing.figure.axes[-1].texts)
+
+
+def test_a_moment_for_a_paper(toy_videos, models, tmp_path):
+    video = toy_videos.videos[0]
+    times = [index / 25 for index in range(video.frames)]
+    result = VideoResult(probe(video.path), toy_videos.classes, list(video.tubes), [], times, {}, "full", 0.3)
+    looked = look_at(result, [models / "full", models / "plain"], 0.2)
+    for columns, width in ((1, 3.5), (2, 7.16)):
+        plot = plots.moment_plot(result, looked, columns)  # type: ignore[arg-type]
+        assert plot.figure.get_size_inches().tolist() == [width, pytest.approx(5, abs=3.5)]
+        texts = [text.get_text() for axes in plot.figure.findobj(Axes) for text in (*axes.texts, axes.title)]
+        assert {"no MSM here", "no SFM here"} <= set(texts) and any(text.startswith("after minus before") for text in texts)
+        assert any(text.startswith("t-SNE after MSM\nAUROC") for text in texts)
+    frame = looked[0].key.frame
+    assert video.path.name in plot.caption and f"frame {frame} " in plot.caption and "full: " in plot.caption
+    for model, one in zip(("full", "plain"), looked, strict=True):
+        row = numbers(plot, model=model, quantity="distance of the means", where="before MSM")[0]
+        assert row["value"] == one.distances["MSM in"]["d_euc"]
+    assert not numbers(plot, model="plain", where="after MSM"), "no MSM, no after"
+    plot.save(tmp_path, "moment")
+    assert r"\begin{figure*}" in (tmp_path / "moment.tex").read_text()
+    with pytest.raises(InputError, match="nobody was found"):
+        look_at(replace(result, tubes=[]), [models / "full"], 0.2)
+    with pytest.raises(InputError, match="'full'"):
+        plots.moment_plot(result, [looked[0], looked[0]])
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@
     bootstrap      how sure a mean over videos is
     probes         what a linear classifier can read from features
     msm            MSM's gain per channel
-    exchange      SFM's first stage
+    exchange       SFM's first stage
     maps           response maps, and how well they point
     embedding      t-SNE and PCA
     keyframes      a model over annotated videos
     study          all of it for one model
     projection     its cells in two dimensions
+    moment         one moment of a video that nobody has labelled
     swap           a key frame with another video's clip
     corruption     the same with one input spoilt
     stand_ins      what may take the place of a part of a network
@@ -34,6 +35,7 @@ from .interventions import METRICS, Effect, Interventions, intervene
 from .kept import in_words, store, stored
 from .keyframes import TAPS, KeyFrame, Level, collect
 from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, norm_map
+from .moment import Inside, look_at
 from .msm import channel_gain, has_channel_gain, without_motion_sense
 from .probes import area_under_roc, class_probe, probe_auroc, probe_scores
 from .projection import Projection, project

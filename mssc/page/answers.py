@@ -93,7 +93,9 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
             if visits.has_left(session):
                 raise InputError(texts.LEFT)
             yield gr.update(made={"key": key, "done": done, "total": total})
-        yield gr.update(made={"key": key, "path": str(target), "name": target.name})
+        caption = target.with_suffix(".tex")
+        told = {"caption": caption.read_text()} if caption.exists() else {}
+        yield gr.update(made={"key": key, "path": str(target), "name": target.name} | told)
         folder = None
     except InputError as error:
         yield gr.update(made={"key": key, "error": without_folders(error, path)})

@@ -56,7 +56,7 @@ const begin = () => {
   at(".stages").classList.toggle("two", wanted.length > 1);
   at(".stage.second").hidden = wanted.length < 2;
   at(".result").hidden = false;
-  at(".files").hidden = at(".making").hidden = at(".stages-took").hidden = true;
+  at(".files").hidden = at(".making").hidden = at(".caption").hidden = at(".stages-took").hidden = true;
   span(0, length());
   tell("Waiting for its turn …", 0);
   show();
@@ -276,19 +276,22 @@ const wanted = (kind) => {
   making = random();
   at(".making").hidden = false;
   at(".making").textContent = "Waiting for its turn …";
+  at(".caption").hidden = true;
   trigger("make", { key: making, kind, job, threshold, off: [...off], moment: shownAt });
 };
 watch("made", () => {
   const told = props.made;
   if (!told || told.key !== making) return;
-  at(".making").textContent = told.error || (told.path ? `${told.name} is ready.` : `Drawing: ${told.done} of ${told.total} frames`);
+  at(".making").textContent = told.error || (told.path ? `${told.name} is ready.` : `Drawing: ${told.done} of ${told.total || "its"} frames`);
   if (told.path) save(addressOf(told.path), told.name);
+  at(".caption").hidden = !told.caption;
+  at(".caption pre").textContent = told.caption || "";
 });
 
 const tools = {
   choose: () => input.click(), record, another, back: () => stepBy(-1), on: () => stepBy(1), in: () => zoom(0.5), out: () => zoom(2), all: () => span(0, length()),
   full: () => document.fullscreenElement ? document.exitFullscreen() : at(".stage").requestFullscreen && at(".stage").requestFullscreen(),
-  json: () => download("json"), csv: () => download("csv"),
+  json: () => download("json"), csv: () => download("csv"), copy: () => navigator.clipboard.writeText(at(".caption pre").textContent),
 };
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-do]");

@@ -1,4 +1,4 @@
-"""What a visitor takes along: the whole video with boxes, or a short clip with its timeline, as MP4 or GIF."""
+"""What a visitor takes along: the whole video with boxes, a short clip with its timeline as MP4 or GIF, or a figure for a paper."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,15 +10,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..detection.people import Person
+from ..detection.result import VideoResult
 from ..files import whole_file
+from ..plots.moment import moment_plot
+from ..plots.paper import Columns
 from ..structures import Detections, InputError, Tube
-from ..video import Writer, drawing, fonts, read
+from ..video import Writer, drawing, fonts, probe, read
+from . import inside
 from .detection import TELL_SECONDS, Seen, numbered
 
 CLIP_SECONDS = 8.0
 GIF_RATE = 10.0  # frames a second
 SIDES = {"whole": 1920, "clip": 960, "gif": 480}  # pixels of the longer side of each model's picture
-SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif"}
+SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif", "column": "-figure.pdf", "page": "-figure.pdf"}
+COLUMNS: dict[str, Columns] = {"column": 1, "page": 2}  # of figures
 GREY = (182, 187, 193)
 PAPER, INK = (24, 28, 36), (235, 238, 242)
 MOST_ROWS = 6  # of a timeline
@@ -30,6 +35,7 @@ class Shown(NamedTuple):
     seen: Seen
     tubes: list[tuple[Tube, int]]
     people: list[tuple[Person, int]]
+    threshold: float
 
     @classmethod
     def of(cls, seen: Seen, threshold: float, off: Sequence[str]) -> "Shown":
@@ -37,7 +43,7 @@ class Shown(NamedTuple):
         actors = numbered(seen.tubes, seen.people)
         tubes = [(tube, number) for tube, number in zip(seen.tubes, actors[len(seen.people) :], strict=True)]
         shown = [(tube, number) for tube, number in tubes if tube.score >= threshold and seen.classes[tube.label] not in off]
-        return cls(seen, shown, list(zip(seen.people, actors, strict=False)))
+        return cls(seen, shown, list(zip(seen.people, actors, strict=False)), threshold)
 
 
 def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iterator[tuple[int, int]]:
@@ -46,15 +52,18 @@ def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iter
     Args:
         kind: a key of `SUFFIXES`.
         shown: of one video, by one or two models, whose pictures stand side by side.
-        moment: seconds, in the middle of a clip.
-        target: of the file.
+        moment: seconds, in the middle of a clip, or of the figure.
+        target: of the file; a figure's caption is a ``.tex`` beside it.
 
     Yields:
         Frames done, and in all, every `TELL_SECONDS`.
 
     Raises:
-        InputError: if the video cannot be read or the file not written.
+        InputError: if the video cannot be read or the file not written, or nobody is there for a figure.
     """
+    if kind in COLUMNS:
+        yield from _figure(shown, moment, target, COLUMNS[kind])
+        return
     seen = shown[0].seen
     first, last = seen.times[0], seen.times[-1]
     start, stop = first, last
@@ -67,7 +76,7 @@ def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iter
         chosen = [index for index, tick, before in zip(chosen, ticks, [-1, *ticks], strict=False) if tick != before]
     pictures = _pictures(shown, chosen, SIDES[kind], None if kind == "whole" else (start, stop))
     told = 0.0
-    with _writer(target, seen) as write:
+    with _writer(target, seen, start == first) as write:
         for done, (time, image) in enumerate(pictures):
             write(image, time - start)
             if monotonic() - told > TELL_SECONDS:
@@ -75,9 +84,23 @@ def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iter
                 yield done, len(chosen)
 
 
+def _figure(shown: Sequence[Shown], moment: float, target: Path, columns: Columns) -> Iterator[tuple[int, int]]:
+    """The moment for a paper: what was found, and what the models do there."""
+    seen, told, found = shown[0].seen, 0.0, None
+    tubes = [tube for tube, _ in shown[0].tubes]
+    names = [one.seen.model for one in shown]
+    for number, found in enumerate(inside.look(seen._replace(tubes=tubes), names, moment)):
+        if isinstance(found, inside.Progress) and monotonic() - told > TELL_SECONDS:
+            told = monotonic()
+            yield number, (found.total or 0) * len(names)
+    assert isinstance(found, list)
+    result = VideoResult(probe(seen.path), seen.classes, tubes, [], seen.times, {}, seen.model, shown[0].threshold)
+    moment_plot(result, found, columns).save(target.parent, target.stem)
+
+
 @contextmanager
-def _writer(target: Path, seen: Seen) -> Iterator[Callable[[np.ndarray, float], None]]:
-    """Takes pictures with their times; the file is there when the block ends."""
+def _writer(target: Path, seen: Seen, sound: bool) -> Iterator[Callable[[np.ndarray, float], None]]:
+    """Takes pictures with their times; the file is there when the block ends. Its sound is the video's, if it begins with it."""
     if target.suffix == ".gif":
         pictures: list[Image.Image] = []
         with whole_file(target) as part:
@@ -89,7 +112,8 @@ def _writer(target: Path, seen: Seen) -> Iterator[Callable[[np.ndarray, float], 
 
         def write(image: np.ndarray, time: float) -> None:
             if not writers:  # whose size is known now
-                writer = Writer(target, image.shape[1], image.shape[0], seen.rate, drawn=True)
+                size = (image.shape[1], image.shape[0])
+                writer = Writer(target, *size, seen.rate, drawn=True, sound=seen.path if sound else None)
                 writers.append(stack.enter_context(writer))
             writers[0].write(image, time)
 

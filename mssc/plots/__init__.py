@@ -4,6 +4,7 @@ from .ablation import ablation_markdown, ablation_plot, ablation_rows, studies_m
 from .hover import HoverFigure
 from .interventions import card_table, interventions_markdown, interventions_plot, vitals_markdown, write_card
 from .keyframe import stage_plot, tap_plot
+from .moment import moment_plot
 from .msm import change_plot, gain_plot, separability_csv, separability_markdown, separability_plot, taps_of, verdict
 from .paper import Plot
 from .projection import projection_plot, projection_twin
