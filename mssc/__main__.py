@@ -31,19 +31,23 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parse(arguments: list[str]):
-    """The command, as its dataclass. Help, and what is no command, ends the program."""
+    """The command, as its dataclass. Help ends the program."""
     import tyro
 
     from .commands import COMMANDS
-    from .commands.options import CONFIG
+    from .commands.parsing import no_such, parse
+    from .structures import InputError
 
     name, words = (arguments or [""])[0], arguments[1:]
     if name in COMMANDS:
-        return tyro.cli(COMMANDS[name], prog=f"mssc {name}", args=_new_form(name, words), config=CONFIG)
+        return parse(COMMANDS[name], _new_form(name, words), f"mssc {name}")
+    if not name.startswith("-"):
+        wrong = no_such("command", name, list(COMMANDS), "mssc") if name else "mssc needs a command"
+        raise InputError(f"{wrong}; there are {', '.join(COMMANDS)}, see mssc --help.")
     summaries = {name: (command.__doc__ or "").partition("\n")[0] for name, command in COMMANDS.items()}
     entries = (Annotated[one, tyro.conf.subcommand(name, description=summaries[name])] for name, one in COMMANDS.items())
     commands: Any = Union[*entries]
-    return tyro.cli(commands, prog="mssc", description=ABOUT, args=arguments, config=CONFIG)
+    return parse(commands, arguments, "mssc", ABOUT)
 
 
 def _new_form(command: str, words: list[str]) -> list[str]:

@@ -91,6 +91,17 @@ def test_files_are_readable(path):
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_names_speak_in_sentences(path):
+    nodes = [ast.parse(path.read_text())]
+    for node in nodes:
+        public = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
+        nodes += [n for n in public if isinstance(n, ast.ClassDef)]
+        for one in public:
+            first = (ast.get_docstring(one) or "").partition("\n\n")[0]
+            assert first.endswith((".", ":", "?")) or (one.name == "forward" and not first), f"{one.name}: {first!r}"
+
+
 NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "google": "protobuf", "yaml": "pyyaml"}
 """Packages by the name of the module that is imported, where it differs."""
 OPTIONAL = {"spaces", "supervision"}

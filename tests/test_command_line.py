@@ -135,8 +135,8 @@ def test_old_forms_that_could_mean_two_things_are_refused(capsys):
 
 
 def test_what_is_no_command_is_refused(capsys):
-    assert "Available subcommands: detect" in says(capsys, "look")
-    assert "Expected one of {detect" in says(capsys)
+    assert "mssc has no command look; there are detect" in says(capsys, "look")
+    assert "mssc needs a command; there are detect" in says(capsys)
 
 
 def messages(path: Path) -> set[str]:

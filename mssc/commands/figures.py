@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data.catalogue import Part
 from ..structures import InputError, counted
-from .options import FLAG, OUTPUT, RARE, Device, OnData, command_line
+from .options import FLAG, OUTPUT, RARE, Device, OnData, command_line, default
 
 log = logging.getLogger("mssc")
 
@@ -27,8 +27,8 @@ class _Rare:
     """Let the model see of each key frame its window alone, instead of the video up to it."""
     noise_step: int = 8
     """Every n-th frame with ground truth is scored in spoilt videos."""
-    parts: tuple[str, ...] = ()
-    """Of the network, for --interventions: "MSM", "flow stream" and others; without any, all that it has."""
+    parts: Annotated[tuple[str, ...], default("all that it has")] = ()
+    """Of the network, for --interventions: "MSM", "flow stream" and others."""
     columns: Literal[1, 2] = 2
     """Of the page that the pictures span."""
 

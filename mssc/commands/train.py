@@ -34,7 +34,7 @@ class Train(Settings):
         mssc train --phase person --dataset jhmdb --data DIR --start MODEL --coco yolox_nano.onnx -o runs/person
     """
 
-    dataset: Annotated[Name | None, default("the recipe's")] = None  # type: ignore[assignment]
+    dataset: Annotated[Name | None, default("the recipe's")] = None  # type: ignore[assignment]  # a recipe knows its own
     """What to learn from. The toy set is generated, the others are read from --data; custom are your own videos."""
     output: Annotated[Path, OUTPUT]
     """Folder of the run: checkpoints, metrics.jsonl, the model."""

@@ -31,13 +31,19 @@ class Annotated(Protocol):
     """What a video must know to be scored: any object with these three will do, `Truth` is the smallest."""
 
     @property
-    def tubes(self) -> tuple[Tube, ...]: ...
+    def tubes(self) -> tuple[Tube, ...]:
+        """Its action tubes."""
+        ...
 
     @property
-    def frames(self) -> int: ...
+    def frames(self) -> int:
+        """How many frames it has."""
+        ...
 
     @property
-    def rate(self) -> Fraction: ...
+    def rate(self) -> Fraction:
+        """Frames per second."""
+        ...
 
 
 class Truth(NamedTuple):
