@@ -56,7 +56,13 @@ SOURCES = {
     "c.mov": ("prores_ks", "yuv422p10le", None),
     "a.h264": ("libx264", "yuv420p", None),
     "a.mxf": ("mpeg2video", "yuv420p", None),
+    "e.mp4": ("libx264", "yuv420p", "aac"),
+    "c.mkv": ("libx264", "yuv420p", "aac"),
+    "a.asf": ("msmpeg4", "yuv420p", None),
+    "a.vob": ("mpeg2video", "yuv420p", "mp2"),
+    "a.dv": ("dvvideo", "yuv420p", None),
 }
+OPTIONS = {"e.mp4": {"movflags": "frag_keyframe+empty_moov"}, "c.mkv": {"live": "1"}}  # as streamed; without a duration
 SECONDS = 60  # for one file
 BATCH = 500  # files of one process
 
@@ -66,16 +72,17 @@ Change = Callable[[bytearray], None]
 def make_sources(folder: Path) -> None:
     """The whole videos."""
     for name, (codec, pixels, sound) in SOURCES.items():
-        with av.open(str(folder / name), "w") as out:
+        with av.open(str(folder / name), "w", options=OPTIONS.get(name, {})) as out:
             stream = out.add_stream(codec, rate=25, options={"x265-params": "log-level=none"} if codec == "libx265" else {})
-            stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
+            width, height = (720, 576) if codec == "dvvideo" else SIZE
+            stream.width, stream.height, stream.pix_fmt = width, height, pixels
             if name == "b.mp4":
                 stream.codec_context.color_trc, stream.codec_context.color_primaries = 16, 9
             if name == "a.ts":
                 stream.codec_context.options = {"flags": "+ildct+ilme"}
             track = out.add_stream(sound, rate=48000, layout="mono") if sound else None
             for index in range(FRAMES):
-                image = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+                image = np.zeros((height, width, 3), np.uint8)
                 image[:, 4 * index : 4 * index + 8], image[: 4 * index + 4, :, 0] = 255, 120
                 frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pixels)
                 frame.pts, frame.time_base = index, Fraction(1, 25)

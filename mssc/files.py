@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import secrets
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .structures import InputError
+
+log = logging.getLogger(__name__)
 
 STALE = 24 * 60 * 60
 """Seconds after which a hidden, unfinished file counts as left behind by a process that was killed."""
@@ -130,17 +133,48 @@ def read_json(path: str | Path, way_out: str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[Path]]]:
+    """A folder and all below it, through links too but not in circles, each with its files. Hidden ones are left out.
+
+    What is no folder is a file: links that lead nowhere are among them, so that whoever opens them says so.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        log.warning("%s cannot be looked into (%s); it is left out.", folder, error.strerror or error)
+        return
+    yield folder, [path for path in shown if not path.is_dir()]
+    for path in shown:
+        if path.is_dir():
+            yield from walk(path, above | {real})
+
+
 def visible(folder: Path, pattern: str) -> list[Path]:
     """Files and folders that a pattern fits, sorted, without those that macOS and others hide by a dot before their names."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
-def claim(folder: Path, mark: str, *names: str) -> None:
-    """See, before any work, that files of these names may be written into a folder.
+def prove_writable(path: str | Path) -> None:
+    """See, before any work, that a file can be written at this place. Nothing is left there.
 
     Raises:
-        InputError: if one is there that an earlier run did not write: the first of an earlier run's is a JSON with the key `mark`.
+        InputError: if it cannot.
     """
+    with explained(path), contextlib.suppress(InterruptedError), part_file(path):
+        raise InterruptedError
+
+
+def claim(folder: Path, mark: str, *names: str) -> None:
+    """See, before any work, that files of these names may and can be written into a folder.
+
+    Raises:
+        InputError: if one is there that an earlier run did not write: the first of an earlier run's is a JSON with the key `mark`; and if
+            nothing can be written there.
+    """
+    prove_writable(folder / names[0])
     there = [folder / name for name in names if (folder / name).exists()]
     try:
         ours = not there or mark in json.loads((folder / names[0]).read_text(encoding="utf-8"))

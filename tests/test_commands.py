@@ -124,6 +124,13 @@ def test_results_among_the_videos_and_an_error_of_the_program(model_folder, toy_
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
 
 
+def test_a_place_that_cannot_be_written_to_is_refused_before_work(model_folder, toy_videos, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(pipeline, "detect_steps", lambda *_: pytest.fail("work began"))
+    said = refused(capsys, "detect", toy_videos.videos[0].path, "-o", tmp_path / "file", "--model", model_folder)
+    assert "cannot be written" in said and (tmp_path / "file").read_text() == "mine"
+
+
 def video_file(path, frames, size=(64, 48), pixel_format="yuv420p", codec="libx264"):
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
@@ -187,7 +194,7 @@ def test_an_unknown_model_and_broken_ones(model_folder, toy_videos, tmp_path, ca
     (broken / CONFIG).write_text((model_folder / CONFIG).read_text())
     assert WEIGHTS in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", broken)
     (broken / WEIGHTS).write_bytes((model_folder / WEIGHTS).read_bytes()[:500])
-    assert "safetensors" in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", broken)
+    assert f"{WEIGHTS} is cut off" in refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", broken)
     assert not (tmp_path / "out").exists()
 
 
@@ -224,15 +231,17 @@ def test_a_video_of_absurd_size(model_folder, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("what", ["input", "output"])
 def test_no_permission(what, model_folder, tmp_path, capsys, monkeypatch):
     """Refused by a stand-in of the system call: the administrator, who runs tests in containers, may do everything."""
-    video = video_file(tmp_path / "clip.mp4", 2)
+    video, allowed = video_file(tmp_path / "clip.mp4", 2), os.open
 
-    def forbidden(*_: object, **__: object) -> None:
+    def forbidden(path, *more: int, **named: object) -> int:
+        if what == "input" and path != video:
+            return allowed(path, *more, **named)
         raise PermissionError(13, "Permission denied")
 
     target = "mssc.video.container.os.open" if what == "input" else "mssc.files.Path.touch"
     monkeypatch.setattr(target, forbidden)
     said = refused(capsys, "detect", video, "-o", tmp_path / "out", "--model", model_folder)
-    assert "clip.mp4" in said and "no permission" in said
+    assert {"input": "clip.mp4", "output": "clip.json"}[what] in said and "no permission" in said
     assert not list(tmp_path.glob("out/*"))
 
 

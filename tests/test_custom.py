@@ -10,6 +10,7 @@ from PIL import Image
 from mssc.data import custom
 from mssc.data.annotations import table
 from mssc.data.catalogue import load_dataset, several_at_once
+from mssc.data.decoding import decode
 from mssc.structures import InputError
 
 
@@ -210,6 +211,58 @@ def test_a_broken_video_is_named(tmp_path):
     (root / "videos" / "run_1.mp4").write_text("no video")
     with pytest.raises(InputError, match="run_1.mp4 is annotated or listed but cannot be used"):
         load(root)
+
+
+def test_a_link_that_leads_nowhere_is_named_and_links_to_folders_are_followed(tmp_path):
+    root = write_folder(tmp_path / "data", videos=("run_1", "run_2"))
+    (root / "videos").rename(tmp_path / "store")
+    (root / "videos").mkdir()
+    (root / "videos" / "far").symlink_to(tmp_path / "store")
+    assert [len(video.tubes) for video in load(root).videos] == [1, 1]
+    (root / "videos" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    with pytest.raises(InputError, match=r"gone.mp4: is a link to .*nowhere.mp4, which is not there"):
+        load(root)
+
+
+def test_names_may_be_composed_and_written_in_another_way(tmp_path):
+    """macOS writes é as two letters, and Windows does not tell A from a."""
+    rows = [f"{name},0,1,1,9,9,run,{track}" for name, track in (("Cafe\u0301.MP4", "x"), ("caf\u00e9.mp4", "y"), ("B", "z"))]
+    root = write_folder(tmp_path, rows, ("caf\u00e9", "b"))
+    assert [(video.name, len(video.tubes)) for video in load(root).videos] == [("b.mp4", 1), ("caf\u00e9.mp4", 2)]
+    write_video(root / "videos" / "B.mp4")
+    assert [(video.name, len(video.tubes)) for video in load(root).videos][:2] == [("B.mp4", 1), ("b.mp4", 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("3.png", r"3.png is 40x30, the first image there 64x48; a video's frames are of one size"),
+        ("2.webp", r"holds 2.png and 2.webp; only one of them can be the frame"),
+        ("zero.png", r"zero.png cannot be read as an image"),
+    ],
+)
+def test_images_that_cannot_be_frames_of_one_video(tmp_path, name, says):
+    folder = tmp_path / "videos" / "a"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (64, 48)).save(folder / f"{number}.png")
+    assert len(list(decode(folder))) == 3
+    if name == "zero.png":
+        (folder / name).write_bytes(b"")
+    else:
+        Image.new("RGB", (40, 30)).save(folder / name)
+    with pytest.raises(InputError, match=says):
+        list(decode(folder))
+
+
+def test_images_of_every_kind_are_seen_as_viewers_show_them(tmp_path):
+    Image.fromarray(np.full((4, 6), 100 << 8, np.uint16)).save(tmp_path / "0.png")  # thermal and depth cameras: 16 bits
+    Image.new("L", (6, 4), 100).save(tmp_path / "1.tif")
+    Image.new("1", (6, 4), 1).save(tmp_path / "2.bmp")
+    Image.new("RGBA", (6, 4), (100, 100, 100, 0)).save(tmp_path / "3.webp", lossless=True, exact=True)
+    found = list(decode(tmp_path))
+    assert [image.shape for image in found] == [(4, 6, 3)] * 4
+    assert [int(image.mean()) for image in found] == [100, 100, 255, 100]
 
 
 def test_two_videos_of_one_name(tmp_path):

@@ -47,7 +47,7 @@ REFUSED = [
     ("scores/result.json", EVALUATE, "name another place with -o"),
     ("scores/about.json", SAVED, "remove the folder and run the evaluation again"),
     ("scores/detections/*.npz", SAVED, "remove it and run the evaluation again"),
-    ("ablation/rows.json", ABLATE, "run the ablation again"),
+    ("ablation/rows.json", ABLATE, "name another place with -o"),
     ("ablation/runs/*/seed-0/scores.json", ABLATE, "delete it, and the run is trained and scored again"),
     ("rows.json", ABLATE, "correct it, or write it again"),
     ("recipe/recipe.json", RECIPE, "choose another folder, or delete this one"),
@@ -123,7 +123,8 @@ def cut(folder: Path, pattern: str, how: str) -> tuple[Path, bytes]:
 
 
 def tree(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+    """What lies there, and when files were last written to."""
+    return {str(path.relative_to(folder)): path.is_file() and path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("how", CUTS)

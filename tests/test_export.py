@@ -84,6 +84,17 @@ def test_an_unknown_runtime_is_refused():
         Detector.load("toy", device="cpu", runtime="tensorrt")
 
 
+def test_files_of_others_and_other_models_are_not_overwritten(tmp_path, folder):
+    from mssc.model.export import export_model
+
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="config.json is there already, and no earlier run wrote it"):
+        export_model(folder, tmp_path)
+    assert (tmp_path / "config.json").read_text() == "{}"
+    with pytest.raises(InputError, match="jhmdb holds another model; name another folder"):
+        export_model(folder, shutil.copytree(MODELS / "jhmdb", tmp_path / "jhmdb"))
+
+
 @pytest.mark.slow
 def test_a_model_is_exported_with_all_it_needs(tmp_path, tiny_config, monkeypatch):
     from mssc.model.checkpoint import save_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mssc.files import STALE, claim, explained, set_aside, undamaged, visible, whole_file, write_whole
+from mssc.files import STALE, claim, explained, prove_writable, set_aside, undamaged, visible, walk, whole_file, write_whole
 from mssc.structures import InputError
 
 
@@ -122,3 +122,23 @@ def test_hidden_files_are_not_seen(tmp_path):
     for name in ("._b.npz", "b.npz", "a.npz", "c.txt"):
         (tmp_path / name).write_text("")
     assert [path.name for path in visible(tmp_path, "*.npz")] == ["a.npz", "b.npz"]
+
+
+def test_links_are_followed_and_not_in_circles(tmp_path):
+    for name in ("in/b/x.txt", "in/a.txt", "in/.hidden/y.txt", "in/.z.txt", "else/far.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    for link, goal in (("in/c", "else"), ("in/b/up", "in"), ("else/back", "in/b"), ("in/dead.txt", "nowhere")):
+        (tmp_path / link).symlink_to(tmp_path / goal)
+    found = [file.relative_to(tmp_path).as_posix() for _, files in walk(tmp_path / "in") for file in files]
+    assert found == ["in/a.txt", "in/dead.txt", "in/b/x.txt", "in/c/far.txt", "in/c/back/x.txt"]
+
+
+def test_that_a_place_can_be_written_to_is_proved_and_nothing_left(tmp_path):
+    (tmp_path / "old.txt").write_text("old")
+    prove_writable(tmp_path / "old.txt")
+    prove_writable(tmp_path / "new" / "folder" / "a.txt")
+    for path in (tmp_path, tmp_path / "old.txt" / "a", Path("/proc/nowhere/a")):
+        with pytest.raises(InputError, match="cannot be written"):
+            prove_writable(path)
+    assert os.listdir(tmp_path) == ["old.txt"] and (tmp_path / "old.txt").read_text() == "old"

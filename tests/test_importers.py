@@ -108,19 +108,55 @@ def test_a_file_name_means_that_image(tmp_path):
     assert tubes(tmp_path) == [("walks", "run", 1, 4, [0, 0, 9, 9], [0, 0, 40, 9])]
 
 
+def test_an_image_elsewhere_is_told_and_one_that_is_not_there_refused(tmp_path, caplog):
+    images(tmp_path / "videos" / "walks", [8, 9, 10])
+    write_video(tmp_path / "videos" / "other.mp4")
+    boxes = [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9]}]
+    for name in ("/home/ann/walks/frame_9.png", r"C:\ann\Walks\FRAME_9.PNG"):
+        dump(tmp_path, coco([{"id": 1, "file_name": name}], boxes))
+        assert tubes(tmp_path)[0][:4] == ("walks", "run", 1, 1) and "is not in" not in caplog.text
+    dump(tmp_path, coco([{"id": 1, "file_name": "images/frame_9.png"}], boxes))
+    assert tubes(tmp_path)[0][:4] == ("walks", "run", 1, 1)
+    assert "images is not in" in caplog.text and "its images are taken for those of walks" in caplog.text
+    dump(tmp_path, coco([{"id": 1, "file_name": "walks/frame_11.png"}], boxes))
+    with pytest.raises(InputError, match="annotation 1 is frame_11.png, which is not among the images of walks"):
+        load_dataset("custom", tmp_path)
+
+
+def test_empty_boxes_cost_themselves_alone(root, caplog):
+    frames = [{"id": f, "file_name": f"{f}.jpg", "video_id": 1, "frame_id": f} for f in (0, 1, 2, 3)]
+    boxes = [[10, 10, 20, 30], [], [5, 5, 0, 0], [10, 10, 20, 30]]
+    annotated = [{"id": f, "image_id": f, "category_id": 3, "bbox": box, "track_id": 7} for f, box in enumerate(boxes)]
+    annotated.append({"id": 9, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 5, 1, 5, 5]]})
+    dump(root, coco(frames, annotated, videos=[{"id": 1, "name": "a"}]))
+    assert tubes(root) == [("a.mp4", "run", 0, 4, [10, 10, 30, 40], [10, 10, 30, 40])]
+    assert "annotation 1 has no box and is left out, like 1 more" in caplog.text and "1 boxes without area" in caplog.text
+    dump(root, [task(region(keyframe(1, 10), keyframe(3, 10, enabled=False)), region(key="nothing"))])
+    assert [row[:4] for row in tubes(root)] == [("a.mp4", "Man", 0, 3)]
+
+
+def test_times_behind_the_end_are_not_the_last_frame(root):
+    videos = Videos(root / "videos")
+    assert [videos.frame_at("a", seconds) for seconds in (-1, 0, 0.5, 0.96, 1.0, 1.01)] == [0, 0, 12, 24, 24, 24]
+    assert [videos.frame_at("a", seconds) for seconds in (1.2, 10.0)] == [29, 249]
+    dump(root, via(([9.0], [2, 10, 20, 30, 40], {"2": "1"})))
+    with pytest.raises(InputError, match="is of frame 224, but a.mp4 has 25 frames"):
+        load_dataset("custom", root)
+
+
 def test_images_are_in_the_order_of_their_numbers_and_upright(tmp_path):
     from mssc.data.decoding import decode
     from mssc.data.media import look
 
     images(tmp_path / "v", [10, 9, 100])
-    picture = Image.new("RGB", (40, 20), (50, 0, 0))
+    picture = Image.new("RGB", (100, 200), (50, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # held upright: to be turned by a quarter
     picture.save(tmp_path / "v" / "frame_1.jpg", exif=exif)
     (tmp_path / "v" / "._frame_1.jpg").write_bytes(b"AppleDouble")
     shapes = [(image.shape, int(image[0, 0, 0])) for image in decode(tmp_path / "v")]
-    assert shapes == [((40, 20, 3), 50), ((100, 200, 3), 9), ((100, 200, 3), 10), ((100, 200, 3), 100)]
-    assert look(tmp_path / "v")[:3] == (4, 20, 40)
+    assert shapes == [((100, 200, 3), 50), ((100, 200, 3), 9), ((100, 200, 3), 10), ((100, 200, 3), 100)]
+    assert look(tmp_path / "v")[:3] == (4, 200, 100)
 
 
 # -------------------------------------------------------------------- turned boxes and commas, in all importers alike

@@ -11,7 +11,7 @@ from own_videos import write_video
 from mssc.detection.naming import SUFFIXES, Source, find_sources, free_place
 from mssc.detection.result import VideoResult
 from mssc.structures import Detections, InputError
-from mssc.video import VideoInfo, Writer, is_drawn
+from mssc.video import VideoInfo, Writer, is_drawn, read
 
 
 def write_results(base: Path, source: Path, draw: bool = True) -> None:
@@ -91,3 +91,15 @@ def test_names_that_are_too_long_are_cut_between_letters_and_numbered(tmp_path, 
     assert [detect(tmp_path / "out", place) for place in places] == names and len(set(names)) == 2
     for name, number in zip(names, (1, 2), strict=True):
         assert name.endswith(f"-{number}") and stem.startswith(name[:-2]) and 245 < len(name.encode()) <= 250
+
+
+def test_videos_behind_links_are_found_and_what_is_gone_is_named(tmp_path):
+    write_video(tmp_path / "store" / "far" / "x.mp4")
+    write_video(tmp_path / "in" / "a.mp4")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "store")
+    (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "same.mp4").symlink_to(tmp_path / "in" / "a.mp4")
+    (tmp_path / "in" / "dead.mp4").symlink_to(tmp_path / "gone.mp4")
+    assert sources(tmp_path / "in") == [("a.mp4", "a.mp4"), ("dead.mp4", "dead.mp4"), ("x.mp4", "link/far/x.mp4")]
+    with pytest.raises(InputError, match=r"dead\.mp4: is a link to .*gone\.mp4, which is not there"):
+        next(read(tmp_path / "in" / "dead.mp4"))

@@ -330,6 +330,13 @@ def test_figures_makes_the_whole_set(models, toy_data, tmp_path, monkeypatch):
     assert len(about["videos"]) == 2 and set(about["weights"]) == {"full", "plain"}
 
 
+@pytest.mark.parametrize("name", ["gain.csv", "responses-full.png", "about.json"])
+def test_figures_overwrites_nothing_of_anybody_elses(name, models, toy_data, tmp_path, capsys):
+    (tmp_path / name).write_text("mine")
+    assert run("figures", models / "full", "--dataset", "toy", "-o", tmp_path) == 2
+    assert f"{name} is there already" in capsys.readouterr().err and (tmp_path / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -79,7 +79,7 @@ def test_a_cut_line_of_the_metrics_costs_itself_alone(tmp_path, toy_videos, toy_
 
 def test_files_of_something_else_are_not_overwritten(tmp_path, toy_videos, toy_cache, tiny_config):
     (tmp_path / "metrics.jsonl").write_text("mine\n")
-    with pytest.raises(InputError, match="holds files of something else than a run; name another folder"):
+    with pytest.raises(InputError, match="is there already, and no earlier run wrote it"):
         trainer(tmp_path, toy_videos, toy_cache, tiny_config)
     assert (tmp_path / "metrics.jsonl").read_text() == "mine\n"
 

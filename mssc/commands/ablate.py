@@ -72,13 +72,14 @@ class Ablate(Settings):
             raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")
         from ..ablate.runs import ablate
         from ..ablate.tables import REFERENCES
-        from ..files import write_whole
+        from ..files import claim, write_whole
         from ..plots import ablation_markdown, ablation_plot, studies_markdown
 
         table, rows = self._table()
         reference = (
             self._chosen((self.rare.reference,), rows)[0] if self.rare.reference else REFERENCES.get(table, next(iter(rows)))
         )
+        claim(self.output, "runs", *(f"{table}.{kind}" for kind in ("json", "md", "pdf", "png", "csv")))
         rows = {row: rows[row] for row in self._chosen(self.rows, rows) or rows}
         plan = self._plan(network)
         results = ablate(plan, rows, self.seeds, table, reference, self.jobs, command_line())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tqdm import tqdm
 
+from ..files import prove_writable
 from ..structures import InputError, counted
 from .options import FLAG, MODEL, OUTPUT, Device, default
 
@@ -65,6 +66,7 @@ class Detect:
         """One video. What was found is written before the video is drawn."""
         from ..detection.pipeline import detect_steps
 
+        prove_writable(target.with_name(target.name + ".json"))
         annotated = target.with_name(target.name + ".mp4") if self.draw else None
         result = None
         with tqdm(desc=file.name, unit="frame", dynamic_ncols=True) as bar:

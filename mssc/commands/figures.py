@@ -17,6 +17,7 @@ from ..structures import InputError, counted
 from .options import FLAG, OUTPUT, RARE, Device, OnData, command_line, default
 
 log = logging.getLogger("mssc")
+PICTURES = ("separability", "tsne", "pca", "gain", "exchange", "pointing", "probe", "corruption", "change", "interventions")
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,14 @@ class Figures(OnData):
         """Examine each model, then draw."""
         if self.card and not self.interventions:
             raise InputError("--card writes what --interventions finds; give both.")
+        folders = self._folders()
+        self._claim(folders)
         if self.interventions:
-            return self._intervene(self._folders(), self._dataset())
+            return self._intervene(folders, self._dataset())
         from ..analysis import examine, robustness
         from ..detection.detector import Detector
         from ..plots import corruption_plot
 
-        folders = self._folders()
         dataset = self._dataset()
         passes = len(folders) * (2 if self.noise else 1)
         studies, spoilt = [], []
@@ -89,11 +91,19 @@ class Figures(OnData):
                     spoilt.append(robustness(detector, dataset, name, self.rare.noise_step, tick=tick))
         seen = counted(studies[0].frames, "key frame")
         log.info("%s of %s seen; drawing", seen, counted(len(dataset), "video"))
-        drawn = self._draw(studies)
+        drawn = self._write_tables(studies, dataset, folders)
+        drawn += self._draw(studies)
         if spoilt:
             drawn += corruption_plot(spoilt, self.rare.columns).save(self.output, "corruption")
-        drawn += self._write_tables(studies, dataset, folders)
         log.info("%d files are in %s", len(drawn), self.output)
+
+    def _claim(self, folders: dict[str, Path]) -> None:
+        """See that nothing of anybody else's is in the way."""
+        from ..files import claim
+
+        stems = (*PICTURES, *(f"{kind}-{_plain(name)}" for name in folders for kind in ("responses", "contexts")))
+        pictures = (f"{stem}.{kind}" for stem in stems for kind in ("pdf", "png", "csv", "html"))
+        claim(self.output, "key frames", "about.json", "table.md", "table.csv", "interventions-table.md", *pictures)
 
     def _intervene(self, folders: dict[str, Path], dataset) -> None:
         """What each part of each model is worth."""
@@ -123,10 +133,10 @@ class Figures(OnData):
                 tables.append(f"# {name}\n\n{plots.card_table(found[-1], vitals)}")
                 if self.card:
                     drawn += plots.write_card(folders[name], found[-1], vitals)
-        drawn += plots.interventions_plot(found, self.rare.columns).save(self.output, "interventions")
-        texts = {"interventions-table.md": "\n".join(tables), "about.json": self._about(dataset, found[0].frames, folders)}
+        texts = {"about.json": self._about(dataset, found[0].frames, folders), "interventions-table.md": "\n".join(tables)}
         for name, text in texts.items():
             write_whole(self.output / name, text)
+        drawn += plots.interventions_plot(found, self.rare.columns).save(self.output, "interventions")
         log.info("%d files are in %s", len(drawn) + len(texts), self.output)
 
     def _folders(self) -> dict[str, Path]:
@@ -189,7 +199,7 @@ class Figures(OnData):
         draw("pointing", plots.pointing_plot, studies)
         draw("probe", plots.probe_plot, studies)
         for study in studies:
-            name = re.sub(r"[^\w.-]+", "-", study.model)
+            name = _plain(study.model)
             draw(f"responses-{name}", plots.response_plot, study)
             if any(one.contexts for one in study.examples):
                 draw(f"contexts-{name}", plots.context_plot, study)
@@ -201,9 +211,9 @@ class Figures(OnData):
         from ..plots import separability_csv, separability_markdown
 
         texts = {
+            "about.json": self._about(dataset, studies[0].frames, folders),
             "table.md": separability_markdown(studies),
             "table.csv": separability_csv(studies),
-            "about.json": self._about(dataset, studies[0].frames, folders),
         }
         for name, text in texts.items():
             write_whole(self.output / name, text)
@@ -224,6 +234,10 @@ class Figures(OnData):
             "versions": versions(),
         }
         return json.dumps(about, indent=1) + "\n"
+
+
+def _plain(model: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", model)
 
 
 @contextmanager

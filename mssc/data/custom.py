@@ -29,6 +29,7 @@ import numpy as np
 from mssc.data import annotations
 from mssc.data.annotations import table
 from mssc.data.dataset import Dataset, Video
+from mssc.data.decoding import IMAGES
 from mssc.data.division import divide
 from mssc.data.joining import tubes
 from mssc.data.media import Media, Videos, first_few
@@ -80,7 +81,8 @@ def survey(root: str | Path, progress=lambda names: names) -> Folder:
     place = root / "videos" if (root / "videos").is_dir() else root
     videos = Videos(place)
     if not videos.paths:
-        raise InputError(f"{place} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}) and no folder of images.")
+        suffixes = f"video ({', '.join(sorted(VIDEO_SUFFIXES))}) and no folder of images ({', '.join(IMAGES)})"
+        raise InputError(f"{place} holds no {suffixes}.")
     media = {name: look for name in progress(list(videos.paths)) if (look := videos.look(name)) is not None}
     rows = annotations.read(annotations.find(root), videos)
     meant = {name: videos.name(name) for name in dict.fromkeys(rows.video)}

@@ -12,47 +12,62 @@ from PIL import Image, ImageOps
 
 from mssc import video as video_files
 from mssc.data.dataset import Video
+from mssc.files import visible
 from mssc.structures import InputError
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def decode(path: Path) -> Iterator[np.ndarray]:
     """The frames of a video file or of a folder of images, (H, W, 3) uint8 RGB, upright, in order.
 
     Raises:
-        InputError: if there is none or one cannot be read.
+        InputError: if there is none, one cannot be read, or one has another size than the first.
     """
     if not path.is_dir():
         yield from (frame.image for frame in video_files.read(path))
         return
+    size = None
     for file in image_files(path):
-        yield np.asarray(open_image(file).convert("RGB"))
+        image = open_image(file)
+        size = size or image.size
+        if image.size != size:
+            seen = f"{image.width}x{image.height}"
+            raise InputError(f"{file} is {seen}, the first image there {size[0]}x{size[1]}; a video's frames are of one size.")
+        yield np.array(image)
 
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder as the frames that they are: frame_2 comes before frame_10.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or one is there under two suffixes.
     """
-    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
+    files = [file for file in visible(folder, "*") if file.suffix.lower() in IMAGES]
     if not files:
         raise InputError(f"the folder {folder} holds no image ({', '.join(IMAGES)}).")
+    first: dict[str, Path] = {}
+    for file in files:
+        if first.setdefault(file.stem, file) != file:
+            names = " and ".join(sorted((first[file.stem].name, file.name)))
+            raise InputError(f"the folder {folder} holds {names}; only one of them can be the frame: remove the other.")
     return sorted(
         files, key=lambda file: ([int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)], file.name)
     )
 
 
 def open_image(file: Path) -> Image.Image:
-    """An image as it is shown: cameras note in the file how they were held.
+    """An image as it is shown, in RGB: cameras note in the file how they were held.
 
     Raises:
         InputError: if it cannot be read.
     """
     try:
         with Image.open(file) as image:
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # Pillow would cut 16 bits off at 255
+                upright = Image.fromarray((np.asarray(upright).clip(0, 65535) >> 8).astype(np.uint8))
+            return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as an image: {error}.") from None
 

@@ -1,7 +1,8 @@
 """Video files and folders of frames below a folder: which there are, what annotations call them, how long and large they are."""
 
+import contextlib
 import logging
-import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from fractions import Fraction
@@ -13,6 +14,7 @@ import numpy as np
 
 from mssc import video as video_files
 from mssc.data.decoding import IMAGES, image_files, open_image
+from mssc.files import walk
 from mssc.structures import InputError
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,7 @@ def find(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     drawn: list[Path] = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(place)
-        shown = [here / name for name in sorted(files) if not name.startswith(".")]
+    for here, shown in walk(folder):
         videos = [path for path in shown if path.suffix.lower() in video_files.VIDEO_SUFFIXES]
         if here != folder and not videos and any(path.suffix.lower() in IMAGES for path in shown):
             videos = [here]
@@ -53,6 +52,11 @@ def find(folder: Path) -> dict[str, Path]:
     if drawn:
         log.info("left out: %d videos that show our own boxes, such as %s", len(drawn), drawn[0])
     return dict(sorted(found.items()))
+
+
+def plain(name: str) -> str:
+    """A name in the one way of composing letters: file systems and tools write é as one letter or as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 class Videos:
@@ -72,23 +76,27 @@ class Videos:
         self.unreadable: dict[str, str] = {}
         self._looks: dict[str, Media | None] = {}
         self._images: dict[str, dict[str, int]] = {}
-        self._meant: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
+        self._elsewhere: set[str] = set()
+        self._meant: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(8)]
         for name in self.paths:
             path = Path(name)
             stem = path.name if path.suffix.lower() not in video_files.VIDEO_SUFFIXES else path.stem
-            for table, key in zip(self._meant, (name, path.with_name(stem).as_posix(), path.name, stem), strict=True):
+            last = path.parent.name if path.name == "img1" else stem  # MOTChallenge's folders: <video>/img1 beside <video>/gt
+            keys = [plain(key) for key in (name, path.with_name(stem).as_posix(), path.name, last)]
+            for table, key in zip(self._meant, keys + [key.casefold() for key in keys], strict=True):
                 table[key].append(name)
-            if path.name == "img1":  # MOTChallenge's folders: <video>/img1 beside <video>/gt
-                self._meant[3][path.parent.name].append(name)
 
     def name(self, given: str) -> str | None:
         """The video that annotations mean, with or without its suffix, with or without its folder; None if there is none.
 
+        Letters may be composed in another way, as macOS has them, and small or capital, as Windows does not mind.
+
         Raises:
             InputError: for a name that fits several videos.
         """
-        plain = given.replace("\\", "/").removeprefix("./")
-        fits = next((table[plain] for table in self._meant if plain in table), [])
+        meant = plain(given.replace("\\", "/").removeprefix("./"))
+        keys = [meant] * 4 + [meant.casefold()] * 4
+        fits = next((table[key] for table, key in zip(self._meant, keys, strict=True) if key in table), [])
         if len(fits) > 1:
             raise InputError(
                 f"the video {given!r} may be {fits[0]} or {fits[1]}; write the path from the videos' folder, with the suffix."
@@ -121,24 +129,41 @@ class Videos:
         return (seen.width, seen.height) if seen is not None else (1, 1)
 
     def frame_at(self, given: str, seconds: float) -> int:
-        """The frame that a player shows at a time, which tools round to milliseconds; 0 for a video that is not there."""
+        """The frame that a player shows at a time, which tools round to milliseconds; 0 for a video that is not there.
+
+        Behind the end frames are counted on, so that these are told from the last one.
+        """
         seen = self.look(given)
-        return max(int(np.searchsorted(seen.times, seconds + 0.001, "right")) - 1, 0) if seen is not None else 0
+        if seen is None:
+            return 0
+        late = int((seconds - float(seen.times[-1])) * float(seen.rate) - 1.5)
+        return seen.frames + late if late > 0 else max(int(np.searchsorted(seen.times, seconds + 0.001, "right")) - 1, 0)
 
     def image(self, file: str) -> tuple[str, int] | None:
-        """The video, a folder of images, and the frame that an image is, by its path or, if there is one such folder, its name alone."""
-        path = Path(file.replace("\\", "/"))
-        inside = self.name(path.parent.as_posix()) if path.parent.name else None
-        folders = [inside] if inside else [name for name, place in self.paths.items() if place.is_dir()]
-        found = [(name, self._frames(name)[path.stem]) for name in folders if path.stem in self._frames(name)]
-        return found[0] if len(found) == 1 else None
+        """The video, a folder of images, and the frame that an image is, by its path or, if there is one such folder, its name alone.
 
-    def _frames(self, name: str) -> dict[str, int]:
-        """The frames of a folder of images by the images' names without suffix."""
+        Where the image's own folder is not there, that is said.
+        """
+        path = Path(file.replace("\\", "/"))
+        above = [path.parent.as_posix(), path.parent.name] if path.parent.name else []
+        inside = next((name for given in above if (name := self.name(given))), None)
+        folders = [inside] if inside else [name for name, place in self.paths.items() if place.is_dir()]
+        found = [(name, frame) for name in folders if (frame := self._frame(name, path.stem)) is not None]
+        if len(found) != 1:
+            return None
+        if above and not inside and above[0] not in self._elsewhere:
+            self._elsewhere.add(above[0])
+            log.warning("%s is not in %s; its images are taken for those of %s.", above[0], self.folder, found[0][0])
+        return found[0]
+
+    def _frame(self, name: str, stem: str) -> int | None:
+        """The frame that an image without suffix is in a folder of images."""
         if name not in self._images:
             files = image_files(self.paths[name]) if self.paths[name].is_dir() else []
-            self._images[name] = {file.stem: frame for frame, file in enumerate(files)}
-        return self._images[name]
+            stems = [plain(file.stem) for file in files]
+            self._images[name] = {key: frame for keys in (map(str.casefold, stems), stems) for frame, key in enumerate(keys)}
+        known, stem = self._images[name], plain(stem)
+        return known.get(stem, known.get(stem.casefold()))
 
 
 def look(path: Path, rate: Fraction = FRAMES_RATE) -> Media:
@@ -155,8 +180,10 @@ def look(path: Path, rate: Fraction = FRAMES_RATE) -> Media:
         files = image_files(path)
         width, height = open_image(files[0]).size
         return Media(len(files), width, height, rate, np.arange(len(files)) / float(rate))
-    status = path.stat()
-    return _look(path, status.st_mtime_ns, status.st_size)
+    with contextlib.suppress(OSError):  # of which opening it tells more
+        status = path.stat()
+        return _look(path, status.st_mtime_ns, status.st_size)
+    return _look(path)
 
 
 @lru_cache(maxsize=10_000)

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import walk
 from ..structures import InputError
 from ..video import VIDEO_SUFFIXES, is_drawn
 from .result import CSV_COLUMNS
@@ -44,8 +45,7 @@ def find_sources(given: Iterable[Path]) -> tuple[list[Source], list[Path], list[
         if not path.is_dir():
             found.setdefault(path.resolve(), Source(path, Path(path.name)))
             continue
-        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        files = sorted(file for _, files in walk(path) for file in files)
         inside = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
         others += [file for file in files if file.suffix.lower() not in VIDEO_SUFFIXES]
         earlier = [file for file in inside if is_drawn(file)]

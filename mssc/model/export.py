@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..files import whole_file, write_whole
+from ..files import claim, whole_file, write_whole
 from ..structures import InputError
 from .checkpoint import load_model
 from .mssc import MSSC
@@ -78,7 +78,10 @@ def export_model(folder: Path, output: Path) -> dict[str, float]:
     """
     model, digest = load_model(folder).requires_grad_(False), weights_hash(folder)
     if folder.resolve() != output.resolve():
-        for name in (WEIGHTS, CONFIG, ABOUT, INTERVENTIONS):
+        claim(output, "key_size", CONFIG, WEIGHTS, ABOUT, INTERVENTIONS, "step.md", *map(graph_name, FRAMES))
+        if (output / WEIGHTS).exists() and weights_hash(output) != digest:
+            raise InputError(f"{output} holds another model; name another folder with -o.")
+        for name in (CONFIG, WEIGHTS, ABOUT, INTERVENTIONS):
             if (folder / name).exists():
                 with whole_file(output / name) as part:
                     shutil.copyfile(folder / name, part)

@@ -27,7 +27,7 @@ from ..data.clips import Batch, BatchOrder, ClipDataset, collate
 from ..data.dataset import Dataset, Video
 from ..detection.detector import Detector, prepare
 from ..evaluate import Truth, actor_ap, frame_map
-from ..files import explained, read_json, undamaged, whole_file, write_whole
+from ..files import claim, explained, read_json, undamaged, whole_file, write_whole
 from ..model.checkpoint import save_model
 from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
@@ -240,9 +240,8 @@ class Trainer:
                 self.optimizer.load_state_dict(saved["optimizer"])
                 self.step, self.best = saved["step"], saved["best"]
             self._drop_later_metrics()
-        elif not described.exists() and any((self.folder / name).exists() for name in ("metrics.jsonl", "model")):
-            raise InputError(f"{self.folder} holds files of something else than a run; name another folder with -o.")
         elif self.accelerator.is_main_process:
+            claim(self.folder, "train", "run.json", "metrics.jsonl", "model")
             write_whole(described, json.dumps(self._identity(), indent=2))
             write_whole(self.folder / "metrics.jsonl", "")
 

@@ -167,8 +167,8 @@ def _claim(folder: Path, recipe: dict) -> None:
     if file.exists():
         if read_json(file, "choose another folder, or delete this one") != recipe:
             raise InputError(f"{folder} holds stages of another recipe, or of an earlier form of it; choose another folder.")
-    elif any(folder.glob("*")) and (folder / "run.json").exists():
-        raise InputError(f"{folder} holds a run that is no recipe; choose another folder.")
+    elif there := next((name for name in ("run.json", "model") if (folder / name).exists()), None):
+        raise InputError(f"{folder} holds {there}, which is of no recipe; choose another folder.")
     else:
         write_whole(file, json.dumps(recipe, indent=1))
 

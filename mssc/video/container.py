@@ -33,7 +33,10 @@ MAX_PIXELS = 8192 * 4352
 MAX_THREADS = 4
 """Of a decoder or encoder. Each thread holds a frame, so their number bounds memory; more gain little beside the detector."""
 
-_NAMES = "3g2 3gp asf avi dv f4v flv gif m2t m2ts m2v m4v mkv mod mov mp4 mpe mpeg mpg mts mxf ogv tod ts vob webm wmv"
+_NAMES = (
+    "264 265 3g2 3gp 3gpp asf avi divx dv f4v flv gif h264 h265 hevc insv ivf lrv m2p m2t m2ts m2v m4v mjpeg mjpg mkv mod mov mp4 mpe "
+    "mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb tod tp trp ts vob vro webm wmv wtv xvid y4m"
+)
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 """What a file is named that may be a video, in small letters: in folders, in lists of data sets, in the page's picker."""
 
@@ -120,8 +123,8 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
     if errors > 1:
         log.warning("%s: %d pieces of it could not be decoded.", path, errors)
     if not frames:
-        limit = f"larger than {MAX_SIDE} pixels a side"
-        raise InputError(f"{path}: not one frame can be decoded: it is empty, damaged or {limit}. Get the complete file.")
+        why = f"it is empty, damaged, encrypted or larger than {MAX_SIDE} pixels a side"
+        raise InputError(f"{path}: not one frame can be decoded: {why}. Get the complete file.")
 
 
 def is_avi(container: Container) -> bool:
@@ -147,6 +150,8 @@ def _open_file(path: str | Path) -> BinaryIO:
     except FileNotFoundError as error:
         if _ADDRESS.match(str(path)):
             raise InputError(f"{path}: is an address, not a file; download the video first and give its path.") from error
+        if os.path.islink(path):
+            raise InputError(f"{path}: is a link to {os.readlink(path)}, which is not there.") from error
         raise InputError(f"{path}: there is no such file; check the path.") from error
     except PermissionError as error:
         # Windows says so of folders too.

@@ -8,6 +8,7 @@ A box's action is its category, or what its `attributes` say under `action`; the
 Its track is `track_id` or `instance_id`, also under `attributes`.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from mssc.data.annotations import table
 from mssc.data.annotations.shared import counted_from, split_actions, upright
 from mssc.data.media import Videos
 from mssc.structures import InputError
+
+log = logging.getLogger(__name__)
 
 FRAME_KEYS = ("frame_id", "frame_index", "frame")
 TRACK_KEYS = ("track_id", "instance_id")
@@ -48,12 +51,18 @@ def read(content: dict, path: Path, videos: Videos, first_frame: int | None = No
         if images.setdefault(image.get("id"), image) is not image:
             raise InputError(f"{path}: the image id {image.get('id')!r} is there twice.")
     found: list[tuple[table.Row, bool]] = []
+    bare = []
     for number, item in enumerate(lists["annotations"], 1):
         where = f"{path}: annotation {item.get('id', number)}"
+        if not item.get("bbox") and not isinstance(item.get("bboxes"), list):
+            bare.append(where)
+            continue
         for place, corners in _boxes(item, images, where):
             name, frame, exact = _place(place, films, where, video, videos)
             rows = [table.Row(name, frame, corners, action, _track(item), number) for action in _actions(item, categories, path)]
             found += [(row, exact or "bboxes" in item) for row in rows]
+    if bare:
+        log.warning("%s has no box and is left out%s.", bare[0], f", like {len(bare) - 1} more" if len(bare) > 1 else "")
     if not found:
         raise InputError(f"{path} holds {len(lists['annotations'])} annotations and no action; annotate at least one box.")
     places = {key: _place(image, films, f"{path}: image {key}", video, videos) for key, image in images.items()}
@@ -109,10 +118,13 @@ def _place(place: dict, films: dict, where: str, video: str | None, videos: Vide
     name = video or films.get(place.get("video_id")) or str(place.get("video") or "") or folder
     exact = videos.image((PurePosixPath(name) / file.name).as_posix()) if file.name else None
     if exact is not None:
-        return name or exact[0], exact[1], True
+        return exact[0], exact[1], True
     if not name:
         raise InputError(f"{where} ({file.name}) does not say which video it is of; name it with --video.")
     frame = next((place[key] for key in FRAME_KEYS if key in place), None)
+    known = videos.name(name)
+    if frame is None and known and videos.paths[known].is_dir():
+        raise InputError(f"{where} is {file.name}, which is not among the images of {known}; add it, or remove its boxes.")
     if frame is None and (digits := re.search(r"(\d+)$", file.stem)):
         frame = int(digits[1])
     if not isinstance(frame, int | float) or isinstance(frame, bool) or not math.isfinite(frame) or frame % 1:

@@ -11,6 +11,7 @@ Frames count from 1 as in the annotator's window, unless there is a frame 0. Whe
 import logging
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import unquote
@@ -99,7 +100,7 @@ def _keys(name: str, value: dict, labels: list[str], first: int, path: Path, vid
         return videos.frame_at(name, (number - first) * float(value["duration"]) / count) if other_rate else int(number) - first
 
     sequence = sorted(value["sequence"], key=lambda item: item["frame"])
-    for item, following in zip(sequence, [*sequence[1:], None], strict=True):
+    for item, following in zip_longest(sequence, sequence[1:]):
         x, y = float(item["x"]) * width / 100, float(item["y"]) * height / 100
         box = (x, y, x + float(item["width"]) * width / 100, y + float(item["height"]) * height / 100)
         if following is not None and at(following["frame"]) == at(item["frame"]):

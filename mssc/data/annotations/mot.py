@@ -56,7 +56,8 @@ def read(place: Path, videos: Videos, first_frame: int | None = None, video: str
     if not values:
         raise InputError(f"{place} holds no box that counts: the score of all is 0.")
     names = {file: video or (file.parent.parent.name if file.stem in ("gt", "det") else file.stem) for file in files}
-    numbers = {names[file]: set(rows[:, 0].astype(int).tolist()) for file, rows in values.items()}
+    whole = {file: table.whole_frames(file, rows[:, 0], range(1, len(rows) + 1), 0) for file, rows in values.items()}
+    numbers = {names[file]: set(frames.tolist()) for file, frames in whole.items()}
     first = counted_from(place, numbers, videos, 1) if first_frame is None else first_frame
     every = np.concatenate([rows[:, 2:6] for rows in values.values()])
     shares = bool(every.max() <= table.NORMALISED)

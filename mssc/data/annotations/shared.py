@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc.data.annotations.table import Box
+from mssc.data.annotations.table import MOST_FRAMES, Box
 from mssc.data.media import Videos
 from mssc.structures import InputError
 
 log = logging.getLogger(__name__)
 
 NOTHING = {"", "none", "no", "false", "0", "n/a", "background", "__undefined__"}
-MOST_FRAMES = 10_000_000  # that one track may last; a number beyond is a slip or an attack
 ACTION = re.compile(r"actions?", re.IGNORECASE)
 """What an attribute is called that names actions."""
 TRACK = re.compile(r"(track|instance|person|actor)([ _-]?id)?|id", re.IGNORECASE)

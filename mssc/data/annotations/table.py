@@ -38,6 +38,7 @@ PARTS = {
     "testing": "test",
 }
 CSV = (".csv", ".tsv", ".txt")
+MOST_FRAMES = 10_000_000  # of a video; a number beyond is a slip or an attack
 NORMALISED = 1.01  # boxes whose largest number is not above it are shares of the frame, not pixels
 
 Box = tuple[float, float, float, float]
@@ -127,7 +128,8 @@ def make(
     table = Rows(source, names, *numbers, parts or {}, sizes or {})
     if not len(table):
         raise InputError(f"{source} holds no box; annotate at least one.")
-    sides = boxes[:, 2:] - boxes[:, :2]
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        sides = boxes[:, 2:] - boxes[:, :2]
     for says, bad in (
         ("has NaN or infinity in its box", ~np.isfinite(boxes).all(1)),
         ("has a box with x2 < x1 or y2 < y1 (boxes are x1, y1, x2, y2)", (sides < 0).any(1)),
@@ -190,9 +192,10 @@ def read_csv(path: Path, first_frame: int = 0) -> Rows:
 
 def whole_frames(path: Path, frame: np.ndarray, lines: Sequence[int], first_frame: int) -> np.ndarray:
     """Numbers of frames as integers from 0; an InputError, which names the line, if one is none."""
-    bad = np.flatnonzero(~np.isfinite(frame) | (frame % 1 != 0))
+    bad = np.flatnonzero(~(np.abs(frame) <= MOST_FRAMES) | (frame % 1 != 0))
     if len(bad):
-        raise InputError(f"{path}, line {lines[bad[0]]}: the frame is '{frame[bad[0]]:g}'; it must be a whole number.")
+        says = f"a whole number of at most {MOST_FRAMES}"
+        raise InputError(f"{path}, line {lines[bad[0]]}: the frame is '{frame[bad[0]]:g}'; it must be {says}.")
     if first_frame and frame.min() < first_frame:
         line = lines[int(frame.argmin())]
         raise InputError(f"{path}, line {line} has frame {frame.min():g}, so frames do not count from {first_frame}.")
