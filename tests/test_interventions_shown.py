@@ -16,6 +16,7 @@ from mssc.config import ModelConfig
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
 from mssc.model.shipped import INTERVENTIONS
+from mssc.plots.notebook import parts_worth
 from mssc.structures import InputError
 
 LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4)
@@ -143,6 +144,16 @@ def test_a_card_keeps_what_else_it_says(tmp_path, toy_videos):
     assert text.count("## What each part is worth") == 1 and "on 99 videos" in text and "Of stage 6." in text and "Vitals" in text
     plots.write_card(tmp_path, replace(found(), videos=99), vitals(), "Of stage 6.")
     assert card.read_text() == text
+
+
+def test_a_notebook_takes_what_is_kept_or_measures(folders, tmp_path, toy_videos):
+    save_model(MSSC(replace(LOOK, classes=toy_videos.classes)), tmp_path / "mine")
+    store(tmp_path / "mine", found())
+    kept = Interventions.of(found().record())  # rounded
+    assert parts_worth(str(tmp_path / "mine")).rows == plots.interventions_plot([kept]).rows
+    few = toy_videos.subset([video.name for video in toy_videos.videos[:2]])
+    anew = parts_worth(str(tmp_path / "mine"), dataset=few, parts=["MSM"])
+    assert {row[1] for row in anew.rows} == {"nothing", "MSM"} and anew.rows[0][0] == "mine"
 
 
 # -------------------------------------------------------------------- the command

@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from page_server import save_models, serve
 
-from mssc.analysis import cell_kinds, moment, separability
+from mssc.analysis import METRICS, Effect, Interval, Interventions, cell_kinds, moment, separability, store
 from mssc.data import toy
 from mssc.detection.people import Person
 from mssc.model import shipped
@@ -103,6 +103,21 @@ def test_the_verdict_follows_from_the_numbers(found):
     assert "cannot be told" in inside.verdict(big._replace(lifts={}))
     before = [inside.lift(key, inside.maps_of(key)["before"]) for key in [big.key]]
     assert all(value is None or value > 0 for value in before) and set(big.lifts) == {"before", "after"}
+
+
+def test_what_was_measured_of_the_model_is_told_too(found, seen, models, caplog):
+    lost = Interval(-0.38, -0.43, -0.33, 134)
+    row = Effect("motion into fusion", "another class", dict.fromkeys(METRICS, lost), dict.fromkeys(METRICS, lost))
+    kept = store(models["plain"], Interventions("plain", "toy", 134, 500, 500, 4, 0, (row,)))
+    try:
+        said = [model["verdict"] for model in inside.numbers(found, seen)["models"]]
+        assert said[1].startswith("No MSM here") and said[0] == inside.verdict(found[0])
+        assert said[1].endswith("In this model another class's motion costs 38 points of box accuracy [33, 43].")
+        kept.write_text("{")
+        assert inside.numbers(found, seen)["models"][1]["verdict"] == inside.verdict(found[1])
+        assert "interventions.json is cut off" in caplog.text
+    finally:
+        kept.unlink()
 
 
 def test_what_sfm_exchanges_is_that_of_the_analysis(found):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mssc.__main__ import main
+from mssc.analysis import in_words, stored
 from mssc.commands.train import Recipe as Choice
 from mssc.data import toy
 from mssc.data.clips import ClipDataset
@@ -132,6 +133,22 @@ def test_a_recipe_brings_its_own_options(tmp_path, capsys, words, said):
     with pytest.raises(SystemExit) as stopped:
         main(["train", *words, "--data", str(tmp_path / "data"), "-o", str(tmp_path / "run")])
     assert stopped.value.code == 2 and said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_card_tells_what_the_parts_are_worth(tmp_path, recipe, toy_videos, monkeypatch):
+    first = replace(recipe.stages[0], name="judged")
+    last = Stage("all", first.train, start="judged", all_videos=True)
+    monkeypatch.setitem(recipes.RECIPES, "toy", replace(recipe, stages=(first, last)))
+    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
+    command = ["train", "--recipe", "toy", "--data", str(tmp_path / "data"), "-o", str(tmp_path / "run"), "--workers", "0"]
+    main(command)
+    model = tmp_path / "run" / "model"
+    kept, card = stored(model), (model / "README.md").read_text()
+    assert kept is not None and kept.model == "toy" and kept.videos == len(toy_videos) and len(kept.rows) > 20
+    assert in_words(kept) in card and "### Vitals" in card and "those of stage judged" in card
+    written = (model / "README.md").stat().st_mtime_ns
+    main(command)
+    assert (model / "README.md").stat().st_mtime_ns == written, "it is measured once"
 
 
 def test_every_recipe_can_be_asked_for():

@@ -183,7 +183,7 @@ class _Running:
         self.count, self.sum, self.squares, self.least, self.most = 0, 0.0, 0.0, math.inf, -math.inf
 
     def add(self, values: Tensor) -> None:
-        values = values.double()
+        values = values.detach().cpu().double()  # not every device has double precision
         self.count += values.numel()
         self.sum, self.squares = self.sum + float(values.sum()), self.squares + float(values.square().sum())
         self.least, self.most = min(self.least, float(values.min())), max(self.most, float(values.max()))

@@ -2,9 +2,10 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -12,6 +13,10 @@ from ..config import ModelConfig, TrainConfig
 from ..data.catalogue import Name
 from ..structures import InputError, counted
 from .options import DIR, FLAG, MODEL, OUTPUT, RARE, Settings, default
+
+if TYPE_CHECKING:  # slow to import
+    from ..data.dataset import Dataset
+    from ..training import recipes
 
 log = logging.getLogger("mssc")
 Recipe = Literal["toy"]
@@ -102,8 +107,31 @@ class Train(Settings):
             self.coco,
             hardware,
         )
-        follow(self.recipe, recipe, kitchen)
+        if follow(self.recipe, recipe, kitchen) is not None:
+            self._write_card(recipe, kitchen.part)
         log.info("the model is in %s", self.output / "model")
+
+    def _write_card(self, recipe: "recipes.Recipe", part: "Callable[[str], Dataset]") -> None:
+        """What each part of a recipe's model is worth, on videos that it has not learnt from: that of the last stage that left some out."""
+        from ..analysis import intervene, stored, vital_signs
+        from ..detection.detector import Detector
+        from ..model.checkpoint import load_model
+        from ..plots import write_card
+
+        judged = [stage.name for stage in recipe.stages if not stage.all_videos]
+        if not judged or stored(self.output / "model") is not None:
+            return
+        folder, name = self.output / judged[-1] / "model", str(self.recipe)
+        later = judged[-1] != recipe.stages[-1].name
+        note = f"They are those of stage {judged[-1]}: the last one has learnt from these videos as well." if later else ""
+        log.info("measuring what each part is worth")
+        try:
+            detector, videos = Detector.load(folder, "auto", "torch"), part("val")
+            found = intervene(detector, videos, name)
+        except InputError as error:  # too few videos or classes, say: the model is made all the same
+            log.warning("the card does not tell what each part is worth: %s", error)
+            return
+        write_card(self.output / "model", found, vital_signs(detector, videos, name, weights=load_model(folder)), note)
 
     def _start(self, base: ModelConfig, classes: tuple[str, ...], several: bool) -> tuple:
         """The network, and the weights of the model to start from, if there is one; `several` actions may be done at once."""

@@ -3,18 +3,24 @@
 Nobody has labelled the video, so the tubes that were found in it serve as action boxes, and the page says so.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..analysis import in_words, stored
 from ..analysis.moment import Inside, Progress, Watched, lift, maps_of, watched
 from ..analysis.moment import look as look_into
 from ..detection.pipeline import detect_steps
+from ..model.shipped import model_folder
+from ..structures import InputError
 from .detection import Seen, packed
 from .limits import check_length
-from .offer import ready
+from .offer import folder_of, ready
 from .pictures import jpeg_address
+
+log = logging.getLogger(__name__)
 
 CHANGE = 0.005  # relative, below which it is none
 
@@ -80,6 +86,16 @@ def verdict(one: Inside) -> str:
     return f"MSM {says}: from {before:.3f} to {after:.3f} times the average of the frame, mean of the key frames."
 
 
+def worth(model: str) -> str:
+    """What the model's parts are worth, in a sentence; "" where nobody has measured that for its weights."""
+    try:
+        found = stored(model_folder(folder_of(model)))
+    except InputError as error:
+        log.warning("%s", error)  # a visitor can do nothing about it
+        return ""
+    return in_words(found) if found is not None else ""
+
+
 def numbers(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
     """What was seen as plain values: by model the moment's gain and lifts, and the video's distances before and after MSM."""
     models = []
@@ -87,7 +103,13 @@ def numbers(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
         key = one.key
         gain = None if key.gain is None else {"mean": float(key.gain.mean()), "share_above_1": float((key.gain > 1).mean())}
         lifts = {name: lift(key, response) for name, response in maps_of(key).items()}
-        told = {"model": one.model, "kind": one.kind, "verdict": verdict(one), "gain": gain, "lift": lifts}
+        told = {
+            "model": one.model,
+            "kind": one.kind,
+            "verdict": f"{verdict(one)} {worth(one.model)}".strip(),
+            "gain": gain,
+            "lift": lifts,
+        }
         levels = [{name: value for name, value in level.items() if name != "context"} for level in one.exchange]
         models.append(told | {"separability": one.distances, "exchange": levels})
     what = "tubes" if seen.tubes else "people, for no action was sure,"

@@ -4,17 +4,21 @@ import atexit
 import base64
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
+from ..analysis import intervene, stored
 from ..data import toy
 from ..data.catalogue import load_dataset
 from ..data.dataset import Dataset
+from ..detection.detector import Detector
+from ..model.shipped import model_folder
 from ..structures import InputError
+from .interventions import interventions_plot
 from .paper import Plot
 
 HOME = Path(__file__).resolve().parents[2]
@@ -45,6 +49,30 @@ def material(videos: int = 24, part: str = "val") -> tuple[str, Dataset]:
     acting = [video.name for video in dataset.videos if video.tubes]
     chosen = np.linspace(0, len(acting) - 1, min(videos, len(acting))).round().astype(int)
     return "jhmdb", dataset.subset([acting[i] for i in chosen])
+
+
+def parts_worth(*models: str, dataset: Dataset | None = None, parts: Sequence[str] | None = None) -> Plot:
+    """What each part of models is worth: as it was measured when they were made, or else anew.
+
+    Args:
+        models: names of models that ship, or folders.
+        dataset: to measure on; None takes what is kept beside a model, and measures on `material` where nothing is.
+        parts: of the networks, where it is measured; None for all.
+
+    Returns:
+        `interventions_plot` of them.
+
+    Raises:
+        InputError: as `mssc.analysis.intervene`.
+    """
+    found = []
+    for model in models:
+        kept = stored(model_folder(model)) if dataset is None else None
+        if kept is None:
+            videos = material()[1] if dataset is None else dataset
+            kept = intervene(Detector.load(model), videos, Path(model).name, parts=parts)
+        found.append(kept)
+    return interventions_plot(found)
 
 
 def scratch() -> Path:
