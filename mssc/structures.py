@@ -283,7 +283,7 @@ class Tube:
     score: float
     start: int
     boxes: np.ndarray
-    scores: np.ndarray = field(default=None)  # type: ignore[assignment]  # filled in below
+    scores: np.ndarray = field(default=None)  # type: ignore[assignment]  # None stands for ones, see below
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _array(self.boxes, np.float32, "boxes", -1, 4))

@@ -37,7 +37,7 @@ class BoxHead(nn.Module):
         self.reg_preds = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in strides)
         self.obj_preds = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in strides)
         for conv in self.obj_preds:
-            nn.init.constant_(conv.bias, -math.log(99))  # type: ignore[arg-type]  # a prior of 0.01
+            nn.init.constant_(conv.get_parameter("bias"), -math.log(99))  # a prior of 0.01
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Per-level (B, C, H_l, W_l) to boxes (B, N, 4) in input pixels and objectness logits, per level (B, 1, H_l, W_l)."""
@@ -111,7 +111,7 @@ class PooledBranch(nn.Module):
             x, places = at_least_float32(x), rois.to(at_least_float32(x).dtype)
             cells = roi_align(x, places, ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
             means = cells.mean(3).flatten(1) if self.rows else cells.mean((2, 3))
-            pooled.append(norm(torch.cat([means, cells.amax((2, 3))], 1).to(norm.weight.dtype)))
+            pooled.append(norm(torch.cat([means, cells.amax((2, 3))], 1).to(norm.get_parameter("weight").dtype)))
         own = self.roi_hidden(self.roi_drop(torch.cat(pooled, 1))).unflatten(0, (len(maps[0]), -1))
         shared = [norm(vector) for vector, norm in zip(context, self.context_norm, strict=True)]
         whole = self.context_hidden(self.context_drop(torch.cat(shared, 1)))

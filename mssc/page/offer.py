@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 try:
-    import spaces  # type: ignore[import-not-found]  # see app.py
+    import spaces  # type: ignore[import-not-found]  # there on Hugging Face Spaces alone, see app.py
 except ImportError:
     spaces = None
 

@@ -256,8 +256,8 @@ def colour_bar(
     bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05, pad=0.02, aspect=25)
     if empty:
         bar.ax.axis("off")
-        for part in (bar.solids, bar.outline):
-            part.set_visible(False)  # type: ignore[union-attr]
+        for part in bar.ax.get_children():
+            part.set_visible(False)
         return
     low, high = shown.get_clim()
     bar.set_ticks([low, high], labels=[f"{low:.{digits}f}" if low else "0", f"{high:.{digits}f}"])
@@ -265,7 +265,7 @@ def colour_bar(
     bar.set_label(label, fontsize=6, labelpad=-5)
     if bar.solids is not None:
         bar.solids.set_alpha(1)
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.ax.spines["outline"].set_linewidth(0.4)
 
 
 def frame_axes(axes: "Axes", size: int, boxes: np.ndarray, labels: np.ndarray, paint: Sequence[str], aspect: float = 1.0) -> None:

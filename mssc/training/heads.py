@@ -123,6 +123,7 @@ class TrainingHeads(nn.Module):
                 losses[f"{name}_head"] = action_loss(logits, asked.actions, asked.judged, self.config, asked.smoothing)
         if self.distance is not None:
             motion = take(features.video.motion.transpose(1, 2), keys).flatten(0, 1)
-            inside = cells_inside(asked.boxes, asked.real, *motion.shape[-2:], size)
+            height, width = motion.shape[-2:]
+            inside = cells_inside(asked.boxes, asked.real, height, width, size)
             losses["distance_head"] = self.distance(motion, inside)
         return losses

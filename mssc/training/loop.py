@@ -183,7 +183,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameter_groups(learner, started, config), fused=True)
         device = self.accelerator.device
         if people:
-            clips = People(training, cache, coco_weights(coco), model_config, config, folder / "teacher.npz", device)  # type: ignore[arg-type]
+            assert coco is not None  # refused above
+            clips = People(training, cache, coco_weights(coco), model_config, config, folder / "teacher.npz", device)
             joined: Callable = functools.partial(collate_people, actions=len(model_config.classes))
         else:
             clips = ClipDataset(training, cache, model_config, config)
@@ -383,7 +384,7 @@ class Trainer:
                     sums = {name: sums.get(name, 0.0) + value for name, value in found.items()} or sums
                     seen, since = seen + (self.step - since if found else 0), self.step
                     best = {"best": f"{self.best:.3f}"} if self.best >= 0 else {}
-                    bar.set_postfix(loss=f"{sums.get('loss', 0.0) / max(seen, 1):.3f}", **best, refresh=False)
+                    bar.set_postfix({"loss": f"{sums.get('loss', 0.0) / max(seen, 1):.3f}", **best}, refresh=False)
                 if leave or late:
                     self._save()
                     saved = time.monotonic()

@@ -164,7 +164,7 @@ class People(TorchDataset):
             with undamaged(kept, "delete it, and the teacher looks again"), np.load(kept) as said:
                 if np.array_equal(said["names"], names) and np.array_equal(said["frames"], numbers):
                     return np.split(said["boxes"], np.cumsum(said["counts"])[:-1])
-        teacher = fold_batch_norms(teacher).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        teacher = fold_batch_norms(teacher).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types memory formats for 4-d tensors alone
         found: list[np.ndarray] = []
         starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
         for first, last in zip(starts, [*starts[1:], len(there)], strict=True):  # frames of one video are of one size

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,8 @@ class Stage:
     """
 
     name: str
-    train: Mapping[str, object] = field(default_factory=dict)
-    model: Mapping[str, object] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
     start: str = "coco"
     seeds: tuple[int, ...] = (0,)
     all_videos: bool = False
@@ -73,7 +74,7 @@ class Recipe:
     dataset: Name
     classes: tuple[str, ...]
     stages: tuple[Stage, ...]
-    model: Mapping[str, object] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {"coco", "nothing"}
@@ -122,7 +123,7 @@ class Kitchen:
     part: Callable[[str], Dataset]
     frames: Path
     coco: Path | None = None
-    hardware: Mapping[str, object] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
     cpu: bool = False
     progress: bool = True
     stop: Callable[[], bool] = lambda: False
@@ -147,9 +148,9 @@ def follow(name: str, recipe: Recipe, kitchen: Kitchen) -> MSSC | None:
         raise InputError(f"the recipe {name!r} starts from COCO weights; name a YOLOX-nano ONNX file with --coco.")
     _claim(folder, {"recipe": name, **recipe.described()})
     network = ModelConfig(classes=recipe.classes, actions="multilabel" if several_at_once(training) else "exclusive")
-    network, accounts = dataclasses.replace(network, **recipe.model), []  # type: ignore[arg-type]
+    network, accounts = dataclasses.replace(network, **recipe.model), []
     for number, stage in enumerate(recipe.stages, 1):
-        network = dataclasses.replace(network, **stage.model)  # type: ignore[arg-type]
+        network = dataclasses.replace(network, **stage.model)
         log.info("stage %d of %d: %s", number, len(recipe.stages), stage.name)
         account = _run(stage, network, kitchen)
         if account is None:
@@ -178,7 +179,7 @@ def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
     folder = kitchen.folder / stage.name
     if (folder / DONE).exists():
         return read_json(folder / DONE, "delete it, and the stage is run again")
-    config = dataclasses.replace(TrainConfig(), **{**stage.train, **kitchen.hardware})  # type: ignore[arg-type]
+    config = dataclasses.replace(TrainConfig(), **{**stage.train, **kitchen.hardware})
     found = [kitchen.part(part) for part in (("trainval",) if stage.all_videos else ("train", "val"))]
     for dataset in found:
         cache = FrameCache.build(dataset, kitchen.frames, kitchen.progress, reach=reach(network, config))
@@ -246,9 +247,10 @@ def measure_statistics(model: MSSC, models: Sequence[MSSC], clips: ClipDataset, 
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
     others, device = [dict(one.named_modules()) for one in models], next(model.parameters()).device
+    momentum = {name: layer.momentum for name, layer in layers.items()}
     for name, layer in layers.items():
-        means = [other[name].running_mean for other in others]
-        if any(not torch.equal(means[0], mean) for mean in means):  # type: ignore[arg-type]
+        means = [other[name].get_buffer("running_mean") for other in others]
+        if any(not torch.equal(means[0], mean) for mean in means):
             layer.reset_running_stats()
             layer.momentum = None  # the plain mean over batches
             layer.train()
@@ -258,5 +260,5 @@ def measure_statistics(model: MSSC, models: Sequence[MSSC], clips: ClipDataset, 
         batch = collate([clips[item] for item in next(iter(order))], clips.cache, clips.size)
         model(batch.clip.to(device), batch.keys.to(device))
     for name, layer in layers.items():
-        layer.momentum = others[0][name].momentum
+        layer.momentum = momentum[name]
         layer.eval()

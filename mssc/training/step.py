@@ -148,7 +148,7 @@ class WeightAverage:
         decay: of the average, in [0, 1].
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: MSSC, decay: float) -> None:
         self.module, self.decay, self.count = copy.deepcopy(network), decay, 0
         pairs = list(zip(self.module.state_dict().values(), network.state_dict().values(), strict=True))
         self.weights = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -158,7 +158,9 @@ class WeightAverage:
     def update(self) -> None:
         """Take the network's weights in as they are now."""
         decay = min(self.decay, (1 + self.count) / (10 + self.count)) if self.count else 0.0
-        torch._foreach_lerp_(*map(list, zip(*self.weights, strict=True)), 1 - decay)  # type: ignore[call-overload]
+        averages, weights = map(list, zip(*self.weights, strict=True))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
         if self.numbers:
-            torch._foreach_copy_(*map(list, zip(*self.numbers, strict=True)))  # type: ignore[call-overload]
+            copies, numbers = map(list, zip(*self.numbers, strict=True))
+            torch._foreach_copy_(copies, numbers)
         self.count += 1
