@@ -568,7 +568,8 @@ def test_table_and_picture_say_what_the_results_say(finished, tmp_path):
     bars, dots = plot.figure.axes[0].patches, [line for line in plot.figure.axes[0].lines if line.get_marker() == "o"]
     assert [bar.get_width() for bar in bars] == pytest.approx([100 * results.mean(row) for row in results.names])
     assert sorted(dots[1].get_xdata()) == pytest.approx(sorted(100 * v for v in results.scores("MS-SC").values()))
-    assert {file.suffix for file in plot.save(tmp_path, "bars")} == {".pdf", ".png", ".csv"}
+    assert {file.suffix for file in plot.save(tmp_path, "bars")} == {".pdf", ".png", ".csv", ".tex", ".md"}
+    assert "| `frame-mAP@0.5` unlinked |" in ablation_markdown(results), "no mail address"
     with pytest.raises(InputError, match="no metric 'mAP'"):
         ablation_plot(results, ("mAP",))
 

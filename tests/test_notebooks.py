@@ -32,7 +32,7 @@ def said(cell):
 
 
 def test_there_is_one_notebook_a_question():
-    assert [path.name[:2] for path in FILES] == ["00", "01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in FILES] == ["00", "01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -55,6 +55,11 @@ class TestCommitted:
         assert len(text) <= MOST_BYTES and "widget-view" not in text and '"execution": {' not in text
         pictures = [out for cell in code(path) for out in cell.outputs if "image/png" in out.get("data", {})]
         assert pictures
+
+    def test_no_score_becomes_a_mail_link(self, path):
+        said = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+        said += [out["data"].get("text/markdown", "") for cell in code(path) for out in cell.outputs if "data" in out]
+        assert not re.findall(r"[\w.-]+@[\w-]+\.[\w.-]*\w", re.sub(r"`[^`]*`", "", "\n".join(said))), "outside of code"
 
     def test_its_cells_are_short_and_define_nothing(self, path):
         for cell in code(path):
@@ -124,6 +129,16 @@ def test_material_is_generated_where_none_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv(notebook.DATA, str(tmp_path / "nothing"))
     with pytest.raises(InputError, match="nothing"):
         notebook.material(2)
+
+
+def test_the_video_of_the_last_notebook_is_an_example_or_named(monkeypatch, toy_videos):
+    monkeypatch.delenv(notebook.VIDEO, raising=False)
+    assert notebook.own_video() == (notebook.EXAMPLE, ["toy"]) and notebook.EXAMPLE.is_file()
+    monkeypatch.setenv(notebook.VIDEO, str(toy_videos.videos[0].path))
+    assert notebook.own_video() == (toy_videos.videos[0].path, ["jhmdb", "jhmdb-plain"])
+    monkeypatch.setenv(notebook.VIDEO, "nowhere.mp4")
+    with pytest.raises(InputError, match="nowhere.mp4, which is no file"):
+        notebook.own_video()
 
 
 def test_scratch_folders_go_with_the_kernel():

@@ -1,6 +1,7 @@
 """The page in a headless Chromium, as a visitor uses it: skipped where there is no browser."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from page_server import save_models, serve
 from PIL import Image
@@ -182,6 +184,13 @@ def test_the_first_screen_has_everything_in_order(browser, address, size, scheme
     left, right = boxes[1]["x"], SIZES[size][0] - boxes[1]["x"] - boxes[1]["width"]
     assert abs(left - right) <= 16, "in the middle"
     assert somebody.count(".examples video") == 2
+    accepted = somebody.tab.get_attribute("#detect .file", "accept").split(",")
+    assert {"video/*", "image/gif", ".mov", ".mts", ".avi"} <= set(accepted), "the picker takes what the page takes"
+    assert somebody.tab.locator("a[href*=openreview]").count() == 1 and "notebooks" in somebody.tab.inner_text(".hint >> nth=-1")
+    menu = somebody.tab.locator("#model")
+    menu.focus()
+    somebody.tab.keyboard.press("Tab")
+    assert menu.evaluate("(one) => one.tagName === 'SELECT' && one !== document.activeElement"), "Tab leaves a menu"
     somebody.leave()
 
 
@@ -357,8 +366,12 @@ def test_while_it_runs_what_is_not_seen_yet_is_shaded_and_the_picture_waits(visi
         length = visitor.playing("duration")
         assert visitor.playing() <= visitor.tab.evaluate(seen) * length + 0.2, "boxes never lag the picture"
         time.sleep(0.1)
+    visitor.set_threshold(0.95)
+    assert visitor.count(".bar") == 0, "filters work while it runs"
     visitor.tab.wait_for_selector("#detect .files:visible")
-    assert visitor.tab.locator("#detect .unseen").is_hidden()
+    assert visitor.tab.locator("#detect .unseen").is_hidden() and visitor.count(".bar") == 0
+    visitor.set_threshold(0.05)
+    assert visitor.count(".bar") > 0
 
 
 @pytest.mark.parametrize("seconds", [0, 0.2, 0.6, 1.2])
@@ -395,16 +408,20 @@ def test_what_a_browser_cannot_play_is_played_from_a_clean_copy(visitor, clip, t
     import av
 
     with av.open(str(tmp_path / "old.avi"), "w") as container:  # MPEG-4 part 2, which Chromium does not play
-        stream = container.add_stream("mpeg4", rate=10)
+        stream, sound = container.add_stream("mpeg4", rate=10), container.add_stream("mp2", rate=48000, layout="mono")
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for frame in video.read(clip):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.image, format="rgb24")))
-        container.mux(stream.encode(None))
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 24000), np.int16), format="s16", layout="mono")
+        heard.sample_rate = 48000
+        container.mux([*stream.encode(None), *sound.encode(heard), *sound.encode(None)])
     visitor.upload(tmp_path / "old.avi")
     visitor.tab.wait_for_function("document.querySelector('#detect video').src.endsWith('/old.mp4')")
     visitor.tab.wait_for_function("document.querySelector('#detect video').videoWidth == 64")
     assert "Found" in visitor.find() and visitor.tab.is_hidden("#detect .note")
     eventually(visitor.painted)
+    with urllib.request.urlopen(visitor.playing("src")) as copy, av.open(io.BytesIO(copy.read())) as container:
+        assert len(container.streams.audio) == 1, "the sound is kept"
 
 
 def test_bad_files_are_named_at_once(visitor, tmp_path):
@@ -436,6 +453,36 @@ def test_two_visitors_get_their_own_results_and_their_files_go_with_them(browser
     visitors[1].leave()
 
 
+def test_a_tab_closed_in_the_middle_of_a_share_leaves_nothing_and_a_second_tab_everything(
+    browser, address, toy_videos, place, monkeypatch
+):
+    path = toy_videos.videos[5].path
+    leaver, stayer = (Visitor(browser, address) for _ in range(2))
+    for somebody in (leaver, stayer):
+        somebody.upload(path)
+    leaver.find()
+    running, real = [], share._pictures
+
+    def pictures(*arguments):
+        running.append(True)
+        try:
+            for picture in real(*arguments):
+                yield picture
+                time.sleep(0.2)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(share, "_pictures", pictures)
+    monkeypatch.setattr(share, "TELL_SECONDS", 0.1)
+    leaver.tab.click("#detect [data-make=whole]")
+    leaver.until("Drawing", "#detect .making")
+    leaver.leave()
+    eventually(lambda: not running)
+    eventually(lambda: not list(place.rglob(f"{path.stem}-actions*")))
+    assert "Found" in stayer.find(), "the same upload is still there"
+    stayer.leave()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, size, scheme):
@@ -450,7 +497,8 @@ def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, 
 
 
 LIGHTS = """() => ['#detect td', '#status p', '.hint p', '#detect .about', '#detect .who', '#detect .axis span', '#detect .classes button',
-    '#detect select', '#detect .files button', '#start', '[role=tab][aria-selected=true]', '[role=tab][aria-selected=false]'].map((one) => {
+    '#detect select', '#detect .files button', '#start', '.hint a',
+    '[role=tab][aria-selected=true]', '[role=tab][aria-selected=false]'].map((one) => {
     const element = document.querySelector(one);
     let behind = element;
     while (behind && /, 0\\)$|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
@@ -526,6 +574,10 @@ def test_the_camera_is_watched_live(visitor):
     visitor.tab.click("#live .go")
     visitor.tab.wait_for_function("document.querySelector('#live .speed').innerText.includes('ms from camera to box')")
     visitor.tab.wait_for_function("document.querySelectorAll('#live .bar').length > 0")
+    visitor.tab.wait_for_selector("#live .now.sure span")
+    large = "parseFloat(getComputedStyle(document.querySelector('#live .now')).fontSize)"
+    assert visitor.tab.evaluate(large) >= 28, "what runs is read from afar"
+    assert "frames dropped" in visitor.tab.inner_text("#live .speed")
     visitor.tab.click("#live .go")
     assert visitor.tab.inner_text("#live .go") == "Start the camera"
 

@@ -215,12 +215,6 @@ const films = () => {
 };
 
 // ---- numbers
-const SENTENCES = {
-  AUROC: ["told apart by a straight line (AUROC)", "How well a straight line tells action from background, in parts of the video that it was not fitted on: 0.5 is guessing, 1 is perfect."],
-  d_euc: ["distance of the averages (d_euc)", "How far the average of action lies from that of the background, in units of the map's own spread: it does not grow with a mere gain."],
-  "Fisher J": ["distance over scatter (Fisher J)", "The squared distance of the averages over the scatter around them: larger is better told apart."],
-  silhouette: ["closer to one's own kind (silhouette)", "How much closer cells are to their own kind than to the other, from -1 to 1."],
-};
 const table = (heads, rows) => {
   const made = make("table"), head = make("thead"), body = make("tbody"), first = make("tr");
   first.append(...heads.map((text) => make("th", "", text)));
@@ -237,7 +231,7 @@ const table = (heads, rows) => {
 };
 const measures = (one) => {
   const box = make("div"), before = one.separability["MSM in"] || {}, after = one.separability["MSM out"] || {};
-  const rows = Object.entries(SENTENCES).filter(([name]) => name in before && name in after).map(([name, [title, sentence]]) =>
+  const rows = Object.entries(props.measures).filter(([name]) => name in before && name in after).map(([name, [title, sentence]]) =>
     [title, sentence, before[name].toFixed(3), ...(one.sense ? [after[name].toFixed(3), `${after[name] >= before[name] ? "+" : ""}${(after[name] - before[name]).toFixed(3)}`] : [])]);
   box.append(make("h5", "", `Action against background, ${told.key_frames} key frames of this video`));
   box.append(rows.length ? table(["", ...(one.sense ? ["before MSM", "after", "change"] : ["3D path"])], rows) : make("p", "hint", "The actors are too small for the maps of this model, so nothing is measured."));

@@ -6,12 +6,14 @@ import gradio as gr
 
 from ..detection.people import PERSON_SCORE
 from ..detection.resources import tune_malloc
+from ..plots.words import MEASURES
 from . import answers, texts, visits
 from .component import HERE, component
 from .limits import ACCEPTED, KEEP_SECONDS, LIMITS, MAX_UPLOAD_MB, MAX_WAITING
 from .live import MAX_FRAMES, REMEMBER_SECONDS, live_step
 from .offer import EXAMPLE_FILES, EXAMPLE_MODEL, EXAMPLES, classes_of, names, painted, threshold_of
 
+TOLD = ("AUROC", "d_euc", "Fisher J", "silhouette")  # measures of the tab that looks inside
 LIVE_SIDE = 320  # pixels of the longer side that the camera sends
 CSS = (HERE / "page.css").read_text()
 # The machine's own fonts, so that none is fetched; a blue that is dark enough for white text.
@@ -120,7 +122,11 @@ def _beside(model: str) -> str:
 
 def _inside_tab(model: str, offered: list[dict[str, Any]]) -> None:
     gr.Markdown(texts.INSIDE)
-    part = component("inside", models=offered, model=model, looked=None)
+    terms = {name: MEASURES[name] for name in TOLD}
+    measures = {
+        name: [term.words if name in term.words else f"{term.words} ({name})", term.sentence] for name, term in terms.items()
+    }
+    part = component("inside", models=offered, model=model, measures=measures, looked=None)
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple"}
     looked = part.look(answers.look_into, None, part, concurrency_id="model", **quiet)
     looked.failure(lambda: gr.update(looked={"error": texts.CORNER}), None, part, queue=False, **quiet)

@@ -1,5 +1,6 @@
 """Ablations as a picture and as tables: a bar per row, a dot per seed, intervals over videos and seeds."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,7 +45,8 @@ def ablation_markdown(results: AblationResults, metrics: Sequence[str] = METRICS
     """The table to read, in percent: mean ± spread over seeds of each metric; then what the first metric is above the reference, with its
     95 % interval over videos and seeds, paired, and in how many seeds it is above; parameters."""
     _known(results, metrics)
-    head = [f"{results.table}", *metrics, f"{metrics[0]} against {results.reference}", "better in", "parameters"]
+    named = [_code(metric) for metric in metrics]
+    head = [f"{results.table}", *named, f"{named[0]} against {results.reference}", "better in", "parameters"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in results.names:
         cells = [_percent(results.mean(row, metric), results.spread(row, metric)) for metric in metrics]
@@ -55,6 +57,11 @@ def ablation_markdown(results: AblationResults, metrics: Sequence[str] = METRICS
             change_cells = [_points(change), f"{wins} of {of}"]
         lines.append("| " + " | ".join([row, *cells, *change_cells, f"{results.parameters(row):,}"]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _code(metric: str) -> str:
+    """A metric's name with its number as code: else Markdown takes "mAP@0.5" for a mail address."""
+    return re.sub(r"\S+@\S+", r"`\g<0>`", metric)
 
 
 def studies_markdown(results: AblationResults) -> str:

@@ -24,7 +24,8 @@ from .paper import Plot
 HOME = Path(__file__).resolve().parents[2]
 """Of the project: data/ and outputs/ in it are ignored by git."""
 OUTPUTS = HOME / "outputs" / "notebooks"
-DATA, STATIC = "MSSC_DATA", "MSSC_WIDGETS"
+DATA, STATIC, VIDEO = "MSSC_DATA", "MSSC_WIDGETS", "MSSC_VIDEO"
+EXAMPLE = HOME / "assets" / "examples" / "toy-two.mp4"
 
 
 def material(videos: int = 24, part: str = "val") -> tuple[str, Dataset]:
@@ -73,6 +74,23 @@ def parts_worth(*models: str, dataset: Dataset | None = None, parts: Sequence[st
             kept = intervene(Detector.load(model), videos, Path(model).name, parts=parts)
         found.append(kept)
     return interventions_plot(found)
+
+
+def own_video() -> tuple[Path, list[str]]:
+    """The video of notebook 06: one that MSSC_VIDEO names, or a generated example.
+
+    Returns:
+        Its path and the names of the models to look into, the one that finds the tubes first.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    path = os.environ.get(VIDEO)
+    if not path:
+        return EXAMPLE, ["toy"]
+    if not Path(path).is_file():
+        raise InputError(f"{VIDEO} is {path}, which is no file; let it name a video.")
+    return Path(path), ["jhmdb", "jhmdb-plain"]
 
 
 def scratch() -> Path:
