@@ -96,7 +96,7 @@ def test_the_verdict_follows_from_the_numbers(found):
     big, plain = found
     for after, said in (
         (1.32, "raises the distance inside the boxes by 10.0 %"),
-        (1.14, "lowers it by 5.0 %"),
+        (1.14, "lowers the distance inside the boxes by 5.0 %"),
         (1.2, "does not change"),
     ):
         assert said in inside.verdict(big._replace(lifts={"before": 1.2, "after": after}))

@@ -78,9 +78,7 @@ def verdict(one: Inside) -> str:
         return "Whether MSM moves action away from the average cannot be told: no box lies in the frames that were looked at."
     before, after = one.lifts["before"], one.lifts["after"]
     change = after / before - 1
-    says = (
-        f"raises the distance inside the boxes by {100 * change:.1f} %" if change > 0 else f"lowers it by {-100 * change:.1f} %"
-    )
+    says = f"{'raises' if change > 0 else 'lowers'} the distance inside the boxes by {100 * abs(change):.1f} %"
     if abs(change) < CHANGE:
         says = "does not change the distance inside the boxes"
     return f"MSM {says}: from {before:.3f} to {after:.3f} times the average of the frame, mean of the key frames."
