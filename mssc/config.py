@@ -43,7 +43,9 @@ class ModelConfig:
     window: int = 16  # frames of the causal window means (paper family: clips of 16)
     width: int = 64  # channels C = D at every level
     backbone2d: str = "cspdarknet_nano"  # of the 2D path: this, or timm/NAME
-    backbone3d: str = "causal_cspdarknet_nano"  # of the 3D path: this, causal_cspdarknet_nano_rgb (no flow), or torchvision/NAME
+    backbone3d: str = (
+        "causal_cspdarknet_nano"  # of the 3D path: this, causal_flow (flow alone), …_nano_rgb (no flow), torchvision/NAME
+    )
 
     motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"  # MSM, or what stands in its place
     motion_branches: Literal["both", "perceptual", "spacetime", "none"] = "both"  # of MSM's two branches, those that there are

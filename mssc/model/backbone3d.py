@@ -170,6 +170,46 @@ class CausalDarknet(Backbone3d):
         return torch.where(hidden, rgb.mean((0, 2, 3), keepdim=True), rgb)
 
 
+class FlowState(NamedTuple):
+    """What a `CausalFlow` remembers: the last frame (B, 1, 3, H, W), and the flows before, (B, n, C, H / 2, W / 2)."""
+
+    frame: Tensor
+    flow: Tensor
+
+
+class CausalFlow(Backbone3d):
+    """The flow stream alone: space and time, and nothing of what anything looks like. With so few videos to learn from, a 3D path that
+    sees colours too explains the training videos by them, and errs where the image path errs (ours, measured: docs/waking.md).
+
+    Args:
+        rgb_dropout: has nothing to hide here.
+    """
+
+    causal = True
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+    dims = flow_dims = FlowStream.dims
+
+    def __init__(self, rgb_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.flow = FlowStream()
+
+    def side(self, size: int) -> int:
+        """Cells of its map along a side of `size` pixels."""
+        return -(-size // FlowStream.stride)
+
+    def initial(self, batch: int, size: int, like: Tensor) -> FlowState:
+        """Before the first frame."""
+        return FlowState(like.new_zeros(batch, 1, 3, size, size), self.flow.initial(batch, size, like))
+
+    def forward(self, clip: Tensor, state: FlowState, age: Tensor) -> tuple[Tensor, FlowState]:
+        """(B, 3, T, H, W) to (B, dims, T, H / 8, W / 8) and the new state."""
+        frames = clip.transpose(1, 2)
+        before = torch.where((age == 0).reshape(-1, 1, 1, 1, 1), frames[:, :1], state.frame)
+        maps, flows = self.flow(frames, before, state.flow)
+        return maps.unflatten(0, frames.shape[:2]).transpose(1, 2), FlowState(frames[:, -1:], flows)
+
+
 def _resnet_maps(net: Any, clip: Tensor) -> Tensor:
     x = net.stem(clip)
     for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
@@ -262,10 +302,11 @@ class TorchvisionBackbone(Backbone3d):
 
 
 BACKBONES3D = {
+    "causal_flow": CausalFlow,
     "causal_cspdarknet_nano": CausalDarknet,
     "causal_cspdarknet_nano_rgb": functools.partial(CausalDarknet, flow=False),
 }
-"""With the flow stream, and without it, for ablations."""
+"""Flow alone, frames and flow, and frames alone."""
 
 
 def build_backbone3d(name: str, pretrained: bool = False, rgb_dropout: float = 0.0) -> Backbone3d:
