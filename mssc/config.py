@@ -44,7 +44,7 @@ class ModelConfig:
     width: int = 64  # channels C = D at every level
     backbone2d: str = "cspdarknet_nano"  # of the 2D path: this, or timm/NAME
     backbone3d: str = (
-        "causal_cspdarknet_nano"  # of the 3D path: this, causal_flow (flow alone), …_nano_rgb (no flow), torchvision/NAME
+        "causal_flow"  # of the 3D path: this, causal_cspdarknet_nano[_rgb] (frames too, frames alone), torchvision/NAME
     )
 
     motion: Literal["msm", "none", "se", "simam", "dwconv"] = "msm"  # MSM, or what stands in its place
@@ -65,9 +65,7 @@ class ModelConfig:
 
     fusion: Literal["sfm", "add", "concat", "cfam", "sfm1", "sfm2", "frm+sfm", "sfm_attention"] = "sfm"  # what merges the paths
     fusion_branch: Literal["shared", "task"] = "shared"  # one SFM per level, or one per level and task
-    fusion_position: Literal["levels", "stems"] = (
-        "stems"  # SFM on the neck's maps, or on those behind the stems, of one width (ours)
-    )
+    fusion_position: Literal["levels", "stems"] = "levels"  # SFM on the neck's maps, or behind the stems, in one width (ours)
     fusion_head_width: int = 64  # channels of an attention head, d (CMX)
     fusion_reduction: int = 1  # how many times narrower SFM is inside, rho (CMX)
     fusion_context: Literal["correlation", "mean", "none"] = (
@@ -172,6 +170,7 @@ class TrainConfig:
     stride_jitter: tuple[float, float] = (0.7, 1.6)  # stride of a clip's frames over the usual one, least and most
     learning_rate: float = 1e-3  # its peak
     initialised_rate: float = 1 / 3  # share of it on layers that start from COCO weights
+    gentle: tuple[str, ...] = ()  # beginnings of the names of other parameters that learn at that rate, having learnt before
     weight_decay: float = 0.05  # of AdamW
     warmup: float = 0.05  # share of all steps in which the learning rate rises
     clip_gradient: float = 5.0  # largest norm of the gradient
@@ -198,6 +197,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stride_jitter", tuple(self.stride_jitter))
         object.__setattr__(self, "heads", tuple(self.heads))
+        object.__setattr__(self, "gentle", tuple(self.gentle))
         _check_choices(self)
         unknown = [name for name in self.heads if name not in ("image", "motion", "distance")]
         if unknown:

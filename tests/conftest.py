@@ -13,7 +13,17 @@ from mssc.config import ModelConfig
 from mssc.data import toy
 from mssc.data.cache import FrameCache
 
-TINY = ModelConfig(key_size=64, clip_size=32, width=16, hidden=16, window=4, kept=4, dropout=0.1)
+TINY = ModelConfig(
+    key_size=64,
+    clip_size=32,
+    width=16,
+    hidden=16,
+    window=4,
+    kept=4,
+    dropout=0.1,
+    backbone3d="causal_cspdarknet_nano",  # both streams, and one width: the network with the most parts
+    fusion_position="stems",
+)
 
 
 @pytest.fixture(autouse=True)

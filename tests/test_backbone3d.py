@@ -15,6 +15,7 @@ from mssc.model.backbone2d import CSPDarknet
 from mssc.model.backbone3d import (
     TORCHVISION_VIDEO,
     CausalDarknet,
+    CausalFlow,
     TemporalConv,
     TorchvisionBackbone,
     build_backbone3d,
@@ -34,9 +35,9 @@ def _clip(length, size, batch=1):
     return 255 * torch.rand(batch, 3, length, size, size)
 
 
-@pytest.fixture(scope="module")
-def net():
-    backbone = CausalDarknet()
+@pytest.fixture(scope="module", params=[CausalDarknet, CausalFlow])
+def net(request):
+    backbone = request.param()
     return randomise(backbone, lambda: _run(backbone, _clip(4, 64)))
 
 
@@ -70,7 +71,7 @@ def test_temporal_convolution_looks_back_to_a_video_that_stood_still(dilation, c
 def test_it_returns_what_it_declares(net, size, side):
     with torch.no_grad():
         maps, memory = _run(net, _clip(3, size, batch=2))
-    assert net.causal and net.dims == 480 and side == net.side(size)
+    assert net.causal and net.dims == (480 if isinstance(net, CausalDarknet) else 96) and side == net.side(size)
     assert maps.shape == (2, net.dims, 3, side, side)
     assert _shapes(memory) == _shapes(net.initial(2, size, maps))
 
@@ -160,7 +161,7 @@ def test_gradient_reaches_every_parameter():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("darknet", "causal_cspdarknet_nano, causal_cspdarknet_nano_rgb, or torchvision/<name>"),
+        ("darknet", "causal_flow, causal_cspdarknet_nano, causal_cspdarknet_nano_rgb, or torchvision/<name>"),
         ("torchvision/r2d2", "choose one of s3d, r3d_18"),
     ],
 )

@@ -9,7 +9,7 @@ from random_weights import randomise, settle
 
 from mssc.model.convert import CocoDetector
 from mssc.model.mssc import MSSC
-from mssc.model.transfer import carry_over, first_stages, start_from_coco
+from mssc.model.transfer import carry_over, first_stages, flow_alone, start_from_coco
 
 WIDE = replace(TINY, width=64)  # as wide as the detector's tower
 
@@ -94,3 +94,26 @@ def test_weights_are_carried_over_to_another_network(caplog):
     assert {name for name in weights if name.startswith(("image.", "video.backbone.", "head.boxes"))} <= kept
     assert "have no place" in caplog.text
     assert any(name.startswith("fusion") for name in weights.keys() - kept)
+
+
+def test_a_network_without_frames_sees_their_average(monkeypatch):
+    clip = torch.randint(0, 256, (1, 3, 6, 64, 64), dtype=torch.uint8)
+    model = MSSC(TINY)
+    randomise(model, lambda: model(clip))
+    average = torch.randn(model.video.backbone.dims - model.video.flow_dims)
+    shorter = flow_alone(model, average)
+    monkeypatch.setattr(model.video.backbone, "_hidden", lambda rgb, batch: average[:, None, None].expand_as(rgb))
+    with torch.no_grad():
+        wanted, got = model.eval()(clip), shorter(clip)
+    assert torch.allclose(got.logits, wanted.logits, atol=1e-4) and wanted.logits.std() > 0.1
+    assert not hasattr(shorter.video.backbone, "net") and shorter.config.backbone3d == "causal_flow"
+
+
+def test_levels_keep_their_width_up_to_the_heads_stems():
+    detector, model = randomise(CocoDetector(), seed=3), MSSC(replace(WIDE, fusion_position="levels"))
+    start_from_coco(model, detector)
+    state = detector.tower.stems.state_dict()
+    assert all(torch.equal(x, state[name]) for name, x in model.head.stems.state_dict().items())
+    clip = torch.randint(0, 256, (1, 3, 4, 64, 64), dtype=torch.uint8)
+    features, _ = model.eval().features(clip, model.initial_state())
+    assert [x.shape[1] for x in features.fused] == [x.shape[1] for x in features.image.levels] == list(model.image.dims)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,22 @@ def carry_over(start: MSSC, config: ModelConfig, seed: int = 0) -> dict[str, Ten
     if new:
         log.info("%d of %d tensors have no place in the model to start from; they are new.", new, len(fresh))
     return weights
+
+
+def flow_alone(start: MSSC, rgb: Tensor) -> MSSC:
+    """The same network without the frames' half of its 3D path, as if that said what it says on average, wherever one looks.
+
+    Args:
+        start: its 3D path is ``causal_cspdarknet_nano``. Not modified.
+        rgb: (C,) that average: of the map's channels which do not come from the flow stream. It goes into the bias of P3.
+    """
+    old, network = start.state_dict(), MSSC(replace(start.config, backbone3d="causal_flow", rgb_dropout=0.0))
+    weights = {name: old[name] for name in network.state_dict()}
+    seen = weights["video.before.weight"]
+    weights["video.before.weight"] = seen[:, len(rgb) :]
+    weights["video.before.bias"] = weights["video.before.bias"] + seen[:, : len(rgb)] @ rgb
+    network.load_state_dict(weights)
+    return network.eval()
 
 
 def start_from_coco(model: MSSC, detector: CocoDetector) -> list[nn.Parameter]:

@@ -175,6 +175,8 @@ class Trainer:
         started = start_from_coco(model, self._coco(coco, training)) if coco is not None and not people else []
         if start is not None:
             model.load_state_dict(start)
+        if config.gentle:
+            started += [p for name, p in model.named_parameters() if name.startswith(config.gentle)]
         model.train()
         freeze(model, config)
         heads = () if people else config.heads

@@ -20,10 +20,11 @@ from ..data.cache import FrameCache
 from ..data.catalogue import Name, several_at_once
 from ..data.clips import BatchOrder, ClipDataset, collate, reach
 from ..data.dataset import Dataset
+from ..detection.detector import prepare
 from ..files import read_json, write_whole
 from ..model.checkpoint import load_model, save_model
 from ..model.mssc import MSSC
-from ..model.transfer import carry_over
+from ..model.transfer import carry_over, flow_alone
 from ..scoring.run import versions
 from ..structures import InputError
 from .loop import Trainer, validate
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 DONE = "done.json"
 HARDWARE = ("workers", "precision", "checkpoint_minutes")
 """Options of a run that say how it is computed here. A recipe leaves them to who follows it."""
+AVERAGED_VIDEOS = 64
 STATISTICS_BATCHES = 64  # that BatchNorm statistics of averaged weights are measured on
 
 
@@ -217,9 +219,28 @@ def _trainer(
 ) -> Trainer:
     folder, start = kitchen.folder / stage.name / f"seed-{config.seed}", None
     if stage.start not in ("coco", "nothing"):
-        start = carry_over(load_model(kitchen.folder / stage.start / "model"), network, config.seed)
+        model = load_model(kitchen.folder / stage.start / "model")
+        if network.backbone3d == "causal_flow" != model.config.backbone3d:
+            model = flow_alone(model, rgb_average(model, training, cache))
+        start = carry_over(model, network, config.seed)
     coco = kitchen.coco if stage.start == "coco" else None
     return Trainer(network, config, folder, training, cache, validation, coco, start, progress=kitchen.progress, cpu=kitchen.cpu)
+
+
+@torch.no_grad()
+def rgb_average(model: MSSC, training: Dataset, cache: FrameCache) -> Tensor:
+    """What the frames' half of a 3D path says on average over the first frames of some videos, (C,); see `flow_alone`."""
+    seen: list[Tensor] = []
+    chosen = training.videos[:: max(len(training) // AVERAGED_VIDEOS, 1)][:AVERAGED_VIDEOS]
+    hook = model.video.before.register_forward_pre_hook(lambda _, args: seen.append(args[0].mean((0, 1, 2, 3))))
+    try:
+        for video in chosen:
+            frames = cache.frames(video.name, range(min(cache.length(video.name), model.config.window)))
+            clip = prepare(frames, model.config.key_size).transpose(0, 1)[None]
+            model.video(clip, model.video.initial_state(1), torch.zeros(1, 1, dtype=torch.int64))
+    finally:
+        hook.remove()
+    return torch.stack(seen).mean(0)[: -model.video.flow_dims]
 
 
 def average(models: Sequence[MSSC]) -> MSSC:
