@@ -86,7 +86,7 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     with torch.no_grad():
         out, _ = model.step(clip, model.initial_state(2), keys)
         features, _ = model.features(clip, model.initial_state(2), keys)
-    assert [tuple(x.shape) for x in out] == [(4, 84, 4), (4, 84), (4, 4, 4), (4, 4), (4, 4, 3)]
+    assert [tuple(x.shape) for x in out] == [(4, 84, 4), (4, 84), (4, 4, 4), (4, 4), (4, 4, 3), (4, 0, 4), (4, 0)]
     assert all(x.isfinite().all() for x in out)
     levels = 6 if config.fusion_branch == "task" else 3
     assert [tuple(x.shape) for x in features.fused] == [(4, 64, s, s) for s in (8, 4, 2) * 2][:levels]

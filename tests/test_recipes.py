@@ -153,3 +153,19 @@ def test_a_card_tells_what_the_parts_are_worth(tmp_path, recipe, toy_videos, mon
 
 def test_every_recipe_can_be_asked_for():
     assert get_args(Choice) == tuple(recipes.RECIPES)
+
+
+def test_a_stage_may_do_without_the_frames_of_the_3d_path(tmp_path, recipe, toy_videos, toy_cache):
+    flow = {"backbone3d": "causal_flow", "rgb_dropout": 0.0}
+    stages = (
+        Stage("video", {**SHORT, "phase": "video"}, start="nothing"),
+        Stage("flow", {**SHORT, "learning_rate": 1e-12, "gentle": ("video.",)}, flow, start="video"),
+        Stage("all-flow", {**SHORT, "learning_rate": 1e-12}, start="flow", all_videos=True),
+    )
+    model = follow("both", replace(recipe, stages=stages), kitchen(tmp_path / "run", toy_videos, toy_cache))
+    before = load_model(tmp_path / "run" / "video" / "model").video
+    wide = before.before.weight.shape[1] - before.flow_dims
+    assert torch.allclose(model.video.before.weight, before.before.weight[:, wide:], atol=1e-6)
+    assert not torch.allclose(model.video.before.bias, before.before.bias, atol=1e-4)  # what the frames said on average
+    about = json.loads((tmp_path / "run" / "model" / "about.json").read_text())
+    assert set(about["scores"]) == set(about["stages"][1]["scores"]) and about["stages"][0]["scores"] == {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # slow to import
     from ..training import recipes
 
 log = logging.getLogger("mssc")
-Recipe = Literal["toy"]
+Recipe = Literal["jhmdb", "toy"]
 
 
 @dataclass(frozen=True)

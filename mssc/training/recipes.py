@@ -92,8 +92,76 @@ class Recipe:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
+def _on_all_videos(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The same stages, learning from the validation videos as well."""
+    known = {stage.name for stage in stages}
+    return tuple(
+        dataclasses.replace(
+            stage,
+            name=f"all-{stage.name}",
+            start=f"all-{stage.start}" if stage.start in known else stage.start,
+            all_videos=True,
+        )
+        for stage in stages
+    )
+
+
+JHMDB_CLASSES = (
+    "brush hair",
+    "catch",
+    "clap",
+    "climb stairs",
+    "golf",
+    "jump",
+    "kick ball",
+    "pick",
+    "pour",
+    "pullup",
+    "push",
+    "run",
+    "shoot ball",
+    "shoot bow",
+    "shoot gun",
+    "sit",
+    "stand",
+    "swing baseball",
+    "throw",
+    "walk",
+    "wave",
+)
+GENTLE = ("image.", "video.backbone.", "head.stems.", "head.reg_convs.", "head.boxes.")
+"""What has learnt before the paths learn together."""
+ACTIONS = (
+    Stage(
+        "video",
+        {"phase": "video", "epochs": 47, "batch": 16, "keys": 8, "learning_rate": 1.5e-3, "mixup": 0.2, "smallest_crop": 0.35},
+        {"backbone3d": "causal_cspdarknet_nano"},
+    ),
+    Stage("together", {"epochs": 50, "batch": 16, "mixup": 0.3, "smallest_crop": 0.35, "gentle": GENTLE}, start="video"),
+    Stage(
+        "flow",
+        {"phase": "video", "epochs": 12, "keys": 8, "learning_rate": 1.5e-3, "mixup": 0.1, "smallest_crop": 0.35},
+        {"backbone3d": "causal_flow", "rgb_dropout": 0.0},
+        start="together",
+    ),
+    Stage(
+        "again",
+        {"epochs": 4, "learning_rate": 4e-4, "mixup": 0.3, "smallest_crop": 0.35, "gentle": GENTLE},
+        start="flow",
+    ),
+)
+"""Stages that are validated; then the same on all videos."""
 TOY_CLASSES = ("circle", "bounce", "sway", "spin", "rock", "pulse")
 RECIPES: dict[str, Recipe] = {
+    "jhmdb": Recipe(
+        "jhmdb",
+        JHMDB_CLASSES,
+        (
+            *ACTIONS,
+            *_on_all_videos(ACTIONS),
+            Stage("people", {"phase": "person"}, {"person": "head"}, start="all-again", all_videos=True),
+        ),
+    ),
     "toy": Recipe(
         "toy",
         TOY_CLASSES,
@@ -159,7 +227,9 @@ def follow(name: str, recipe: Recipe, kitchen: Kitchen) -> MSSC | None:
             return None
         accounts.append(account)
     model = load_model(folder / recipe.stages[-1].name / "model")
-    about = {"name": name, "data": training.name.rsplit(maxsplit=1)[0], "scores": accounts[-1]["scores"]}
+    validated = [account for account in accounts if account["scores"]]
+    scores = validated[-1]["scores"] if validated else {}
+    about = {"name": name, "data": training.name.rsplit(maxsplit=1)[0], "scores": scores}
     save_model(model, folder / "model", about | {"stages": accounts, "versions": versions()})
     return model
 
@@ -199,7 +269,8 @@ def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
     if len(models) > 1:
         model = average(models).to(trainer.accelerator.device)
         measure_statistics(model, models, ClipDataset(found[0], cache, network, config), config)
-    scores = {} if validation is None else validate(model, validation, cache, config.validation_step)
+    whole = validation is not None and config.phase == "all"  # else there is no head to judge by, or nothing to judge
+    scores = validate(model, validation, cache, config.validation_step) if whole else {}
     account["scores"] = {name: round(float(value), 4) for name, value in scores.items()}
     save_model(model, folder / "model", account)
     write_whole(folder / DONE, json.dumps(account, indent=1))
@@ -223,7 +294,7 @@ def _trainer(
         if network.backbone3d == "causal_flow" != model.config.backbone3d:
             model = flow_alone(model, rgb_average(model, training, cache))
         start = carry_over(model, network, config.seed)
-    coco = kitchen.coco if stage.start == "coco" else None
+    coco = kitchen.coco if stage.start == "coco" or config.phase == "person" else None
     return Trainer(network, config, folder, training, cache, validation, coco, start, progress=kitchen.progress, cpu=kitchen.cpu)
 
 
