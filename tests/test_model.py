@@ -89,8 +89,10 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     assert [tuple(x.shape) for x in out] == [(4, 84, 4), (4, 84), (4, 4, 4), (4, 4), (4, 4, 3), (4, 0, 4), (4, 0)]
     assert all(x.isfinite().all() for x in out)
     levels = 6 if config.fusion_branch == "task" else 3
-    assert [tuple(x.shape) for x in features.fused] == [(4, 64, s, s) for s in (8, 4, 2) * 2][:levels]
-    assert [tuple(x.shape) for x in features.image.maps] == [(4, 64, s, s) for s in (8, 4, 2)]
+    widths = (64, 64, 64) if config.paths == "clip" or config.fusion_position == "stems" else (64, 128, 256)
+    wanted = [(4, width, side, side) for width, side in zip(widths, (8, 4, 2), strict=True)]
+    assert [tuple(x.shape) for x in features.fused] == (wanted * 2)[:levels]
+    assert [tuple(x.shape) for x in features.image.maps] == wanted
     levels = [] if config.paths == "clip" else [(4, 64, 8, 8), (4, 128, 4, 4), (4, 256, 2, 2)]
     assert [tuple(x.shape) for x in features.image.levels] == levels
     video, flow = features.video, 0 if config.paths == "key" or config.backbone3d.endswith("_rgb") else FlowStream.dims
@@ -98,7 +100,8 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     assert tuple(video.motion.shape) == (2, dims, 5, side, side) and tuple(video.map.shape) == (4, 64, side, side)
     assert tuple(video.context.shape) == (4, pooled)
     assert [tuple(x.shape) for x in video.flow] == [(4, flow, side, side)] * 2
-    assert maps == ([] if config.paths == "key" else [(2, 384 + flow, 5, 4, 4)] * 2)
+    frames = 0 if config.backbone3d == "causal_flow" else 384
+    assert maps == ([] if config.paths == "key" else [(2, frames + flow, 5, 4, 4)] * 2)
 
     out = model(clip, keys, out.anchor_boxes[:, [5, 70, 82]])  # boxes of each level: all logits per anchor are asked for
     (out.anchor_boxes.square().mean() + out.anchor_objectness.square().mean() + out.logits.square().mean()).backward()
@@ -199,7 +202,7 @@ def test_the_streaming_step_can_be_exported():
         for t in range(6):  # longer than the window
             wanted, got = step(clip[:, :, t : t + 1], *state), exported(clip[:, :, t : t + 1], *state)
             assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-5) for a, b in zip(wanted, got, strict=True)), t
-            state = got[5:]
+            state = got[7:]  # after boxes, objectness, actions and people
             assert [x.shape for x in state] == [x.shape for x in pytree.tree_leaves(model.initial_state())]
 
 
@@ -239,7 +242,8 @@ def test_backward_reaches_every_parameter_of_a_video_network():
 
 def test_8_motion_off_and_cfam_is_the_baseline():
     def parts(**changes):
-        return {name: p.numel() for name, p in MSSC(dataclasses.replace(ModelConfig(), **changes)).named_parameters()}
+        config = dataclasses.replace(ModelConfig(fusion_position="stems"), **changes)
+        return {name: p.numel() for name, p in MSSC(config).named_parameters()}
 
     off, full = parts(motion="none", fusion="cfam"), parts(**PUBLISHED, **CMX)
     assert not any(name.startswith("video.motion.") for name in off)

@@ -25,6 +25,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "+ MSM, no flow": {"fusion": "concat", **RGB},
         "+ SFM, no flow": {"motion": "none", **RGB},
         "MS-SC, no flow": {**RGB},
+        "MS-SC, frames and flow": {"backbone3d": "causal_cspdarknet_nano"},
     },
     "T-B": {
         "off": {"motion": "none"},
@@ -64,6 +65,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "SFM, CMX's": CMX,
         "context, plain sum": {"fusion_context": "none"},
         "SFM per task": {"fusion_branch": "task"},
+        "SFM behind the stems": {"fusion_position": "stems"},
         "context / N": {"fusion_context": "mean"},
         "heads of 16": {"fusion_head_width": 16},
         "rho 2": {"fusion_reduction": 2, "fusion_head_width": 32},
@@ -77,8 +79,9 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
 }
 """Rows of the tables of the reconstruction: each is a set of changes to `ModelConfig`, applied with `dataclasses.replace`.
 
-T-A begins with the control: the image path with the same head and no video path at all. A row with one path merges nothing. Optical flow
-is part of the video path and reaches the head through MSM and fusion alone; rows "no flow" have RGB only. T-B and T-C change MS-SC.
+T-A begins with the control: the image path with the same head and no video path at all. A row with one path merges nothing. The video
+path sees optical flow, which reaches the head through MSM and fusion alone; rows "no flow" have RGB instead, "frames and flow" both. T-B and
+T-C change MS-SC.
 """
 REFERENCES = {"T-A": "both, concat", "T-B": "off", "T-C": "concat"}
 """The row of each table that the others are compared with."""

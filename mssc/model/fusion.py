@@ -421,13 +421,13 @@ class Fusion(nn.Module):
         levels: one module per level; or two, of which the second ones are for the box branch.
         drop: what may hide a path in training.
         widths: C of each level.
-        motion: D, channels of the motion map.
+        project: per level, brings the motion map to its width.
     """
 
-    def __init__(self, levels: list[nn.Module], drop: PathDropout, widths: Sequence[int], motion: int) -> None:
+    def __init__(self, levels: list[nn.Module], drop: PathDropout, widths: Sequence[int], project: list[nn.Module]) -> None:
         super().__init__()
         self.levels, self.drop, self.widths = nn.ModuleList(levels), drop, tuple(widths)
-        self.project = nn.ModuleList(nn.Identity() if width == motion else nn.Conv2d(motion, width, 1) for width in widths)
+        self.project = nn.ModuleList(project)
 
     def forward(self, image: ImageFeatures, video: VideoFeatures) -> tuple[Tensor, ...]:
         """As many (B, C, H_l, W_l) maps as there are modules."""
@@ -445,4 +445,6 @@ def build_fusion(config: ModelConfig, widths: Sequence[int]) -> Fusion:
     own = 2 if config.fusion_branch == "task" and config.paths == "both" else 1
     both = config.paths == "both" and config.classifier != "two-stream"  # which drops paths behind fusion
     drop = PathDropout(both * config.image_dropout, both * config.motion_dropout)
-    return Fusion([build_level(config, width) for _ in range(own) for width in widths], drop, widths, config.width)
+    asked = config.paths == "both"
+    project = [nn.Conv2d(config.width, width, 1) if asked and width != config.width else nn.Identity() for width in widths]
+    return Fusion([build_level(config, width) for _ in range(own) for width in widths], drop, widths, project)
