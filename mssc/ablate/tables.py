@@ -80,8 +80,8 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
 """Rows of the tables of the reconstruction: each is a set of changes to `ModelConfig`, applied with `dataclasses.replace`.
 
 T-A begins with the control: the image path with the same head and no video path at all. A row with one path merges nothing. The video
-path sees optical flow, which reaches the head through MSM and fusion alone; rows "no flow" have RGB instead, "frames and flow" both. T-B and
-T-C change MS-SC.
+path sees optical flow, which reaches the head through MSM and fusion alone; rows "no flow" have RGB instead, "frames and flow" both. Tables
+T-B and T-C change MS-SC.
 """
 REFERENCES = {"T-A": "both, concat", "T-B": "off", "T-C": "concat"}
 """The row of each table that the others are compared with."""
