@@ -26,7 +26,7 @@ CODE = f"https://huggingface.co/spaces/{os.environ['SPACE_ID']}/tree/main" if "S
 MORE = f"[Code]({CODE}), [notebooks]({CODE}/notebooks)." if CODE else "Its folder holds the code, and `notebooks/`."
 PAPER = "https://openreview.net/forum?id=P9bm9tW6W6"
 FOOTER = f"""MS-SC re-implements the *Motion Sense and Semantic Correction* framework ([paper]({PAPER}), ICASSP 2024) from its poster. The
-models on people know everyday actions of short clips, so expect mistakes elsewhere; jhmdb-plain is the same without MSM and SFM, to compare
+models on people know everyday actions of short clips, so expect mistakes elsewhere; jhmdb-plain has neither MSM nor SFM, to compare
 with. The toy model knows six movements of drawn figures. {MORE}"""
 ABOUT = "Give it a video: a box follows everybody, for as long as an action lasts."
 CARD = f"""<meta property="og:title" content="{TITLE}">
