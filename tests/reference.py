@@ -3,10 +3,12 @@
 All of it is computed in double precision, in which the order of sums, and with it the processor and its threads, changes nothing that
 counts: in single precision these networks' own boxes are off by up to 1.4e-3 pixels.
 
-``python tests/reference.py`` writes it anew; do so when other models ship, and never to make a test pass. The file is of commit 8dd67b0,
-before the package was restructured, computed by that commit's code from its own copy of the weights.
+``python tests/reference.py NAME`` writes a model's part anew; do so when other weights ship, and never to make a test pass. jhmdb-plain and
+toy are of commit 8dd67b0, before the package was restructured, computed by that commit's code from its own copy of the weights; jhmdb is of
+the commit with which its weights came.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +68,15 @@ def video(model: MSSC) -> dict[str, np.ndarray]:
     return {"detections": np.array(rows, np.float64).reshape(-1, 7), "tubes": np.array(tubes, np.float64).reshape(-1, 8)}
 
 
-def make() -> dict[str, np.ndarray]:
-    """The whole reference."""
-    models = {name: double(name) for name in MODELS}
-    return {f"{name}/{key}": value for name, m in models.items() for key, value in (predictions(m) | video(m)).items()}
+def write(names: list[str]) -> None:
+    """The parts of these models anew; the others stay."""
+    with np.load(FILE) as file:
+        kept = {key: value for key, value in file.items() if key.partition("/")[0] not in names}
+    for name in names:
+        model = double(name)
+        kept |= {f"{name}/{key}": value for key, value in (predictions(model) | video(model)).items()}
+    np.savez_compressed(FILE, **kept)
 
 
 if __name__ == "__main__":
-    np.savez_compressed(FILE, **make())
+    write(sys.argv[1:])
