@@ -272,9 +272,12 @@ def test_shipped_models_load_by_name_and_say_what_they_are():
 
 def test_a_model_has_its_own_threshold(folder, model):
     assert shipped.default_threshold(folder) == 0.17
-    for damaged in ("{", "[]", json.dumps({"epoch": 3})):
+    (folder / "about.json").write_text(json.dumps({"epoch": 3}))
+    assert shipped.default_threshold(folder) == shipped.DEFAULT_THRESHOLD
+    for damaged in ("{", "[]"):
         (folder / "about.json").write_text(damaged)
-        assert shipped.default_threshold(folder) == shipped.DEFAULT_THRESHOLD
+        with pytest.raises(InputError, match="about.json is cut off or damaged.*copy the model's folder again"):
+            shipped.default_threshold(folder)
 
 
 # -------------------------------------------------------------------- a GPU

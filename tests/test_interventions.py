@@ -20,7 +20,17 @@ from mssc.detection.detector import Detector
 from mssc.model.mssc import MSSC
 from mssc.structures import InputError
 
-LOOK = ModelConfig(key_size=64, clip_size=64, width=16, hidden=16, window=4, kept=4, fusion_head_width=8)
+LOOK = ModelConfig(
+    key_size=64,
+    clip_size=64,
+    width=16,
+    hidden=16,
+    window=4,
+    kept=4,
+    fusion_head_width=8,
+    backbone3d="causal_cspdarknet_nano",
+    fusion_position="stems",
+)
 FUSED = ["motion into fusion", "image into fusion"]
 LEVELS = [f"fusion at stride {stride}" for stride in (8, 16, 32)]
 VIDEO = ["3D path", "RGB of the clip", "flow stream"]
@@ -92,6 +102,7 @@ def same(first, second):
         ({"motion": "se", "fusion": "sfm1"}, ["image path", *VIDEO, "se (MSM's slot)", *FUSED, *STAGES[:2], *LEVELS]),
         ({"paths": "key"}, ["image path"]),
         ({"paths": "clip"}, [*VIDEO, *SENSE]),
+        ({"backbone3d": "causal_flow"}, ["image path", "3D path", *SENSE, *FUSED, *STAGES, *LEVELS]),
         ({"backbone3d": "causal_cspdarknet_nano_rgb"}, ["image path", "3D path", *SENSE, *FUSED, *STAGES, *LEVELS]),
         ({"motion_branches": "spacetime", "fusion_skip": "none"}, None),
         ({"fusion": "frm+sfm"}, ["image path", *VIDEO, *SENSE, *FUSED, *STAGES, "rectification", *LEVELS]),

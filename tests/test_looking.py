@@ -23,7 +23,17 @@ from mssc.model.mssc import MSSC
 from mssc.model.video import WindowedVideoPath
 from mssc.structures import Detections, InputError, Tube
 
-LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4, fusion_head_width=8)
+LOOK = ModelConfig(
+    key_size=96,
+    clip_size=96,
+    width=16,
+    hidden=16,
+    window=4,
+    kept=4,
+    fusion_head_width=8,
+    backbone3d="causal_cspdarknet_nano",  # both streams, and one width: the network with the most parts
+    fusion_position="stems",
+)
 
 
 def network(classes, seed=0, **changes):

@@ -49,7 +49,7 @@ def stored(folder: Path) -> Interventions | None:
 
 
 def in_words(found: Interventions) -> str:
-    """What the main rows say, as "In this model another class's motion costs 38 points of box accuracy [33, 43]; MSM as identity 6 [3, 9]."
+    """The main rows in words: "In this model another class's motion costs 38 points [33, 43]; MSM as identity 6 [3, 9]" or so.
 
     "" for a model that has none of these parts.
     """

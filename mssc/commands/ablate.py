@@ -84,8 +84,8 @@ class Ablate(Settings):
         plan = self._plan(network)
         results = ablate(plan, rows, self.seeds, table, reference, self.jobs, command_line())
         text = "\n".join(part for part in (ablation_markdown(results), studies_markdown(results)) if part)
-        write_whole(self.output / f"{table}.md", text)
         ablation_plot(results).save(self.output, table)
+        write_whole(self.output / f"{table}.md", text)  # after the picture, whose caption would have that name
         sys.stdout.write(text)
         log.info("results are in %s", self.output / f"{table}.json")
 

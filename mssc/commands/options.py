@@ -43,7 +43,7 @@ def command_line() -> str:
 
 def _readable(value: str) -> str:
     """A default as people write it: 0.3333333333333333 is 0.3333."""
-    return "(default: " + re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.4g}", value) + ")"
+    return "(default: " + re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.4g}", value or "none") + ")"
 
 
 def meanings(config: type) -> dict[str, str]:
