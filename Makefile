@@ -31,7 +31,7 @@ data-test: .venv/ready  ## the tests on real data: make data-test MSSC_DATA=/pat
 	$(BIN)/python -m pytest -m data
 
 check: .venv/ready  ## style and types
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python
 
 notebooks: .venv/ready  ## run every notebook, headless, about a quarter of an hour; MSSC_DATA=/path/to/J-HMDB takes real videos
 	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout 600

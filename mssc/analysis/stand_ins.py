@@ -287,7 +287,7 @@ def _of_video_path(model: MSSC) -> list[Intervention]:
     """The 3D path as a whole, and its two streams, which are channels of one map."""
     flow, backbone = model.video.flow_dims, f"{video_path_of(model)}.backbone"
     parts: dict[str, Callable[[int], slice]] = {"3D path": lambda count: slice(None)}
-    if 0 < flow < model.video.backbone.dims:  # both, not one that is the whole 3D path
+    if model.video.backbone is not None and 0 < flow < model.video.backbone.dims:  # both, not one that is the whole 3D path
         parts |= {"RGB of the clip": lambda count: slice(count - flow), "flow stream": lambda count: slice(count - flow, None)}
     return [Intervention(part, kind, {backbone: channels(kind, of)}) for part, of in parts.items() for kind in (OTHER, ZERO)]
 

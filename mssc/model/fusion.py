@@ -424,7 +424,7 @@ class Fusion(nn.Module):
         project: per level, brings the motion map to its width.
     """
 
-    def __init__(self, levels: list[nn.Module], drop: PathDropout, widths: Sequence[int], project: list[nn.Module]) -> None:
+    def __init__(self, levels: list[nn.Module], drop: PathDropout, widths: Sequence[int], project: Sequence[nn.Module]) -> None:
         super().__init__()
         self.levels, self.drop, self.widths = nn.ModuleList(levels), drop, tuple(widths)
         self.project = nn.ModuleList(project)

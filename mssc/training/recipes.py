@@ -269,8 +269,9 @@ def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
     if len(models) > 1:
         model = average(models).to(trainer.accelerator.device)
         measure_statistics(model, models, ClipDataset(found[0], cache, network, config), config)
-    whole = validation is not None and config.phase == "all"  # else there is no head to judge by, or nothing to judge
-    scores = validate(model, validation, cache, config.validation_step) if whole else {}
+    scores: dict[str, float] = {}
+    if validation is not None and config.phase == "all":  # in other phases there is no head to judge by
+        scores = validate(model, validation, cache, config.validation_step)
     account["scores"] = {name: round(float(value), 4) for name, value in scores.items()}
     save_model(model, folder / "model", account)
     write_whole(folder / DONE, json.dumps(account, indent=1))
@@ -303,7 +304,7 @@ def rgb_average(model: MSSC, training: Dataset, cache: FrameCache) -> Tensor:
     """What the frames' half of a 3D path says on average over the first frames of some videos, (C,); see `flow_alone`."""
     seen: list[Tensor] = []
     chosen = training.videos[:: max(len(training) // AVERAGED_VIDEOS, 1)][:AVERAGED_VIDEOS]
-    hook = model.video.before.register_forward_pre_hook(lambda _, args: seen.append(args[0].mean((0, 1, 2, 3))))
+    hook = model.get_submodule("video.before").register_forward_pre_hook(lambda _, args: seen.append(args[0].mean((0, 1, 2, 3))))
     try:
         for video in chosen:
             frames = cache.frames(video.name, range(min(cache.length(video.name), model.config.window)))
