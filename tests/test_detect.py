@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mssc.detection.pipeline import VideoResult
 from mssc.detection.prefetch import prefetch
 from mssc.model.mssc import MSSC
 from mssc.scoring.run import detect_frames, known_of, link_all
-from mssc.structures import InputError, Tube
+from mssc.structures import Detections, InputError, Tube
 from mssc.video import VideoInfo, probe
 
 
@@ -53,6 +54,15 @@ def test_a_result_knows_who_acts_in_a_frame():
     assert actors == [1, 1, 2] and rows.labels.tolist() == [0, 1, 0] and rows.boxes[2].tolist() == [50, 2, 60, 9]
     assert [len(found.shown_at(frame)[0]) for frame in range(4)] == [1, 3, 2, 0]
     assert [row["actor"] for row in found.to_json()["tubes"]] == [1, 1, 2]
+
+
+def test_everybody_is_told_of_where_no_action_is_sure():
+    box = np.array([[1, 2, 30, 40]], np.float32)
+    unsure = Detections(box, np.array([1]), np.array([0.2]), box, np.array([0.9]))
+    found = replace(result([], [frame / 10 for frame in range(12)]), detections=[unsure] * 12)
+    (person,) = found.to_json()["people"]
+    assert person["likeliest"] == [{"action": "stand", "score": pytest.approx(0.2)}] and person["end_frame"] == 11
+    assert person["boxes"][5] == [1, 2, 30, 40] and found.to_json()["tubes"] == []
 
 
 def test_a_result_without_tubes_is_written_too(tmp_path):

@@ -14,6 +14,7 @@ from ..files import whole_file, write_whole
 from ..linking import identify
 from ..structures import Detections, Tube
 from ..video import VideoInfo
+from .people import PeopleLinker, Person
 
 CSV_COLUMNS = ("actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds")
 
@@ -59,6 +60,14 @@ class VideoResult:
         """Who does it: a number for each tube, see `mssc.linking.identify`. To be asked for when all tubes are there."""
         return identify(self.tubes)
 
+    @cached_property
+    def people(self) -> list[Person]:
+        """Everybody who is seen, whether or not an action is sure, in order of appearance; to be asked for when all frames are there."""
+        linker = PeopleLinker(float(self.info.rate), len(self.classes))
+        for found in self.detections:
+            linker.step(found)
+        return linker.so_far(self.detections)
+
     def shown_at(self, frame: int) -> tuple[Detections, list[int]]:
         """The tubes that cover a frame as detections with the tubes' scores, and their actors."""
         here = [pair for pair in zip(self.tubes, self.actors, strict=True) if pair[0].start <= frame < pair[0].stop]
@@ -67,7 +76,7 @@ class VideoResult:
         return Detections(boxes, labels, scores), [actor for _, actor in here]
 
     def to_json(self) -> dict:
-        """Plain values: the video, the model, and each tube with its boxes."""
+        """Plain values: the video, the model, each tube with its boxes, and everybody who is seen, with the actions that are likeliest."""
         tubes = []
         for tube, actor in zip(self.tubes, self.actors, strict=True):
             start, end = self.seconds(tube)
@@ -84,6 +93,20 @@ class VideoResult:
                     "scores": np.round(tube.scores, 4).tolist(),
                 }
             )
+        people = []
+        for tube, likeliest in self.people:
+            start, end = self.seconds(tube)
+            people.append(
+                {
+                    "score": round(tube.score, 4),
+                    "likeliest": [{"action": self.classes[label], "score": round(score, 4)} for label, score in likeliest],
+                    "start_frame": tube.start,
+                    "end_frame": tube.stop - 1,
+                    "start_seconds": round(start, 4),
+                    "end_seconds": round(end, 4),
+                    "boxes": np.round(tube.boxes, 2).tolist(),
+                }
+            )
         return {
             "video": self.info.path.name,
             "width": self.info.width,
@@ -95,6 +118,7 @@ class VideoResult:
             "threshold": self.threshold,
             "boxes_are": "x1, y1, x2, y2 in pixels of the video, one per frame from start_frame to end_frame",
             "tubes": tubes,
+            "people": people,
         }
 
     def write_json(self, path: Path) -> None:
