@@ -151,7 +151,7 @@ def look(chosen: Watched, detectors: Mapping[str, Detector]) -> Iterator[Progres
 
 
 def look_at(result: "VideoResult", models: Sequence[str | Path], moment: float) -> list[Inside]:
-    """Look into models at a moment of a video whose tubes are known.
+    """Look into models at a moment of a video whose tubes are known; where no action was sure, at who is seen.
 
     Args:
         result: of `mssc.detect_video`.
@@ -159,11 +159,10 @@ def look_at(result: "VideoResult", models: Sequence[str | Path], moment: float) 
         moment: seconds; the nearest frame with a tube is looked at.
 
     Raises:
-        InputError: for a video without tubes, or a model that cannot be read.
+        InputError: for a video in which nobody is seen, or a model that cannot be read.
     """
-    chosen = watched(
-        result.info.path, (result.info.width, result.info.height), result.info.rate, result.times, result.tubes, moment
-    )
+    info, tubes = result.info, result.tubes or [person.tube for person in result.people]
+    chosen = watched(info.path, (info.width, info.height), info.rate, result.times, tubes, moment)
     *_, found = look(chosen, {Path(model).name: shared_detector(model) for model in models})
     assert isinstance(found, list)
     return found
