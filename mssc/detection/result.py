@@ -75,8 +75,8 @@ class VideoResult:
         labels, scores = (np.array([getattr(tube, name) for tube, _ in here]) for name in ("label", "score"))
         return Detections(boxes, labels, scores), [actor for _, actor in here]
 
-    def to_json(self) -> dict:
-        """Plain values: the video, the model, each tube with its boxes, and everybody who is seen, with the actions that are likeliest."""
+    def _told(self) -> list[dict]:
+        """Each tube with its boxes, as plain values."""
         tubes = []
         for tube, actor in zip(self.tubes, self.actors, strict=True):
             start, end = self.seconds(tube)
@@ -93,10 +93,18 @@ class VideoResult:
                     "scores": np.round(tube.scores, 4).tolist(),
                 }
             )
-        people = []
-        for tube, likeliest in self.people:
+        return tubes
+
+    def to_json(self, people: Sequence[Person] | None = None) -> dict:
+        """Plain values: the video, the model, each tube with its boxes, and everybody who is seen, with the actions that are likeliest.
+
+        Args:
+            people: everybody, where somebody followed them already; else they are followed now.
+        """
+        everybody = []
+        for tube, likeliest in self.people if people is None else people:
             start, end = self.seconds(tube)
-            people.append(
+            everybody.append(
                 {
                     "score": round(tube.score, 4),
                     "likeliest": [{"action": self.classes[label], "score": round(score, 4)} for label, score in likeliest],
@@ -117,8 +125,8 @@ class VideoResult:
             "model": self.model,
             "threshold": self.threshold,
             "boxes_are": "x1, y1, x2, y2 in pixels of the video, one per frame from start_frame to end_frame",
-            "tubes": tubes,
-            "people": people,
+            "tubes": self._told(),
+            "people": everybody,
         }
 
     def write_json(self, path: Path) -> None:
@@ -142,4 +150,4 @@ class VideoResult:
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
             rows.writeheader()
-            rows.writerows(self.to_json()["tubes"])
+            rows.writerows(self._told())

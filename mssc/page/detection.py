@@ -130,7 +130,7 @@ def work(path: str, model: str, threshold: float, folder: str, drawn: bool = Fal
     assert result is not None and people is not None
     everybody = people.so_far(result.detections)
     found = describe(result, result.tubes, everybody)
-    told_all: dict[str, Any] = result.to_json() | {"model": model}
+    told_all: dict[str, Any] = result.to_json(everybody) | {"model": model}
     for told_tube, shown_tube in zip(told_all["tubes"], found["tubes"], strict=True):
         told_tube["actor"] = shown_tube["actor"]
     write_whole(target.with_suffix(".json"), json.dumps(told_all))
