@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mssc.__main__ import main
 from mssc.config import ModelConfig
 from mssc.data import toy
 from mssc.data.cache import FrameCache
@@ -48,3 +49,18 @@ def toy_cache(toy_videos, tmp_path_factory):
 def tiny_config(toy_videos):
     """A network of some hundred thousand weights for their classes."""
     return replace(TINY, classes=toy_videos.classes)
+
+
+def run(*arguments) -> int:
+    """The exit status of a command."""
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+@pytest.fixture
+def toy_data(monkeypatch, toy_videos):
+    """Every data set that a command reads is the toy set."""
+    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)

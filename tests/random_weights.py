@@ -1,9 +1,13 @@
 """Weights for tests that a network's own, cautious initialisation would let pass: gates shut, branches near zero, norms that do nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
+
+from mssc.config import ModelConfig
+from mssc.model.mssc import MSSC
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
@@ -54,3 +58,18 @@ def randomise(module: nn.Module, run: Callable[[], object] | None = None, seed: 
             else:
                 nn.init.normal_(p, std=0.3)
     return settle(module, run) if run is not None else module.eval()
+
+
+def random_network(config: ModelConfig, classes: tuple[str, ...], seed: int = 0, **changes) -> MSSC:
+    """A network with such weights, to be looked into.
+
+    Args:
+        config: its settings.
+        classes: its actions.
+        seed: of the weights.
+        changes: to the settings.
+    """
+    torch.manual_seed(seed)
+    model = MSSC(replace(config, classes=classes, **changes))
+    clip = torch.rand(1, 3, 4, config.key_size, config.key_size) * 255
+    return randomise(model, lambda: model(clip), seed).requires_grad_(False)

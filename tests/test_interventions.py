@@ -3,11 +3,12 @@
 import copy
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from random_weights import randomise
+from random_weights import random_network
 
 from mssc.ablate.scores import score_model
 from mssc.analysis import interventions as found_by
@@ -38,11 +39,7 @@ SENSE = ["MSM", "MSM perceptual branch", "MSM spacetime branch"]
 STAGES = ["SFM stage 1", "SFM stage 2, motion", "SFM stage 2, skip"]
 
 
-def network(classes, seed=0, **changes):
-    torch.manual_seed(seed)
-    model = MSSC(replace(LOOK, classes=classes, **changes))
-    clip = torch.rand(1, 3, 4, LOOK.key_size, LOOK.key_size) * 255
-    return randomise(model, lambda: model(clip), seed).requires_grad_(False)
+network = partial(random_network, LOOK)
 
 
 @pytest.fixture(scope="module")

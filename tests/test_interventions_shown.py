@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import run
 
 from mssc import plots
-from mssc.__main__ import main
 from mssc.analysis import Interval, in_words, store, stored
 from mssc.analysis.interventions import METRICS, NONE, Effect, Interventions
 from mssc.analysis.stand_ins import EXCHANGE, IDENTITY, MOTION_INPUT, MSM, OTHER, UNIFORM
@@ -157,19 +157,6 @@ def test_a_notebook_takes_what_is_kept_or_measures(folders, tmp_path, toy_videos
 
 
 # -------------------------------------------------------------------- the command
-
-
-def run(*arguments) -> int:
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
-
-
-@pytest.fixture
-def toy_data(monkeypatch, toy_videos):
-    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
 
 
 def test_the_command_draws_and_writes_cards(folders, toy_data, tmp_path):

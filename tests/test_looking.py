@@ -2,11 +2,12 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from random_weights import randomise
+from random_weights import random_network, randomise
 from torch import nn
 
 from mssc import analysis, evaluate
@@ -19,7 +20,6 @@ from mssc.detection.detector import Detector, prepare
 from mssc.model.features import Features
 from mssc.model.fusion import build_level
 from mssc.model.motion import build_motion
-from mssc.model.mssc import MSSC
 from mssc.model.video import WindowedVideoPath
 from mssc.structures import Detections, InputError, Tube
 
@@ -36,11 +36,7 @@ LOOK = ModelConfig(
 )
 
 
-def network(classes, seed=0, **changes):
-    torch.manual_seed(seed)
-    model = MSSC(replace(LOOK, classes=classes, **changes))
-    clip = torch.rand(1, 3, 4, LOOK.key_size, LOOK.key_size) * 255
-    return randomise(model, lambda: model(clip), seed).requires_grad_(False)
+network = partial(random_network, LOOK)
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from conftest import run
 from matplotlib.axes import Axes
 from PIL import Image
 
 from mssc import plots
-from mssc.__main__ import main
 from mssc.analysis import (
     Interval,
     Robustness,
@@ -288,19 +288,6 @@ def test_files_embed_their_fonts(studies, tmp_path):
 
 
 # -------------------------------------------------------------------- the command
-
-
-def run(*arguments) -> int:
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
-
-
-@pytest.fixture
-def toy_data(monkeypatch, toy_videos):
-    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
 
 
 def test_figures_makes_the_whole_set(models, toy_data, tmp_path, monkeypatch):

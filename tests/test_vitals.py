@@ -3,10 +3,11 @@
 import copy
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from random_weights import randomise
+from random_weights import random_network
 
 from mssc.analysis.keyframes import collect
 from mssc.analysis.vitals import moved, scales, vital_signs
@@ -20,11 +21,7 @@ from mssc.training.loop import Trainer
 LOOK = ModelConfig(key_size=96, clip_size=96, width=16, hidden=16, window=4, kept=4, fusion_head_width=8)
 
 
-def network(classes, seed=0, **changes):
-    torch.manual_seed(seed)
-    model = MSSC(replace(LOOK, classes=classes, **changes))
-    clip = torch.rand(1, 3, 4, LOOK.key_size, LOOK.key_size) * 255
-    return randomise(model, lambda: model(clip), seed).requires_grad_(False)
+network = partial(random_network, LOOK)
 
 
 @pytest.fixture(scope="module")
