@@ -8,7 +8,7 @@ PUBLISHED: dict[str, object] = {
     "motion_residual": 0.1,
 }
 """MSM as TriDet publishes its SGP layer."""
-CMX: dict[str, object] = {"fusion_context": "none", "fusion_norm": "layer"}
+CMX: dict[str, object] = {"fusion_context": "none", "fusion_norm": "layer", "fusion_reduction": 1}
 """SFM as CMX publishes its fusion module."""
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "T-A": {
@@ -67,8 +67,11 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "SFM per task": {"fusion_branch": "task"},
         "SFM behind the stems": {"fusion_position": "stems"},
         "context / N": {"fusion_context": "mean"},
+        "context, centred": {"fusion_context": "centred"},
+        "exchange alone": {"fusion_residual": "none"},
+        "exchange alone, centred": {"fusion_residual": "none", "fusion_context": "centred"},
         "heads of 16": {"fusion_head_width": 16},
-        "rho 2": {"fusion_reduction": 2, "fusion_head_width": 32},
+        "rho 1": {"fusion_reduction": 1},
         "no depthwise skip": {"fusion_skip": "none"},
         "LayerNorm behind": {"fusion_norm": "layer"},
         "no path dropout": {"image_dropout": 0.0, "motion_dropout": 0.0},

@@ -63,7 +63,8 @@ class ChannelContext(nn.Module):
 
     "none" is CMX's softmax(K^T V / sqrt(d)), whose sharpness grows with N: one-hot at stride 8, flat at 32. "mean" divides by N.
     "correlation", ours, takes the cosine of each key and value channel over the positions, times a learned temperature per head: it cannot
-    saturate, whatever N.
+    saturate, whatever N. "centred" takes the mean over the positions from both before: channels that rise and fall together correlate, not
+    channels that are large.
 
     Args:
         heads: of the exchange.
@@ -74,12 +75,14 @@ class ChannelContext(nn.Module):
         super().__init__()
         self.normalise = normalise
         start = torch.full((heads, 1, 1), math.log(START_TEMPERATURE))
-        self.log_temperature = nn.Parameter(start) if normalise == "correlation" else None
+        self.log_temperature = nn.Parameter(start) if normalise in ("correlation", "centred") else None
 
     def forward(self, keys: Tensor, values: Tensor) -> Tensor:
         """(B, heads, N, d) twice to (B, heads, d, d)."""
         with torch.autocast(keys.device.type, enabled=False):
             keys, values = keys.float(), values.float()
+            if self.normalise == "centred":
+                keys, values = keys - keys.mean(-2, keepdim=True), values - values.mean(-2, keepdim=True)
             if self.log_temperature is not None:
                 cosine = F.normalize(keys, dim=-2).transpose(-2, -1) @ F.normalize(values, dim=-2)
                 return (self.log_temperature.exp() * cosine).softmax(-2)
@@ -154,15 +157,18 @@ class Exchange(nn.Module):
         heads: of the exchange.
         take: makes the module that gives T, one per path.
         norm: LayerNorm behind it, CMX's; without it, places where more moves keep a larger norm.
+        residual: whether a path's correction has a part R of its own beside T, as CMX's has.
     """
 
-    def __init__(self, width: int, inner: int, heads: int, take: Callable[[], nn.Module], norm: bool) -> None:
+    def __init__(
+        self, width: int, inner: int, heads: int, take: Callable[[], nn.Module], norm: bool, residual: bool = True
+    ) -> None:
         super().__init__()
-        self.heads = heads
-        self.project = nn.ModuleList(_linear(width, 2 * inner) for _ in range(2))
+        self.heads, self.parts = heads, 1 + residual
+        self.project = nn.ModuleList(_linear(width, self.parts * inner) for _ in range(2))
         self.key_value = nn.ModuleList(_linear(inner, 2 * inner, bias=False) for _ in range(2))
         self.take = nn.ModuleList(take() for _ in range(2))
-        self.leave = nn.ModuleList(_linear(2 * inner, width) for _ in range(2))
+        self.leave = nn.ModuleList(_linear(self.parts * inner, width) for _ in range(2))
         self.norm = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(2))
 
     @property
@@ -178,14 +184,14 @@ class Exchange(nn.Module):
         height, width = spatial.shape[-2:]
         paths, own, queries, content = (_tokens(spatial), _tokens(motion)), [], [], []
         for x, project, key_value in zip(paths, self.project, self.key_value, strict=True):
-            residual, interactive = F.relu(project(x)).chunk(2, -1)
+            *residual, interactive = F.relu(project(x)).chunk(self.parts, -1)
             own.append(residual)
             queries.append(self._split_heads(interactive))
             content.append([self._split_heads(part) for part in key_value(interactive).chunk(2, -1)])
         out = []
         for path, x in enumerate(paths):
             taken = self.take[path](queries[path], *content[1 - path], (height, width)).transpose(1, 2).flatten(2)
-            corrected = self.norm[path](x + self.leave[path](torch.cat([own[path], taken], -1)))
+            corrected = self.norm[path](x + self.leave[path](torch.cat([*own[path], taken], -1)))
             out.append(corrected.transpose(1, 2).unflatten(2, (height, width)))  # a view: channels last, as convolutions like it
         return out[0], out[1]
 
@@ -358,7 +364,7 @@ def _exchange(config: ModelConfig, by_position: bool = False) -> Exchange:
     def take() -> nn.Module:
         return AttentionExchange() if by_position else ContextExchange(heads, config.fusion_context)
 
-    return Exchange(config.width, inner, heads, take, config.fusion_norm == "layer")
+    return Exchange(config.width, inner, heads, take, config.fusion_norm == "layer", config.fusion_residual == "part")
 
 
 def _embedding(config: ModelConfig) -> ChannelEmbedding:
