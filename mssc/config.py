@@ -15,7 +15,8 @@ from typing import Any, Literal
 from .structures import InputError
 
 CONFIG_VERSION = 3
-LATER = ("person", "fusion_residual")  # fields that version 3 has got since: a config without them means their defaults
+LATER: Mapping[str, Any] = {"person": "none", "fusion_residual": "part"}
+"""Fields that version 3 has got since, and what a config without them means."""
 
 
 def _check_choices(config: "ModelConfig | TrainConfig") -> None:
@@ -67,12 +68,12 @@ class ModelConfig:
     fusion_branch: Literal["shared", "task"] = "shared"  # one SFM per level, or one per level and task
     fusion_position: Literal["levels", "stems"] = "levels"  # SFM on the neck's maps, or behind the stems, in one width (ours)
     fusion_head_width: int = 64  # channels of an attention head, d (CMX)
-    fusion_reduction: int = 2  # how many times narrower SFM is inside, rho (CMX has 1; ours is as good and costs less than half)
-    fusion_context: Literal["correlation", "centred", "mean", "none"] = (
-        "correlation"  # the attention's context: ours, that of deviations from the mean over places, the sum over N, or the plain sum (CMX)
+    fusion_reduction: int = 2  # how many times narrower SFM is inside, rho (CMX has 1)
+    fusion_context: Literal["centred", "correlation", "mean", "none"] = (
+        "centred"  # the attention's context: cosines of deviations from the mean, or of values (ours); the sum over N, or the sum (CMX)
     )
-    fusion_residual: Literal["part", "none"] = (
-        "part"  # beside what a path takes from the other, the exchange keeps a part of its own (CMX), or it does not
+    fusion_residual: Literal["none", "part"] = (
+        "none"  # SFM corrects a path by what it takes from the other alone, or by a part of its own as well (CMX)
     )
     fusion_norm: Literal["layer", "none"] = (
         "none"  # behind the exchange: CMX's, or none, so that what moves more keeps its larger norm (ours)
@@ -159,7 +160,7 @@ class ModelConfig:
             )
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise InputError(f"the config's {name} is {value!r}; {type(default).__name__} is wanted.")
-        return cls(**values)
+        return cls(**{**LATER, **values})
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,6 @@ class TrainConfig:
     distance_head_weight: float = 0.3  # of the training head that asks MSM for distance
     phase: Literal["all", "video", "person"] = "all"  # video trains that path alone, to start from; person the person head alone
     label_smoothing: float = 0.1  # of the action loss
-    taught: float = 0.7  # share of the action targets that teachers give, where there are any
     mixup: float = 0.4  # share of batches whose clips are mixed
     smallest_crop: float = 0.4  # least share of the frame's area that a crop keeps
     background: float = 0.25  # share of clips drawn from frames without action, where there are any
@@ -211,7 +211,7 @@ class TrainConfig:
         for name in ("epochs", "batch", "clip_length", "keys", "validate_every", "validation_step"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("warmup", "ema", "label_smoothing", "taught", "mixup", "smallest_crop", "background"):
+        for name in ("warmup", "ema", "label_smoothing", "mixup", "smallest_crop", "background"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
         if not self.learning_rate > 0:

@@ -164,7 +164,7 @@ def test_missing_weights_are_named(folder):
         ({"fusion": "glue"}, "fusion is 'glue'; choose one of"),
         ({"backbone2d": "darknet"}, "darknet"),
         ({"backbone3d": "torchvision/r2d2"}, "torchvision/r2d2"),
-        ({"width": 96, "fusion_position": "stems"}, "96 channels do not split into heads of 64"),
+        ({"width": 96, "fusion_reduction": 1, "fusion_position": "stems"}, "96 channels do not split into heads of 64"),
     ],
 )
 def test_an_unusable_config_is_refused(folder, change, words):

@@ -32,11 +32,14 @@ ROWS |= {
     "heads": {"fusion_head_width": 8},
     "rho": {"fusion_reduction": 2},
     "no skip": {"fusion_skip": "none"},
+    "exchange alone": {"fusion_residual": "none"},
+    "centred": {"fusion_context": "centred"},
 }
 
 
 def _config(**changes):
-    return ModelConfig(**({"width": C, "fusion_head_width": 16} | changes))
+    whole = {"fusion_reduction": 1, "fusion_residual": "part", "fusion_context": "correlation"}
+    return ModelConfig(**({"width": C, "fusion_head_width": 16} | whole | changes))
 
 
 def _build(seed=0, **changes):
@@ -161,7 +164,7 @@ def test_4_places_of_the_other_path_do_not_matter():
     assert (module(a, torch.randn_like(m))[0] - a_before).abs().max() > 0.01  # yet its content does
 
 
-@pytest.mark.parametrize("normalise", ["none", "mean", "correlation"])
+@pytest.mark.parametrize("normalise", ["none", "mean", "correlation", "centred"])
 def test_5_columns_of_the_context_sum_to_1(normalise):
     module = _exchange(normalise)
     for take in module.take:
@@ -173,7 +176,8 @@ def test_5_columns_of_the_context_sum_to_1(normalise):
 
 def _count(width, **changes):
     """As CMX has it, unless changed."""
-    config = ModelConfig(**({"width": width, "fusion_context": "none", "fusion_norm": "layer"} | changes))
+    cmx = {"fusion_context": "none", "fusion_norm": "layer", "fusion_reduction": 1, "fusion_residual": "part"}
+    config = ModelConfig(**({"width": width} | cmx | changes))
     return sum(p.numel() for p in build_level(config).parameters())
 
 
@@ -206,6 +210,8 @@ def test_6_parameter_formulas(c):
     assert _count(c, fusion_head_width=16) == _count(c, fusion_context="mean") == wanted["sfm"]  # neither has weights
     assert _count(c, fusion_norm="none") == wanted["sfm"] - 4 * c
     assert _count(c, fusion_context="correlation") == wanted["sfm"] + 2 * c // 64  # a temperature per head and path
+    alone = _count(c, fusion_residual="none")  # half of what comes in and of what leaves, in both paths
+    assert alone == wanted["sfm"] - 2 * (c * c + c) - 2 * c * c
     assert _count(c, paths="key") == _count(c, paths="clip") == 0
 
 
@@ -255,6 +261,24 @@ def test_normalised_contexts_do_not_sharpen_with_size():
     assert plain(*four).amax() > 1.05 * plain(*once).amax()
 
 
+def test_a_centred_context_does_not_see_how_large_channels_are_but_how_they_vary():
+    keys, values = torch.rand(1, 1, 10, 8), torch.rand(1, 1, 10, 8)
+    centred = ChannelContext(1, "centred")
+    assert torch.allclose(centred(keys, values), centred(keys + 5, values + 3), atol=1e-4)
+    values[..., 2] = keys[..., 6]  # they vary together, so there the context is strongest
+    assert centred(keys, values)[0, 0, :, 2].argmax() == 6
+
+
+def test_an_exchange_alone_takes_all_its_correction_from_the_other_path():
+    module, (a, m) = randomise(build_level(_config(fusion_residual="none")).exchange), _maps()
+    for take in module.take:
+        take.register_forward_hook(lambda module, args, out: torch.zeros_like(out))
+    with torch.no_grad():
+        corrected = module(a, m)
+    for path, before, leave in zip(corrected, (a, m), module.leave, strict=True):
+        assert torch.allclose(path, before + leave.bias[:, None, None], atol=1e-5)
+
+
 def test_softmax_variant_is_ordinary_cross_attention():
     module, maps = _exchange(by_position=True), _maps()
     attention = _seen(module.take[0].weights, module, *maps)
@@ -294,7 +318,7 @@ def test_one_path_is_passed_on_as_it_is():
 
 def test_heads_must_divide_the_channels():
     with pytest.raises(InputError, match="96 channels do not split into heads of 64; choose another fusion_head_width"):
-        build_fusion(ModelConfig(width=96), (96,) * 3)
+        build_fusion(ModelConfig(width=96, fusion_reduction=1), (96,) * 3)
     assert build_level(ModelConfig(width=48)).exchange.heads == 1  # narrower than one head: a head of 48
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mssc.boxes import CONTINUOUS, tube_iou
 from mssc.evaluate import Truth, frame_map, video_map
-from mssc.linking import LinkConfig, OnlineLinker, identify, link, trim, tube_nms
+from mssc.linking import LinkConfig, OnlineLinker, identify, link, score_by_tubes, trim, tube_nms
 from mssc.linking.online import _near
 from mssc.structures import Detections, InputError, Tube
 
@@ -239,6 +239,34 @@ def test_linked_scores_rank_noisy_frames_better():
         linker = OnlineLinker()
         linked[v] = [linker.step(found) for found in own[v]]
     before, after = (frame_map(found, truth, CLASSES).map for found in (own, linked))
+    assert after > before + 0.01, (before, after)
+
+
+def test_rows_take_the_score_of_their_tube():
+    scores = [0.9, 0.5, 0.4] * 5
+    frames = [dets((0, s, A), (1, 0.3, A), (0, 0.005, B)) for s in scores]
+    tubes = [tube for tube in link(frames) if tube.label == 0]
+    (tube,) = tubes
+    assert tube.score == pytest.approx(0.6) and len(tube) == 15
+    told = score_by_tubes(frames, tubes)
+    for before, after in zip(frames, told, strict=True):
+        np.testing.assert_array_equal(after.boxes, before.boxes)
+        np.testing.assert_allclose(after.scores, [tube.score, 0.3, 0.005], rtol=1e-6)  # of another class, of another box: as they were
+    later = replace(tube, start=5, boxes=tube.boxes[:5], scores=tube.scores[:5])
+    told = score_by_tubes(frames, [later, replace(later, score=0.2)])  # the best of two, and in its frames alone
+    np.testing.assert_allclose([f.scores[0] for f in told], [*scores[:5], *[0.6] * 5, *scores[10:]], rtol=1e-6)
+    assert score_by_tubes([], []) == [] and len(score_by_tubes([Detections.empty()], [])) == 1
+
+
+def test_tubes_rank_noisy_frames_better_than_the_past_does():
+    rng = np.random.default_rng(5)
+    online, told, truth = {}, {}, {}
+    for v in range(12):
+        frames, truth[v] = noisy_video(rng, trimmed=True)
+        linker = OnlineLinker()
+        online[v] = [linker.step(found) for found in frames]
+        told[v] = score_by_tubes(online[v], linker.finish())
+    before, after = (frame_map(found, truth, CLASSES).map for found in (online, told))
     assert after > before + 0.01, (before, after)
 
 

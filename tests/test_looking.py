@@ -358,7 +358,7 @@ def test_what_cannot_be_studied(model, few):
 @pytest.mark.gpu
 def test_a_gpu_sees_what_the_cpu_sees(few):
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    here = Detector(network(few.classes, fusion="sfm_softmax"))
+    here = Detector(network(few.classes, fusion="sfm_attention"))
     there = Detector(copy.deepcopy(here.model).cuda())
     studies = [examine(one, few, step=8, examples=1) for one in (here, there)]
     for tap in BOTH:

@@ -8,7 +8,7 @@ PUBLISHED: dict[str, object] = {
     "motion_residual": 0.1,
 }
 """MSM as TriDet publishes its SGP layer."""
-CMX: dict[str, object] = {"fusion_context": "none", "fusion_norm": "layer", "fusion_reduction": 1}
+CMX: dict[str, object] = {"fusion_context": "none", "fusion_norm": "layer", "fusion_residual": "part", "fusion_reduction": 1}
 """SFM as CMX publishes its fusion module."""
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "T-A": {
@@ -67,9 +67,9 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "SFM per task": {"fusion_branch": "task"},
         "SFM behind the stems": {"fusion_position": "stems"},
         "context / N": {"fusion_context": "mean"},
-        "context, centred": {"fusion_context": "centred"},
-        "exchange alone": {"fusion_residual": "none"},
-        "exchange alone, centred": {"fusion_residual": "none", "fusion_context": "centred"},
+        "context, correlation": {"fusion_context": "correlation"},
+        "a part of its own": {"fusion_context": "correlation", "fusion_residual": "part"},
+        "a part of its own, rho 1": {"fusion_context": "correlation", "fusion_residual": "part", "fusion_reduction": 1},
         "heads of 16": {"fusion_head_width": 16},
         "rho 1": {"fusion_reduction": 1},
         "no depthwise skip": {"fusion_skip": "none"},

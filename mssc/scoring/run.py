@@ -17,7 +17,7 @@ from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
 from ..detection.detector import Detector
 from ..evaluate import Annotated, FalseAlarms, FrameDetections, Score, Truth
-from ..linking import LinkConfig, OnlineLinker, tube_nms
+from ..linking import LinkConfig, OnlineLinker, score_by_tubes, tube_nms
 from ..model.shipped import model_folder, weights_hash
 from ..structures import Detections, Tube
 from ..video import frames_per_look
@@ -108,7 +108,7 @@ def link_all(
     """Link every video's detections.
 
     Returns:
-        By video: the detections of each frame with the scores of their links, and the tubes.
+        By video: the detections of each frame with the scores that their links have so far, and the tubes.
     """
     linked: dict[str, list[Detections]] = {}
     tubes: dict[str, list[Tube]] = {}
@@ -197,21 +197,25 @@ def score(
         own: each frame's own detections, by video.
         known: ground truth and classes.
         threshold: for counts of errors and false alarms.
-        rescore: score detections by their links, as this project's models are meant to be read; else by their own scores.
+        rescore: score detections by their tubes, as this project's models are meant to be read; else by their own scores.
         yowo: which of YOWO's annotations its protocol takes, a name in `mssc.evaluate.PROTOCOLS`.
         labelled: by video, the frames of which is known what happens, where that is not so of all.
         tubes: score these, after the suppression that ACT's evaluator does (overlaps over 0.3), instead of linking detections.
     """
     truth, count = known.truth, len(known.classes)
     found: Mapping[str, FrameDetections] = own
+    others: dict[str, Mapping[str, FrameDetections]] = {}
     if tubes is None:
         linked, tubes = link_all(own, known)
-        found = linked if rescore else own
+        if rescore:
+            found = {name: score_by_tubes(rows, tubes[name]) for name, rows in linked.items()}
+            others = {"online": linked, "unlinked": own}
     else:
-        rescore, tubes = False, {name: tube_nms(group, 0.3) for name, group in tubes.items()}
+        tubes = {name: tube_nms(group, 0.3) for name, group in tubes.items()}
     if labelled:
         own, found = _only(own, labelled), _only(found, labelled)
-    scores, voc = _frame_scores(found, own if rescore else None, truth, count, yowo)
+        others = {how: _only(rows, labelled) for how, rows in others.items()}
+    scores, voc = _frame_scores(found, others, truth, count, yowo)
     video = None
     if not labelled:
         video = evaluate.video_map(tubes, truth, count, 0.5)
@@ -230,12 +234,12 @@ def score(
 
 def _frame_scores(
     found: Mapping[str, FrameDetections],
-    own: Mapping[str, FrameDetections] | None,
+    others: Mapping[str, Mapping[str, FrameDetections]],
     truth: Mapping[str, Annotated],
     count: int,
     yowo: str,
 ) -> tuple[dict[str, float], Score]:
-    """Frame-mAP under every protocol; `own` are detections before linking."""
+    """Frame-mAP under every protocol; `others` are the same rows, scored in other ways."""
     voc = evaluate.frame_map(found, truth, count)
     scores = {
         "frame-mAP@0.5 (voc)": voc.map,
@@ -244,8 +248,8 @@ def _frame_scores(
         "frame-mAP@0.5 (yowo)": evaluate.frame_map(found, truth, count, protocol=yowo).map,
         "frame-mAP@0.5 (voc, every frame)": evaluate.frame_map(found, truth, count, frames="every").map,
     }
-    if own is not None:
-        scores["frame-mAP@0.5 (voc, unlinked)"] = evaluate.frame_map(own, truth, count).map
+    for how, rows in others.items():
+        scores[f"frame-mAP@0.5 (voc, {how})"] = evaluate.frame_map(rows, truth, count).map
     return scores, voc
 
 

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,11 +134,10 @@ class Trainer:
         progress: show a bar.
         cpu: leave GPUs alone.
         share: how many processes train on this process's GPU.
-        teachers: networks of the same actions, in eval mode, whose mean answer is learnt as well, see `compute_losses`.
 
     Raises:
-        InputError: if the folder holds another run, the data set's classes or a teacher's are not the model's, or the phase "person" has no
-            teacher or no head to teach.
+        InputError: if the folder holds another run, the data set's classes are not the model's, or the phase "person" has no teacher or no
+            head to teach.
     """
 
     def __init__(
@@ -154,18 +153,11 @@ class Trainer:
         progress: bool = True,
         cpu: bool = False,
         share: int = 1,
-        teachers: Sequence[MSSC] = (),
     ) -> None:
         if tuple(training.classes) != model_config.classes:
             raise InputError(
                 f"the data set has the classes {training.classes}, the model {model_config.classes}; they must agree."
             )
-        for teacher in teachers:
-            if (teacher.config.classes, teacher.config.actions) != (model_config.classes, model_config.actions):
-                known = ", ".join(teacher.config.classes)
-                raise InputError(f"a teacher knows {known} ({teacher.config.actions}), not the data set's classes; leave it out.")
-        if teachers and config.phase != "all":
-            raise InputError(f"teachers teach actions, and phase {config.phase!r} has no classifier; leave out teachers or the phase.")
         people = config.phase == "person"
         if people and (coco is None or start is None or model_config.person == "none"):
             raise InputError(
@@ -211,7 +203,6 @@ class Trainer:
             multiprocessing_context="fork" if workers else None,
         )
         self.ema = WeightAverage(model.to(device), config.ema)
-        self.teachers = [teacher.to(device).requires_grad_(False) for teacher in teachers]
         self.network = model
         self.learner, self.optimizer, self.loader = self.accelerator.prepare(learner, optimizer, loader)
         per_epoch = math.ceil(len(self.order) / self.accelerator.num_processes)
@@ -233,10 +224,7 @@ class Trainer:
 
     def _identity(self) -> dict:
         """What must not change between a run and its continuation."""
-        described = {"model": dataclasses.asdict(self.model_config), "train": dataclasses.asdict(self.config)}
-        if self.teachers:
-            described["teachers"] = [float(sum(p.double().abs().sum() for p in teacher.parameters())) for teacher in self.teachers]
-        return json.loads(json.dumps(described))
+        return json.loads(json.dumps({"model": dataclasses.asdict(self.model_config), "train": dataclasses.asdict(self.config)}))
 
     def _open_folder(self) -> None:
         with explained(self.folder):
@@ -324,7 +312,7 @@ class Trainer:
         if self.config.phase != "person":
             batch = mix(batch, self.config.mixup, np.random.default_rng(seeds))
         with self.accelerator.autocast():
-            losses = compute_losses(self.learner, batch, self.model_config, self.config, self.teachers)
+            losses = compute_losses(self.learner, batch, self.model_config, self.config)
             losses["loss"] = total(losses, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(losses["loss"])

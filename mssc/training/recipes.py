@@ -161,6 +161,7 @@ RECIPES: dict[str, Recipe] = {
             *_on_all_videos(ACTIONS),
             Stage("people", {"phase": "person"}, {"person": "head"}, start="all-again", all_videos=True),
         ),
+        {"fusion_reduction": 1, "fusion_residual": "part", "fusion_context": "correlation"},
     ),
     "toy": Recipe(
         "toy",

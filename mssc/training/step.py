@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -126,14 +125,8 @@ class Learner(nn.Module):
         return self.network.head(features, asked.rois), self.heads(features, keys, asked)
 
 
-def compute_losses(
-    learner: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig, teachers: Sequence[MSSC] = ()
-) -> dict[str, Tensor]:
-    """One forward pass of a `Learner` and its losses, see `mssc.training.losses` and `mssc.training.heads`.
-
-    Where there are teachers, the share `train.taught` of the actions to learn is what they say of the same boxes on average (Hinton et al.,
-    "Distilling the knowledge in a neural network", 2015; the paper has no teachers, ours are there because a data set is small).
-    """
+def compute_losses(learner: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
+    """One forward pass of a `Learner` and its losses, see `mssc.training.losses` and `mssc.training.heads`."""
     real = batch.actions.any(2)
     rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
     judged = real.repeat_interleave(ROIS_PER_BOX, 1)
@@ -144,18 +137,7 @@ def compute_losses(
     if train.phase == "person":
         return box_losses(out, batch.boxes, real, config.key_size, PERSON_STRIDES)
     losses |= box_losses(out, batch.boxes, real, config.key_size)
-    action = action_loss(out.logits, wanted, judged, config, train.label_smoothing)
-    if teachers:
-        action = action.lerp(action_loss(out.logits, _told(teachers, batch, rois), judged, config, 0.0), train.taught)
-    return losses | {"action": action}
-
-
-@torch.no_grad()
-def _told(teachers: Sequence[MSSC], batch: Batch, rois: Tensor) -> Tensor:
-    """The mean of the teachers' probabilities (B * K, R, A) for these boxes."""
-    probabilities = torch.softmax if teachers[0].config.actions == "exclusive" else lambda logits, _: logits.sigmoid()
-    said = [probabilities(teacher(batch.clip, batch.keys, rois).logits.float(), -1) for teacher in teachers]
-    return torch.stack(said).mean(0)
+    return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
 
 
 class WeightAverage:
