@@ -251,7 +251,9 @@ def test_rows_take_the_score_of_their_tube():
     told = score_by_tubes(frames, tubes)
     for before, after in zip(frames, told, strict=True):
         np.testing.assert_array_equal(after.boxes, before.boxes)
-        np.testing.assert_allclose(after.scores, [tube.score, 0.3, 0.005], rtol=1e-6)  # of another class, of another box: as they were
+        np.testing.assert_allclose(
+            after.scores, [tube.score, 0.3, 0.005], rtol=1e-6
+        )  # of another class, of another box: as they were
     later = replace(tube, start=5, boxes=tube.boxes[:5], scores=tube.scores[:5])
     told = score_by_tubes(frames, [later, replace(later, score=0.2)])  # the best of two, and in its frames alone
     np.testing.assert_allclose([f.scores[0] for f in told], [*scores[:5], *[0.6] * 5, *scores[10:]], rtol=1e-6)
