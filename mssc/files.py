@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -165,6 +167,32 @@ def prove_writable(path: str | Path) -> None:
     """
     with explained(path), contextlib.suppress(InterruptedError), part_file(path):
         raise InterruptedError
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Within the block, no other process of this user on this machine is in such a block for the same path.
+
+    Raises:
+        InputError: if one is.
+    """
+    from filelock import FileLock, Timeout
+
+    name = hashlib.sha256(os.fsencode(f"{Path.home()}\0{path.resolve()}")).hexdigest()[:24]
+    file = Path(tempfile.gettempdir()) / f"mssc-{name}.lock"
+    lock = FileLock(file)  # ends with its process, however that ends
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another run is writing {path}.* at this moment; wait for it, or name another folder with -o."
+        ) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink()
+        lock.release()
 
 
 def claim(folder: Path, mark: str, *names: str) -> None:

@@ -28,8 +28,9 @@ TINY = ModelConfig(
 
 
 @pytest.fixture(autouse=True)
-def few_threads():
-    """Two threads at most, one where tests run side by side: they share a small machine."""
+def few_threads(monkeypatch):
+    """Two threads at most, one where tests run side by side, and no processes beside: they share a small machine."""
+    monkeypatch.setattr("mssc.detection.workers.usable_cores", lambda: 1)
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 

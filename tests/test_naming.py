@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from own_videos import write_video
 
-from mssc.detection.naming import SUFFIXES, Source, find_sources, free_place
+from mssc.detection.naming import SUFFIXES, Source, find_sources, free_places
 from mssc.detection.result import VideoResult
 from mssc.structures import Detections, InputError
 from mssc.video import VideoInfo, Writer, is_drawn, read
@@ -27,7 +27,7 @@ def write_results(base: Path, source: Path, draw: bool = True) -> None:
 
 def detect(folder: Path, source: Source) -> str:
     """One run over one video; the name of its results."""
-    base = free_place(folder, source)
+    base = free_places(folder, [source])[0]
     write_results(base, source.file)
     return base.relative_to(folder).as_posix()
 
@@ -51,7 +51,7 @@ def test_one_strange_file_is_enough(tmp_path, suffix):
     source = Source(write_video(tmp_path / "in" / "clip.mp4"), Path("clip.mp4"))
     write_results(tmp_path / "out" / "clip", source.file, draw=False)
     (tmp_path / "out" / f"clip{suffix}").write_text("frame,remark\n")
-    assert free_place(tmp_path / "out", source) == tmp_path / "out" / "clip-2"
+    assert free_places(tmp_path / "out", [source]) == [tmp_path / "out" / "clip-2"]
 
 
 def test_results_keep_the_folders_of_their_videos_and_are_of_one_video_each(tmp_path):
@@ -77,7 +77,7 @@ def test_earlier_results_and_hidden_files_are_no_input(tmp_path):
     drawn = tmp_path / "results" / "clip.mp4"
     assert is_drawn(drawn) and not is_drawn(clip) and not is_drawn(tmp_path / "gone.mp4")
     assert sources(drawn) == [("clip.mp4", "clip.mp4")]  # whoever names it means it
-    assert free_place(tmp_path / "results", Source(drawn, Path("clip.mp4"))).name == "clip-2"
+    assert free_places(tmp_path / "results", [Source(drawn, Path("clip.mp4"))])[0].name == "clip-2"
     with pytest.raises(InputError, match="holds no video but 1 annotated by an earlier run"):
         sources(tmp_path / "results")
     with pytest.raises(InputError, match="no video was named"):

@@ -1,19 +1,23 @@
 """``mssc detect``: videos in, action tubes out."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..files import prove_writable
-from ..structures import InputError, counted
+from ..structures import counted
 from .options import FLAG, MODEL, OUTPUT, Device, default
+from .sharing import Jobs, Shard, Share, VideoBar
 
 if TYPE_CHECKING:
-    from ..detection.detector import Detector
+    from ..detection.pipeline import Step
+    from ..detection.written import Job
 
 log = logging.getLogger("mssc")
 
@@ -22,8 +26,12 @@ log = logging.getLogger("mssc")
 class Detect:
     """Find the action tubes of videos: an annotated MP4, a JSON and a CSV for each.
 
+    Of several videos, as many are done at a time as there are cores. A run that was stopped goes on when the same command is given again:
+    results of the same model and threshold are left as they are.
+
     For example:
         mssc detect video.mp4 folder/ --model jhmdb -o results
+        mssc detect folder/ -o results --shard 3/16
     """
 
     videos: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="VIDEO...", help_behavior_hint="(required)")]
@@ -37,57 +45,74 @@ class Detect:
     device: Device = "auto"
     draw: Annotated[bool, FLAG, tyro.conf.arg(help="Write no annotated video.")] = True
 
+    shard: Shard = None
+    jobs: Jobs = None
+
     def run(self) -> None:
         """Each video by itself: a bad one is named at the end and does not stop the others."""
-        from ..detection.detector import Detector
-        from ..detection.naming import find_sources, free_place
+        from ..detection.naming import find_sources, free_places
+        from ..detection.workers import refuse
+        from ..detection.written import Job
+        from ..model.checkpoint import load_config
+        from ..model.shipped import default_threshold, model_folder, weights_hash
 
+        share = Share(self.shard)
         sources, drawn, others = find_sources(self.videos)
         if drawn:
             log.info("left out: %s of earlier runs, such as %s", counted(len(drawn), "annotated video"), drawn[0])
         if others:
             kinds = ", ".join(sorted({file.suffix.lower() or "no suffix" for file in others}))
             log.info("left out: %s that no video is named like (%s), such as %s", counted(len(others), "file"), kinds, others[0])
-        detector = Detector.load(self.model, self.device)
+        folder = model_folder(self.model)
+        load_config(folder)  # what is no model is refused as such
+        threshold = default_threshold(folder) if self.threshold is None else self.threshold
+        places = zip(sources, free_places(self.output, sources), strict=True)
+        weights = weights_hash(folder)[:12]
+        part = share.part([Job(source, base, self.draw, threshold, folder.name, weights) for source, base in places])
+        run = self._one if len(sources) == 1 else self._several
+        refuse(share.gather(run(share.mine(part), share)), len(part))
+
+    def _one(self, jobs: "Sequence[Job]", share: Share) -> list[str]:
+        """A video that is the only one, frame by frame; none in another process of a launch. Says what failed."""
+        from ..detection.detector import Detector
+        from ..detection.workers import attempt
+
         failed: list[str] = []
-        for source in sources:
-            try:
-                self._detect(detector, source.file, free_place(self.output, source))
-            except InputError as error:
-                failed.append(str(error))
-            except Exception as error:  # whatever it is, it must not cost the videos that are still to come
-                log.debug("%s", source.file, exc_info=True)
-                failed.append(f"{source.file}: an error of the program, not of the file: {type(error).__name__}: {error}")
-        if failed:
-            count = f"{len(failed)} of {len(sources)} videos failed:"
-            raise InputError("\n".join([count, *failed] if len(sources) > 1 else failed))
+        for job in jobs:
+            detector = Detector.load(self.model, share.device(self.device))
+            with tqdm(desc=job.source.file.name, unit="frame", dynamic_ncols=True) as bar:
+                said, reason = attempt(str(job.source.file), job.run, detector, partial(_show, bar))
+            failed += _tell(said, reason)
+        return failed
 
-    def _detect(self, detector: "Detector", file: Path, target: Path) -> None:
-        """One video. What was found is written before the video is drawn."""
-        from ..detection.pipeline import detect_steps
+    def _several(self, jobs: "Sequence[Job]", share: Share) -> list[str]:
+        """What is not done yet, some videos at a time. Says what failed."""
+        from ..detection.detector import Detector
+        from ..detection.workers import each, how_many
+        from ..detection.written import in_turn
 
-        prove_writable(target.with_name(target.name + ".json"))
-        annotated = target.with_name(target.name + ".mp4") if self.draw else None
-        result = None
-        with tqdm(desc=file.name, unit="frame", dynamic_ncols=True) as bar:
-            for step in detect_steps(file, detector, self.threshold, annotated):
-                _show(bar, step.done, step.total, step.stage)
-                if step.complete and result is None:
-                    result = step.result
-                    result.write_json(target.with_name(target.name + ".json"))
-                    result.write_csv(target.with_name(target.name + ".csv"))
-        assert result is not None  # every video has a frame
-        for row in result.to_json()["tubes"]:
-            what = f"{row['action']} {row['score']:.2f}, {row['start_seconds']:.2f} to {row['end_seconds']:.2f} s"
-            log.info("  actor %d: %s", row["actor"], what)
-        found = len(result.tubes)
-        said = counted(found, "action tube") if found else f"no action found at threshold {result.threshold:g}"
-        log.info("%s: %s, %.0f frames a second, in %s.*", file, said, result.frames_per_second, target)
+        device = share.device(self.device)
+        at_a_time = how_many(self.jobs, device)
+        todo = {str(job.source.file): job for job in jobs if not job.is_done()}
+        if len(todo) < len(jobs):
+            log.info("%d of %d videos are done already, in %s", len(jobs) - len(todo), len(jobs), self.output)
+        failed: list[str] = []
+        with logging_redirect_tqdm(), VideoBar(len(jobs), len(jobs) - len(todo), share.first) as bar:
+            for _, said, reason in each(in_turn, todo, partial(Detector.load, self.model, device), at_a_time, bar.moved):
+                failed += _tell(said, reason)
+        return failed
 
 
-def _show(bar: tqdm, done: int, total: int | None, stage: str) -> None:
-    if done < bar.n:  # the next stage begins
+def _tell(said: list[str] | None, reason: str | None) -> list[str]:
+    """Tell what was found; what failed is told at the end."""
+    if said:
+        log.info("%s", "\n".join(said))
+    return [] if reason is None else [reason]
+
+
+def _show(bar: tqdm, step: "Step") -> None:
+    if step.done < bar.n:  # the next stage begins
         bar.reset()
-    bar.total = max(total, done) if total else None
-    bar.set_postfix_str(stage, refresh=False)
-    bar.update(done - bar.n)
+    bar.total = max(step.total, step.done) if step.total else None
+    bar.set_postfix_str(step.stage, refresh=False)
+    bar.update(step.done - bar.n)

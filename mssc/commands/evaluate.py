@@ -3,15 +3,16 @@
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from ..data.catalogue import Part
 from ..structures import InputError
 from .options import FLAG, MODEL, OUTPUT, RARE, Device, OnData, command_line, default
+from .sharing import Jobs, Shard, Share, VideoBar
 
 log = logging.getLogger("mssc")
 YOWO = {"jhmdb": "yowo-jhmdb", "ucf101-24": "yowo-ucf101-24"}
@@ -31,7 +32,7 @@ class Evaluate(OnData):
     """Score a model, or saved detections, on a data set: frame-mAP under every protocol, video-mAP, errors, false alarms.
 
     Results are a JSON, a Markdown table and a page with pictures. A run that was stopped goes on when the same command is given
-    again.
+    again. Of shards in one folder, the last to end writes the results of all, or a later command without a shard.
 
     For example:
         mssc evaluate jhmdb --dataset jhmdb --data DIR --part val -o results
@@ -50,6 +51,8 @@ class Evaluate(OnData):
     threshold: Annotated[float | None, default("the model's own, 0.3 with --detections")] = None
     """For counts of errors and false alarms, 0 to 1."""
     device: Device = "auto"
+    shard: Shard = None
+    jobs: Jobs = None
     rare: Annotated[_Rare, *RARE] = _Rare()
 
     def run(self) -> None:
@@ -62,14 +65,20 @@ class Evaluate(OnData):
             raise InputError("name either a model, or detections with --detections.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise InputError(f"threshold is {self.threshold}; it must lie in [0, 1].")
+        if self.detections is not None and self.shard is not None:
+            raise InputError(f"--shard {self.shard} is of a model's work; saved detections are scored at once, without it.")
         folder, file = self._places()
         claim(folder, "protocols", "result.json", "result.md", "report.html")
         if file is not None:
             claim(file.parent, "protocols", file.name)
+        share = Share(self.shard)
         if self.model is not None:
-            results, facts = self._run(self.model, folder)
+            found = self._run(self.model, folder, share)
         else:
-            results, facts = self._ava() if self.dataset == "ava" else self._saved()
+            found = (self._ava() if self.dataset == "ava" else self._saved()) if share.first else None
+        if found is None:
+            return
+        results, facts = found
         record = {**results.record(), **facts, "protocols": PROTOCOL_NOTES, "versions": versions()}
         record["command"] = command_line()
         for name, value in results.scores.items():
@@ -91,24 +100,36 @@ class Evaluate(OnData):
         what = Path(self.model).name if self.model else Path(self.detections or "").stem
         return self.output or Path("outputs") / "evaluate" / "-".join((what, self.dataset, self.part)), None
 
-    def _run(self, model: str, folder: Path) -> tuple:
-        """A model, over what its folder does not hold yet."""
+    def _run(self, model: str, folder: Path, share: Share) -> tuple | None:
+        """A model, over what its folder does not hold yet; None as long as others have not ended, or if they score."""
         from ..data.catalogue import load_dataset
         from ..detection.detector import Detector
+        from ..detection.workers import how_many, refuse
         from ..scoring.run import identity, known_of, run_model, score
         from ..scoring.saved import Folder
 
-        detector = Detector.load(model, self.device)  # what cannot be loaded is refused before the data are read
+        device = share.device(self.device)
+        jobs = how_many(self.jobs, device)
+        detector = Detector.load(model, device)  # what cannot be loaded is refused before the data are read
         data = load_dataset(self.dataset, self.data, self.part, self.split)
+        detector.check_classes(data)
+        part = share.part(data.videos)
+        mine = share.mine(part)
         about = identity(model, data, self.part, self.split, "clip" if self.rare.clip else "stream")
         kept = Folder(folder, about)
-        there = sum(video.name in kept for video in data.videos)
+        there = sum(video.name in kept for video in part)
         if there:
-            log.info("%d of %d videos are done already, in %s", there, len(data), folder)
-        with tqdm(total=len(data), unit="video", dynamic_ncols=True) as bar:
-            own = run_model(
-                detector, data, kept, str(about["mode"]), lambda name: (bar.set_postfix_str(name, refresh=False), bar.update())
-            )
+            log.info("%d of %d videos are done already, in %s", there, len(part), folder)
+        load = partial(Detector.load, model, device) if jobs > 1 else lambda: detector
+        with VideoBar(len(mine), sum(video.name in kept for video in mine), share.first) as bar:
+            failed = run_model(load, mine, kept, str(about["mode"]), jobs, bar.moved)
+        refuse(share.gather(failed), len(part))
+        missing = sum(video.name not in kept for video in data.videos)
+        if missing and share.first:
+            log.info("%d of %d videos are left to other shards; the last one scores all, or a later command.", missing, len(data))
+        if missing or not share.first:
+            return None
+        own = {video.name: kept.read(video.name) for video in data.videos}
         threshold = detector.threshold if self.threshold is None else self.threshold
         labelled = {v.name: frames for v in data.videos if (frames := getattr(v, "labelled", None)) is not None}
         results = score(own, known_of(data), threshold, True, YOWO.get(self.dataset, "yowo"), labelled)

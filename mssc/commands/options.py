@@ -37,8 +37,10 @@ def default(words: str) -> object:
 
 
 def command_line() -> str:
-    """What was typed, to be written beside the results."""
-    return shlex.join(["mssc", *sys.argv[1:]])
+    """What was typed, to be written beside the results; without the shard, which is of no matter once all are there."""
+    words = sys.argv[1:]
+    pairs = zip(["", *words], words, strict=False)
+    return shlex.join(["mssc", *(word for before, word in pairs if before != "--shard" and not word.startswith("--shard"))])
 
 
 def _readable(value: str) -> str:

@@ -63,25 +63,39 @@ def find_sources(given: Iterable[Path]) -> tuple[list[Source], list[Path], list[
     return list(found.values()), drawn, others
 
 
-def free_place(folder: Path, source: Source) -> Path:
-    """Where the results of a video go, without a suffix: named as its path below the folder that was given.
+def free_places(folder: Path, sources: Iterable[Source]) -> list[Path]:
+    """Where the results of videos go, without a suffix: named as their paths below the folder that was given.
 
-    What an earlier run wrote about the same file is replaced. If anything else is in the way, the name gets a number; names that are too
-    long for the file system are cut and get one too.
+    What an earlier run wrote about the same file is replaced. If anything else is in the way, or meant for another of the videos, the name
+    gets a number; names that are too long for the file system are cut and get one too. So names depend on all videos of a command, but
+    not on which of them are done already, or by whom.
 
     Raises:
         InputError: if the folder cannot be looked into.
     """
-    place = folder / source.below.with_suffix("")
+    places: list[Path] = []
+    taken: set[str] = set()
     try:
-        for number in count(1):
-            base = place.with_name(_fitting(place.name, number, _longest_name(place.parent)))
-            there = [file for suffix in SUFFIXES if os.path.lexists(file := base.with_name(base.name + suffix))]
-            if not there or _is_result_of(base, there, source.file):
-                return base
+        for source in sources:
+            place = folder / source.below.with_suffix("")
+            longest = _longest_name(place.parent)
+            bases = (place.with_name(_fitting(place.name, number, longest)) for number in count(1))
+            places.append(next(base for base in bases if str(base).casefold() not in taken and is_free(base, source.file)))
+            taken.add(str(places[-1]).casefold())  # where case makes no difference, too
     except OSError as error:
         raise InputError(f"{folder} cannot hold results: {error.strerror or error}; name another folder with -o.") from None
-    raise AssertionError
+    return places
+
+
+def with_suffix(base: Path, suffix: str) -> Path:
+    """One of the files of a video's results."""
+    return base.with_name(base.name + suffix)
+
+
+def is_free(base: Path, source: Path) -> bool:
+    """Whether a video's results may be written here: nothing is there, or what an earlier run wrote about this video."""
+    there = [file for suffix in SUFFIXES if os.path.lexists(file := with_suffix(base, suffix))]
+    return not there or _is_result_of(base, there, source)
 
 
 def _longest_name(folder: Path) -> int:
@@ -106,7 +120,7 @@ def _fitting(stem: str, number: int, longest: int) -> str:
 def _is_result_of(base: Path, there: Iterable[Path], source: Path) -> bool:
     """Whether we wrote these files, and about this video."""
     try:
-        content = json.loads(base.with_name(base.name + ".json").read_text(encoding="utf-8"))
+        content = json.loads(with_suffix(base, ".json").read_text(encoding="utf-8"))
         if not os.path.samefile(base.parent / content["source"], source):
             return False
         for file in there:

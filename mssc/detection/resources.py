@@ -27,12 +27,17 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def network_threads() -> int:
+    """How many threads a network gets: half of the cores, and no more than torch may use."""
+    return min(torch.get_num_threads(), max(1, (os.cpu_count() or 2) // 2))
+
+
 @contextmanager
 def inference_threads() -> Iterator[None]:
     """Let torch use half of the cores: maps of a few frames are too small to gain from more, on two cores one is 2.5 times as fast as two
     for a single frame; and decoder and encoder want the others."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(before, max(1, (os.cpu_count() or 2) // 2)))
+    torch.set_num_threads(network_threads())
     try:
         yield
     finally:

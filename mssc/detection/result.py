@@ -129,8 +129,12 @@ class VideoResult:
             "people": everybody,
         }
 
-    def write_json(self, path: Path) -> None:
+    def write_json(self, path: Path, weights: str | None = None) -> None:
         """Write `to_json` and where the video is, as seen from the file's folder, whole or not at all.
+
+        Args:
+            path: of the file.
+            weights: of the model, to be noted: the first hex digits of their SHA-256.
 
         Raises:
             InputError: if the file cannot be written.
@@ -139,7 +143,7 @@ class VideoResult:
             source = os.path.relpath(self.info.path, path.parent)
         except ValueError:  # another drive
             source = str(self.info.path.resolve())
-        write_whole(path, json.dumps(self.to_json() | {"source": source}, indent=1))
+        write_whole(path, json.dumps(self.to_json() | ({"weights": weights} if weights else {}) | {"source": source}, indent=1))
 
     def write_csv(self, path: Path) -> None:
         """Write a line per tube.

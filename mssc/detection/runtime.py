@@ -1,7 +1,6 @@
 """What computes the network's step of a stream: torch, or ONNX Runtime where the model has graphs for it (`mssc export`)."""
 
 import logging
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..model.mssc import MSSC
 from ..model.shipped import weights_hash
 from ..model.video import State
 from ..structures import InputError, Predictions
+from .resources import network_threads
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class OnnxStep:
             path = folder / graph_name(frames)
             if not path.is_file():
                 raise InputError(f"{folder} has no {path.name}; make it with: mssc export {folder}")
-            session = open_session(path, threads=max(1, (os.cpu_count() or 2) // 2))
+            session = open_session(path, threads=network_threads())
             if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
                 raise InputError(f"{path} was made of other weights; make it again with: mssc export {folder}")
             self.sessions[frames] = session

@@ -4,6 +4,7 @@ import math
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..boxes import BoxTable
 from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
 from ..detection.detector import Detector
+from ..detection.workers import Tick, each
 from ..evaluate import Annotated, FalseAlarms, FrameDetections, Score, Truth
 from ..linking import LinkConfig, OnlineLinker, score_by_tubes, tube_nms
 from ..model.shipped import model_folder, weights_hash
@@ -64,30 +66,37 @@ def detect_frames(detector: Detector, video: Video, mode: str = "stream") -> lis
 
 
 def run_model(
-    detector: Detector,
-    dataset: Dataset,
+    load: Callable[[], Detector],
+    videos: Sequence[Video],
     folder: Folder,
     mode: str = "stream",
-    tick: Callable[[str], object] = lambda video: None,
-) -> dict[str, list[Detections]]:
+    jobs: int = 1,
+    moved: Callable[[str, float], object] = lambda name, share: None,
+) -> list[str]:
     """Run a model over every video that the folder does not have yet.
 
     Args:
-        detector: of the model.
-        dataset: its videos.
+        load: the model, once in each process.
+        videos: of the model's actions.
         folder: keeps each video's detections as soon as they are there.
         mode: see `detect_frames`.
-        tick: is called with each video's name when its detections are there.
+        jobs: videos at a time, each in a process of its own; one for this process. The detections are the same.
+        moved: is called with each video's name and 1 when its detections are there.
+
+    Returns:
+        What failed, a sentence for each video.
 
     Raises:
-        InputError: for a video or a folder that cannot be used, and a model of other classes.
+        InputError: for a model that cannot be loaded.
     """
-    detector.check_classes(dataset)
-    for video in dataset.videos:
-        if video.name not in folder:
-            folder.write(video.name, detect_frames(detector, video, mode))
-        tick(video.name)
-    return {video.name: folder.read(video.name) for video in dataset.videos}
+    todo = {video.name: video for video in videos if video.name not in folder}
+    ended = each(partial(_keep, folder=folder, mode=mode), todo, load, jobs, moved)
+    return [reason for _, _, reason in ended if reason is not None]
+
+
+def _keep(detector: Detector, video: Video, tick: Tick, folder: Folder, mode: str) -> None:
+    if video.name not in folder:  # nor has another process brought it meanwhile
+        folder.write(video.name, detect_frames(detector, video, mode))
 
 
 def known_of(dataset: Dataset) -> Known:

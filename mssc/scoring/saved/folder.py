@@ -33,19 +33,21 @@ class Folder:
     """
 
     def __init__(self, path: Path, about: dict[str, object]) -> None:
-        self.path, wanted = Path(path), {"version": VERSION, **about}
-        if (self.path / ABOUT).exists():
-            here = _about(self.path)
-            differ = [key for key in wanted if here.get(key) != wanted[key]]
-            if differ:
-                key = differ[0]
-                raise InputError(
-                    f"{self.path} holds detections with {key} {here.get(key)!r}, not {wanted[key]!r}; name another output folder."
-                )
-            return
-        with explained(self.path):
-            (self.path / PLACE).mkdir(parents=True, exist_ok=True)
-        write_whole(self.path / ABOUT, json.dumps(wanted, indent=1))
+        self.path, self.about = Path(path), {"version": VERSION, **about}
+        if not (self.path / ABOUT).exists():
+            with explained(self.path):
+                (self.path / PLACE).mkdir(parents=True, exist_ok=True)
+            write_whole(self.path / ABOUT, json.dumps(self.about, indent=1))
+        self._check()
+
+    def _check(self) -> None:
+        here = _about(self.path)
+        differ = [key for key in self.about if here.get(key) != self.about[key]]
+        if differ:
+            key = differ[0]
+            raise InputError(
+                f"{self.path} holds detections with {key} {here.get(key)!r}, not {self.about[key]!r}; name another output folder."
+            )
 
     def file(self, video: str) -> Path:
         """Where a video's detections are, or will be."""
@@ -61,8 +63,9 @@ class Folder:
         """Keep a video's detections, one entry per frame.
 
         Raises:
-            InputError: if they cannot be written.
+            InputError: if they cannot be written, or another run took the folder meanwhile.
         """
+        self._check()
         with whole_file(self.file(video)) as part, open(part, "wb") as out:
             np.savez_compressed(
                 out,
