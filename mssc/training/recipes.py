@@ -146,7 +146,7 @@ ACTIONS = (
     ),
     Stage(
         "again",
-        {"epochs": 4, "learning_rate": 4e-4, "mixup": 0.3, "smallest_crop": 0.35, "gentle": GENTLE},
+        {"epochs": 3, "learning_rate": 5e-4, "mixup": 0.3, "smallest_crop": 0.35, "gentle": GENTLE, "heads": ()},
         start="flow",
     ),
 )
