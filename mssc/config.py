@@ -18,6 +18,9 @@ CONFIG_VERSION = 3
 LATER: Mapping[str, Any] = {"person": "none", "fusion_residual": "part"}
 """Fields that version 3 has got since, and what a config without them means."""
 
+LOOK_EVERY = 4
+"""People are looked for in every 4th frame of a stream: nobody moves far in an eighth of a second."""
+
 
 def _check_choices(config: "ModelConfig | TrainConfig") -> None:
     for item in dataclasses.fields(config):

@@ -46,8 +46,9 @@ class Predictions(NamedTuple):
         boxes: (B, K, 4), the K boxes whose actions were classified.
         objectness: (B, K), their logits.
         logits: (B, K, A), their action logits.
-        people: (B, P, 4), boxes of everybody, whatever they do, one per cell of the person head; P = 0 without one.
-        person: (B, P), their logits: is a person centred here?
+        people: (B', P, 4), boxes of everybody, whatever they do, one per cell of the person head, in those of the B frames that it looks
+            at; P = 0 without one.
+        person: (B', P), their logits: is a person centred here?
     """
 
     anchor_boxes: Tensor

@@ -87,7 +87,7 @@ def test_the_progress_of_both_passes_is_told(detector, toy_videos, tmp_path):
     stages = [stage for _, _, stage in said]
     assert list(dict.fromkeys(stages)) == ["looking for actions", "drawing"]
     assert said[-1][0] == video.frames == len(found.times) == len(found.detections)
-    assert {"decode", "resize", "network", "boxes", "link", "draw", "encode"} == set(found.timings)
+    assert {"decode", "network", "boxes", "link", "draw", "encode"} == set(found.timings)
     assert probe(tmp_path / "o.mp4").rate == video.rate
 
 

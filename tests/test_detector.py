@@ -222,7 +222,7 @@ def test_loading_makes_a_model_ready(folder, model, images):
     close(found.stream()(images), Detector(model).stream()(images))
     for words, arguments in (
         ("'tpu' cannot be used", {"device": "tpu"}),
-        ("runtime is 'tensorrt'; use auto, torch or onnx", {"runtime": "tensorrt"}),
+        ("runtime is 'tensorrt'; use auto, torch, onnx, openvino or openvino-bf16", {"runtime": "tensorrt"}),
     ):
         with pytest.raises(InputError, match=words):
             Detector.load(folder, **arguments)

@@ -1,6 +1,8 @@
 """The shipped ONNX graphs: they run without this package, give what torch gives, and nothing wrong passes in silence."""
 
 import shutil
+import subprocess
+import sys
 from itertools import islice
 
 import numpy as np
@@ -9,7 +11,9 @@ import torch
 
 from mssc import load_model
 from mssc.detection.detector import Detector
-from mssc.model.export import deviation, graph_name, open_session, state_names
+from mssc.model import engines
+from mssc.model.engines import open_graph
+from mssc.model.export import deviation, export_model, graph_name, state_names
 from mssc.model.shipped import MODELS
 from mssc.structures import InputError
 from mssc.video import read
@@ -35,8 +39,9 @@ def test_a_graph_runs_in_plain_onnxruntime():
 
 
 @pytest.mark.parametrize("frames", [1, pytest.param(16, marks=pytest.mark.slow)])
-def test_a_graph_gives_what_torch_gives(frames):
-    assert deviation(load_model("toy"), MODELS / "toy" / graph_name(frames), frames, calls=2) < 1e-4
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_graph_gives_what_torch_gives(frames, runtime):
+    assert deviation(load_model("toy"), MODELS / "toy" / graph_name(frames), frames, calls=2, runtime=runtime) < 1e-4
 
 
 def test_the_state_is_named_after_its_places():
@@ -46,47 +51,75 @@ def test_the_state_is_named_after_its_places():
 def test_a_stream_finds_the_same_in_both_runtimes():
     images = [frame.image for frame in islice(read(MODELS.parent / "examples" / "toy.mp4"), 19)]  # sixteen, and three by one
     found = {}
-    for runtime in ("torch", "onnx"):
+    for runtime in ("torch", "onnx", "openvino"):
         detector = Detector.load("toy", device="cpu", runtime=runtime)
         assert detector.runtime == runtime
         found[runtime] = detector.stream(rate=30)(images)
-    for ours, theirs in zip(found["onnx"], found["torch"], strict=True):
-        assert ours.labels.tolist() == theirs.labels.tolist()
-        np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.02)
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+    for runtime in ("onnx", "openvino"):
+        for ours, theirs in zip(found[runtime], found["torch"], strict=True):
+            assert ours.labels.tolist() == theirs.labels.tolist()
+            np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.02)
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+            np.testing.assert_allclose(ours.people, theirs.people, atol=0.05)
 
 
-def test_auto_takes_onnx_on_a_cpu_and_torch_without_graphs(folder):
-    assert Detector.load(folder, device="cpu").runtime == "onnx"
+def test_auto_takes_the_fastest_that_is_there(folder, monkeypatch):
+    assert Detector.load(folder, device="cpu").runtime == "openvino"
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "find_spec", lambda package: None if package == "openvino" else package)
+        assert Detector.load(folder, device="cpu").runtime == "onnx"
+        with pytest.raises(InputError, match="openvino is not installed; run: pip install openvino, or use the runtime torch"):
+            Detector.load(folder, device="cpu", runtime="openvino")
+        with pytest.raises(InputError, match="openvino is not installed; run: pip install openvino, or export as onnx"):
+            export_model(folder, folder, "openvino")
     (folder / "step-16.onnx").unlink()
     assert Detector.load(folder, device="cpu").runtime == "torch"
     with pytest.raises(InputError, match=r"has no step-16.onnx; make it with: mssc export"):
         Detector.load(folder, device="cpu", runtime="onnx")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", ["cut", "no folder"])
+def test_a_compiled_graph_is_kept_and_a_spoilt_one_is_made_again(folder, spoil, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    graph, kept = folder / "step-1.onnx", tmp_path / "cache" / "mssc" / "openvino"
+    open_graph(graph, "openvino")
+    (blob,) = kept.rglob("*.blob")
+    size = blob.stat().st_size
+    if spoil == "cut":
+        blob.chmod(0o600)
+        blob.write_bytes(blob.read_bytes()[: size // 2])
+        open_graph(graph, "openvino")
+        open_graph(graph, "openvino")
+        assert [path.stat().st_size for path in kept.rglob("*.blob")] == [size]
+    else:
+        shutil.rmtree(kept)
+        kept.write_text("")
+        assert open_graph(graph, "openvino") and kept.is_file()
+
+
 def test_a_cut_graph_or_one_of_other_weights_is_refused(folder):
     graph = folder / "step-1.onnx"
     whole = graph.read_bytes()
     graph.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"step-1.onnx cannot be read as ONNX .*; make it again with mssc export"):
-        open_session(graph)
+    for runtime in ("onnx", "openvino"):
+        with pytest.raises(InputError, match=r"step-1.onnx cannot be read as ONNX .*; make it again with mssc export"):
+            open_graph(graph, runtime)
     graph.write_bytes(whole)
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
-    with pytest.raises(InputError, match="made of other weights; make it again with: mssc export"):
+    with pytest.raises(InputError, match="made of other weights; make it again with mssc export"):
         Detector.load(folder, device="cpu", runtime="onnx")
     assert Detector.load(folder, device="cpu").runtime == "torch"
 
 
 def test_an_unknown_runtime_is_refused():
-    with pytest.raises(InputError, match="the runtime is 'tensorrt'; use auto, torch or onnx"):
+    with pytest.raises(InputError, match="the runtime is 'tensorrt'; use auto, torch, onnx, openvino or openvino-bf16"):
         Detector.load("toy", device="cpu", runtime="tensorrt")
 
 
 def test_files_of_others_and_other_models_are_not_overwritten(tmp_path, folder):
-    from mssc.model.export import export_model
-
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="config.json is there already, and no earlier run wrote it"):
         export_model(folder, tmp_path)
@@ -98,13 +131,20 @@ def test_files_of_others_and_other_models_are_not_overwritten(tmp_path, folder):
 @pytest.mark.slow
 def test_a_model_is_exported_with_all_it_needs(tmp_path, tiny_config, monkeypatch):
     from mssc.model.checkpoint import save_model
-    from mssc.model.export import export_model
     from mssc.model.mssc import MSSC
 
-    for module in ("model.export", "detection.runtime"):
-        monkeypatch.setattr(f"mssc.{module}.FRAMES", (1,))  # tracing takes a while
+    monkeypatch.setattr("mssc.model.export.FRAMES", (1,))  # tracing takes a while
     torch.manual_seed(0)
     save_model(MSSC(tiny_config).eval(), tmp_path / "model")
-    found = export_model(tmp_path / "model", tmp_path / "out")
-    assert set(found) == {"step-1.onnx"} and max(found.values()) < 1e-4
+    found = export_model(tmp_path / "model", tmp_path / "out", "openvino")
+    assert set(found) == {"step-1.onnx", "step-1.xml"} and max(found.values()) < 1e-4
+    bare = (
+        "import sys, numpy as np, openvino as ov; m = ov.Core().compile_model(sys.argv[1], 'CPU');"
+        "f = {i.any_name: np.zeros(i.shape, i.element_type.to_dtype()) for i in m.inputs}; out = m(f);"
+        "print(out['boxes'].shape, out['next_state.age'].tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", bare, str(tmp_path / "out" / "step-1.xml")], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.strip() == f"(1, {tiny_config.kept}, 4) [1]", done.stderr
     assert Detector.load(tmp_path / "out", device="cpu", runtime="onnx").runtime == "onnx"

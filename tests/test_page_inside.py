@@ -181,7 +181,7 @@ def test_a_small_actor_gives_maps_without_distances(seen):
 
 def test_nobody_elses_run_passes_the_hooks(seen, monkeypatch):
     shared = offer.ready("big")
-    monkeypatch.setattr(shared, "onnx", threading.Lock())  # as a session of ONNX Runtime, it cannot be copied
+    monkeypatch.setattr(shared, "graphs", threading.Lock())  # as a runtime's graphs, it cannot be copied
     for _ in inside.look(seen, ["big"], 0):
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in shared.model.modules())
 

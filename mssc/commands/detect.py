@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..structures import counted
-from .options import FLAG, MODEL, OUTPUT, Device, default
+from .options import FLAG, MODEL, OUTPUT, Device, Runtime, default
 from .sharing import Jobs, Shard, Share, VideoBar
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Detect:
     threshold: Annotated[float | None, default("the model's own")] = None
     """Report tubes of at least this score, 0 to 1."""
     device: Device = "auto"
+    runtime: Runtime = "auto"
     draw: Annotated[bool, FLAG, tyro.conf.arg(help="Write no annotated video.")] = True
 
     shard: Shard = None
@@ -79,7 +80,7 @@ class Detect:
 
         failed: list[str] = []
         for job in jobs:
-            detector = Detector.load(self.model, share.device(self.device))
+            detector = Detector.load(self.model, share.device(self.device), self.runtime)
             with tqdm(desc=job.source.file.name, unit="frame", dynamic_ncols=True) as bar:
                 said, reason = attempt(str(job.source.file), job.run, detector, partial(_show, bar))
             failed += _tell(said, reason)
@@ -98,7 +99,9 @@ class Detect:
             log.info("%d of %d videos are done already, in %s", len(jobs) - len(todo), len(jobs), self.output)
         failed: list[str] = []
         with logging_redirect_tqdm(), VideoBar(len(jobs), len(jobs) - len(todo), share.first) as bar:
-            for _, said, reason in each(in_turn, todo, partial(Detector.load, self.model, device), at_a_time, bar.moved):
+            for _, said, reason in each(
+                in_turn, todo, partial(Detector.load, self.model, device, self.runtime), at_a_time, bar.moved
+            ):
                 failed += _tell(said, reason)
         return failed
 

@@ -11,7 +11,7 @@ import tyro
 
 from ..data.catalogue import Part
 from ..structures import InputError
-from .options import FLAG, MODEL, OUTPUT, RARE, Device, OnData, command_line, default
+from .options import FLAG, MODEL, OUTPUT, RARE, Device, OnData, Runtime, command_line, default
 from .sharing import Jobs, Shard, Share, VideoBar
 
 log = logging.getLogger("mssc")
@@ -25,6 +25,7 @@ class _Rare:
     """Compute the window of each frame anew instead of streaming the frames."""
     first_frame: Annotated[int | None, default("the layout's own, 1")] = None
     """Number of a video's first frame in --detections."""
+    runtime: Runtime = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +105,16 @@ class Evaluate(OnData):
         """A model, over what its folder does not hold yet; None as long as others have not ended, or if they score."""
         from ..data.catalogue import load_dataset
         from ..detection.detector import Detector
-        from ..detection.workers import how_many, refuse
+        from ..detection.workers import how_many, one_thread, refuse
         from ..scoring.run import identity, known_of, run_model, score
         from ..scoring.saved import Folder
 
         device = share.device(self.device)
         jobs = how_many(self.jobs, device)
-        detector = Detector.load(model, device)  # what cannot be loaded is refused before the data are read
+        with one_thread():  # as those that share the work have: the same detections to the last bit
+            detector = Detector.load(
+                model, device, self.rare.runtime
+            )  # what cannot be loaded is refused before the data are read
         data = load_dataset(self.dataset, self.data, self.part, self.split)
         detector.check_classes(data)
         part = share.part(data.videos)
@@ -120,7 +124,7 @@ class Evaluate(OnData):
         there = sum(video.name in kept for video in part)
         if there:
             log.info("%d of %d videos are done already, in %s", there, len(part), folder)
-        load = partial(Detector.load, model, device) if jobs > 1 else lambda: detector
+        load = partial(Detector.load, model, device, self.rare.runtime) if jobs > 1 else lambda: detector
         with VideoBar(len(mine), sum(video.name in kept for video in mine), share.first) as bar:
             failed = run_model(load, mine, kept, str(about["mode"]), jobs, bar.moved)
         refuse(share.gather(failed), len(part))

@@ -1,9 +1,9 @@
-"""``mssc export``: a model as ONNX."""
+"""``mssc export``: a model as graphs."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,17 +14,19 @@ log = logging.getLogger("mssc")
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model's streaming step as ONNX graphs, which ONNX Runtime computes: faster than torch for single frames on a CPU.
+    """Write a model's streaming step as graphs, which OpenVINO and ONNX Runtime compute on a CPU, faster than torch does.
 
     For example:
         mssc export runs/mine/model
-        mssc export jhmdb -o exported
+        mssc export jhmdb -o exported --format openvino
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL", help_behavior_hint="(required)")]
     """Name of a model that ships, or a model's folder."""
     output: Annotated[Path | None, OUTPUT, default("the model's own folder")] = None
     """Folder for the graphs; the model is copied there."""
+    format: Literal["onnx", "openvino"] = "onnx"
+    """ONNX, whose weights stay in the model's file; or OpenVINO's own files beside that, to be used without this package."""
 
     def run(self) -> None:
         """Trace, compare with torch, write."""
@@ -33,5 +35,5 @@ class Export:
 
         folder = model_folder(self.model)
         output = self.output or folder
-        for name, deviation in export_model(folder, output).items():
+        for name, deviation in export_model(folder, output, self.format).items():
             log.info("%s: deviates from torch by %.1e at most", output / name, deviation)

@@ -23,6 +23,8 @@ MODEL = tyro.conf.arg(metavar="MODEL")
 FLAG = tyro.conf.arg(help_behavior_hint="")
 WHERE = "Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."
 Device = Annotated[str, tyro.conf.arg(metavar="DEVICE", help=WHERE)]
+HOW = "What computes a video's network: torch, onnx, openvino, or openvino-bf16, which rounds; auto takes the fastest that does not round."
+Runtime = Annotated[str, tyro.conf.arg(metavar="RUNTIME", help=HOW)]
 RARE = (tyro.conf.arg(name="rarely used"), tyro.conf.OmitArgPrefixes)
 """For a dataclass whose options are shown in the last group of a command's help."""
 

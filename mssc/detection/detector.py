@@ -21,19 +21,22 @@ from ..data.decoding import resize
 from ..model.checkpoint import load_model
 from ..model.layers import fold_batch_norms
 from ..model.mssc import MSSC
+from ..model.person import looks_from
 from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
-from ..model.video import State
+from ..model.video import Keys, State
 from ..structures import Detections, InputError, Predictions
 from ..video import frames_per_look
 from .postprocess import to_detections
 from .resources import choose_device, inference_threads, tune_malloc
-from .runtime import OnnxStep, stream_step
+from .runtime import GraphStep, stream_step
 from .stopwatch import Stopwatch
 
 FRAMES_AT_ONCE = 16  # of a stream, per call of the network: fewer calls are faster, more need more memory
 WINDOWS_AT_ONCE = 8  # likewise
 Size = tuple[int, int]
 """Height and width of a source frame, in whose pixels boxes are given."""
+Ready = tuple[Tensor, Size] | None
+"""A frame as the network takes it, see `prepare`, and the size of the source; None for one that the network is not shown."""
 
 
 def prepare(frames: Iterable[np.ndarray], side: int) -> Tensor:
@@ -80,13 +83,12 @@ class Detector:
         if model.training:
             raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
         self.model, self.name, self.threshold = model, name, threshold
-        self.onnx: OnnxStep | None = None
-        self.onnx_always = False
+        self.graphs: GraphStep | None = None
 
     @property
     def runtime(self) -> str:
-        """What computes streams: "onnx" or "torch"."""
-        return "torch" if self.onnx is None else "onnx"
+        """What computes streams: "openvino", "openvino-bf16", "onnx" or "torch"."""
+        return "torch" if self.graphs is None else self.graphs.runtime
 
     @classmethod
     def load(cls, name: str | Path = "default", device: str = "auto", runtime: str = "auto") -> "Detector":
@@ -95,8 +97,8 @@ class Detector:
         Args:
             name: of a model that ships, "default", or a model's folder.
             device: "auto" takes the GPU where there is one; else as PyTorch names it.
-            runtime: what computes a stream: "torch" or "onnx"; "auto" takes, on a CPU and if the model has graphs,
-                ONNX Runtime for single frames, where it is faster, and torch for several a call.
+            runtime: what computes a stream: "torch", "onnx", "openvino", or "openvino-bf16", which rounds to bfloat16; "auto" takes, on a
+                CPU and if the model has graphs, OpenVINO, or ONNX Runtime where that is not installed.
 
         Raises:
             InputError: for a model, a device or a runtime that cannot be used.
@@ -105,10 +107,10 @@ class Detector:
         tune_malloc()
         model = fold_batch_norms(load_model(folder)).requires_grad_(False).to(where)
         detector = cls(model, folder.name, default_threshold(folder))
-        detector.onnx = stream_step(model, folder, runtime, where)
-        detector.onnx_always = runtime == "onnx"
-        side = detector.config.key_size
-        detector.stream()(np.zeros((side, side, 3), np.uint8))
+        detector.graphs = stream_step(model, folder, runtime, where)
+        if detector.graphs is None:  # those are ready as they are opened
+            side = detector.config.key_size
+            detector.stream()(np.zeros((side, side, 3), np.uint8))
         return detector
 
     @property
@@ -143,22 +145,25 @@ class Detector:
         return prepare(frames, self.config.key_size)
 
     @torch.no_grad()  # not inference mode, whose tensors an analysis could not take gradients from; it is no faster here
-    def step(self, clip: Tensor, state: State, keys: Tensor) -> tuple[Predictions, State]:
+    def step(self, clip: Tensor, state: State, keys: Keys, looks: slice = slice(None)) -> tuple[Predictions, State]:
         """The network's step, see `MSSC.step`: the one place that calls it. Where the tensors are does not matter.
 
         Args:
             clip: (B, 3, T, S, S), see `prepare`.
             state: of `self.model.initial_state` or an earlier step.
-            keys: (B, K) which of the T frames to detect in.
+            keys: (B, K) which of the T frames to detect in, or a slice of them.
+            looks: in which of those to look for people.
         """
+        keys = keys if isinstance(keys, slice) else keys.to(self.device)
         with inference_threads():
-            return self.model.step(clip.to(self.device), state, keys.to(self.device))
+            return self.model.step(clip.to(self.device), state, keys, looks=looks)
 
     def go_on(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
-        """`step` of one stream whose frames (1, 3, T, S, S) are all key frames, by whatever `runtime` computes it."""
-        if self.onnx is not None and (self.onnx_always or clip.shape[2] == 1):  # of many frames a call, torch makes as much
-            return self.onnx(clip, state)
-        return self.step(clip, state, torch.arange(clip.shape[2])[None])
+        """`step` of one stream whose frames (1, 3, T, S, S) are all key frames, by whatever `runtime` computes it. People are looked for
+        in some of them, see `looks_from`."""
+        if self.graphs is not None:
+            return self.graphs(clip, state)
+        return self.step(clip, state, slice(None), looks_from(int(state.age[0])))
 
     def detect(self, clip: Tensor, size: Size, keys: Tensor | None = None) -> list[Detections]:
         """Detections in clips from their true start.
@@ -259,7 +264,7 @@ class DetectionStream:
         self.every = 1 if rate is None else frames_per_look(rate)
         self.at_once = max(FRAMES_AT_ONCE // self.every, 1) * self.every
         self.state = detector.model.initial_state(1)
-        self.frames, self.last = 0, Detections.empty()
+        self.frames, self.last, self.people = 0, Detections.empty(), ()
 
     def __call__(self, frames: np.ndarray | Iterable[np.ndarray]) -> list[Detections]:
         """The detections of each of the next frames, see `iterate`.
@@ -276,27 +281,39 @@ class DetectionStream:
         Raises:
             InputError: for what is no frame; the stream is then as before the call of the network that it belonged to.
         """
+        return self.follow(self.ready(frame, number) for number, frame in enumerate(frames, self.frames))
+
+    def ready(self, frame: np.ndarray, number: int) -> Ready:
+        """A frame as `follow` takes it, also made in another thread; `number` counts the stream's frames from 0."""
+        if number % self.every:
+            return None
+        return self.detector.prepare([frame]), self.size or (frame.shape[0], frame.shape[1])
+
+    def follow(self, frames: Iterable[Ready]) -> Iterator[Detections]:
+        """As `iterate`, of frames that are `ready`."""
         source = iter(frames)
         while found := self._next(islice(source, self.at_once)):
             yield from found
 
-    def _next(self, frames: Iterable[np.ndarray]) -> list[Detections]:
+    def _next(self, frames: Iterable[Ready]) -> list[Detections]:
         prepared: list[Tensor] = []
         sizes: list[Size] = []
-        shows: list[int] = []  # for each frame, how many were prepared by then
-        for frame in frames:  # one large frame at a time
-            if (self.frames + len(shows)) % self.every == 0:
-                with self.stopwatch("resize"):
-                    prepared.append(self.detector.prepare([frame]))
-                sizes.append(self.size or (frame.shape[0], frame.shape[1]))
+        shows: list[int] = []  # for each frame, how many were shown by then
+        for frame in frames:
+            if frame is not None:
+                prepared.append(frame[0])
+                sizes.append(frame[1])
             shows.append(len(prepared))
         found = [self.last]
         if prepared:
             with self.stopwatch("network"):
-                clip = torch.cat(prepared).transpose(0, 1)[None]
+                clip, looks = torch.cat(prepared).transpose(0, 1)[None], looks_from(int(self.state.age[0]))
                 predictions, self.state = self.detector.go_on(clip, self.state)
             with self.stopwatch("boxes"):
-                found += to_detections(predictions, self.detector.config, sizes)
+                for place, rows in enumerate(to_detections(predictions, self.detector.config, sizes, looks=looks)):
+                    if place in range(len(sizes))[looks]:
+                        self.people = (rows.people, rows.person)
+                    found.append(Detections(rows.boxes, rows.labels, rows.scores, *self.people))
         self.frames, self.last = self.frames + len(shows), found[-1]
         return [found[place] for place in shows]
 

@@ -5,13 +5,16 @@ score is that times an action's probability.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ..boxes import CONTINUOUS, box_iou
+from ..config import LOOK_EVERY
 from ..linking import OnlineLinker
 from ..structures import Detections, Tube
+from ..video import frames_per_look
 
 PERSON_SCORE = 0.4  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens; 0.3 doubles wrong boxes
 LIKELIEST = 3  # actions told of each
@@ -60,6 +63,7 @@ class PeopleLinker:
 
     def __init__(self, rate: float, label: int) -> None:
         self._linker, self._label = OnlineLinker(None, rate, PERSON_SCORE), label
+        self._hold = LOOK_EVERY * frames_per_look(rate)  # frames that share one look
 
     def step(self, detections: Detections) -> None:
         """Take the next frame's rows."""
@@ -69,7 +73,17 @@ class PeopleLinker:
     def so_far(self, frames: Sequence[Detections]) -> list[Person]:
         """Who there would be if the video ended here, in order of appearance; `frames` are the rows that `step` was given."""
         tubes = sorted(self._linker.so_far(), key=lambda tube: (tube.start, -tube.score))
+        tubes = [replace(tube, boxes=between_looks(tube.boxes, self._hold)) for tube in tubes]
         return [Person(tube, _likeliest(tube, frames)) for tube in tubes]
+
+
+def between_looks(boxes: np.ndarray, hold: int) -> np.ndarray:
+    """A tube's boxes (T, 4), of which some only repeat the one before, for people are not looked for in every frame: these move on a line
+    to the next that was seen, over the last `hold` frames before it."""
+    seen = np.flatnonzero(np.r_[True, (boxes[1:] != boxes[:-1]).any(1)])
+    known = np.unique(np.r_[seen, np.maximum(seen[1:] - hold, seen[:-1]), len(boxes) - 1])
+    frames = np.arange(len(boxes))
+    return np.stack([np.interp(frames, known, side) for side in boxes[known].T], 1)
 
 
 def _likeliest(tube: Tube, frames: Sequence[Detections]) -> list[tuple[int, float]]:

@@ -2,11 +2,11 @@
 
 ::
 
-    read --> resize --> network, streaming --> NMS --> online linking --> tubes      first pass
-    read --> draw the tubes --> write                                               second pass, if a video is wanted
+    read, resize --> network, streaming --> NMS --> online linking --> tubes      first pass
+    read --> draw the tubes --> write                                            second pass, if a video is wanted
 
-Decoding runs beside the rest, a few frames ahead; neither pass holds more than those. The second pass decodes again rather than keeping
-frames: what is drawn is what is reported.
+Reading runs beside the rest, some small frames or a few large ones ahead; neither pass holds more than those. The second pass decodes
+again rather than keeping frames: what is drawn is what is reported.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ import numpy as np
 from ..linking import LinkConfig, OnlineLinker
 from ..structures import DetectionLog, Detections, InputError, Tube
 from ..video import VideoInfo, Writer, drawing, probe, read
-from .detector import Detector, shared_detector
+from .detector import FRAMES_AT_ONCE, Detector, Ready, shared_detector
 from .prefetch import prefetch
 from .result import VideoResult
 from .stopwatch import Stopwatch
@@ -127,12 +127,18 @@ def _in_order(tubes: list[Tube]) -> list[Tube]:
 def _first_pass(
     detector: Detector, info: VideoInfo, times: list[float], linker: OnlineLinker, stopwatch: Stopwatch
 ) -> Iterator[Detections]:
-    def images() -> Iterator[np.ndarray]:
-        for frame in stopwatch.each("decode", prefetch(read(info.path))):
-            times.append(frame.time)
-            yield frame.image
+    stream = detector.stream(float(info.rate), stopwatch=stopwatch)
 
-    for found in detector.stream(float(info.rate), stopwatch=stopwatch).iterate(images()):
+    def shrunk() -> Iterator[tuple[float, Ready]]:
+        for frame in read(info.path):
+            yield frame.time, stream.ready(frame.image, frame.index)
+
+    def shown() -> Iterator[Ready]:
+        for time, frame in stopwatch.each("decode", prefetch(shrunk(), 2 * FRAMES_AT_ONCE)):
+            times.append(time)
+            yield frame
+
+    for found in stream.follow(shown()):
         with stopwatch("link"):
             linked = linker.step(found)
         yield linked

@@ -1,6 +1,9 @@
 """From the network's predictions to detections in a frame's own pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +23,11 @@ def action_probabilities(logits: torch.Tensor, config: ModelConfig) -> torch.Ten
 
 
 def to_detections(
-    predictions: Predictions, config: ModelConfig, sizes: Sequence[tuple[int, int]], lowest: float = LOWEST_SCORE
+    predictions: Predictions,
+    config: ModelConfig,
+    sizes: Sequence[tuple[int, int]],
+    lowest: float = LOWEST_SCORE,
+    looks: slice = slice(None),
 ) -> list[Detections]:
     """Turn B frames of predictions into detections: NMS among actors, one row per (actor, action), source pixels.
 
@@ -29,13 +36,12 @@ def to_detections(
         config: the network's.
         sizes: (height, width) of each source frame in pixels.
         lowest: rows below this score are dropped. A score is objectness times the action's probability.
+        looks: the frames that people were looked for in; the others get none.
 
     Returns:
         B detections of at most `MOST_ROWS` rows, actors by descending objectness; with the people of each frame, the surest first, if the
         network has a person head.
     """
-    from torchvision.ops import batched_nms  # here: it takes seconds, and the page's start need not wait
-
     boxes, logits = predictions.boxes.float().cpu(), predictions.logits.float().cpu()
     actor = predictions.objectness.float().sigmoid().cpu()
     batch, kept = actor.shape
@@ -45,29 +51,44 @@ def to_detections(
     scores = (actor[..., None] * action_probabilities(logits, config)).clamp(0, 1)
     frame = torch.arange(batch).repeat_interleave(kept)
     likely = (scores >= lowest).any(2).flatten().nonzero()[:, 0]
-    chosen = likely[batched_nms(boxes.reshape(-1, 4)[likely], actor.reshape(-1)[likely], frame[likely], NMS_IOU)]
+    chosen = likely[_strongest(boxes.reshape(-1, 4)[likely], actor.reshape(-1)[likely], frame[likely])]
     found = []
-    everybody = _people(predictions, scale, limit)
+    everybody = dict(zip(range(batch)[looks], _people(predictions, scale[looks], limit[looks]), strict=True))
     for index in range(batch):
         rows = chosen[frame[chosen] == index] - index * kept
         box, action = (scores[index, rows] >= lowest).nonzero(as_tuple=True)
         score = scores[index, rows[box], action]
         best = score.topk(min(MOST_ROWS, len(score))).indices.sort().values
         box, action, score = box[best], action[best], score[best]  # copies: views would keep what they are cut from
-        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), score.numpy(), *everybody[index]))
+        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), score.numpy(), *everybody.get(index, ())))
     return found
+
+
+@cache
+def _nms() -> Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]:
+    """torchvision's operator by itself: to import the package takes two seconds, for compilers that nobody needs here."""
+    spec = find_spec("torchvision")
+    for library in Path(spec.origin).parent.glob("_C*") if spec is not None and spec.origin else ():
+        torch.ops.load_library(library)
+    if not hasattr(torch.ops.torchvision, "nms"):
+        import torchvision  # noqa: F401  # it knows better where its operators are
+    return torch.ops.torchvision.nms
+
+
+def _strongest(boxes: torch.Tensor, scores: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
+    """Which of the boxes (N, 4) of several frames (N,) no stronger one of their frame overlaps, the strongest of each frame first."""
+    groups = [(frame == one).nonzero()[:, 0] for one in frame.unique()]
+    return torch.cat([frame[:0], *(rows[_nms()(boxes[rows], scores[rows], NMS_IOU)] for rows in groups)])
 
 
 def _people(predictions: Predictions, scale: torch.Tensor, limit: torch.Tensor) -> list[tuple[np.ndarray, ...]]:
     """Of each frame boxes (M, 4) and scores (M,) of its people; nothing at all from a network without a person head."""
-    from torchvision.ops import batched_nms
-
     if not predictions.people.shape[1]:
         return [()] * len(scale)
     boxes, scores = predictions.people.float().cpu(), predictions.person.float().sigmoid().cpu()
     boxes = torch.minimum((boxes * scale).clamp(min=0), limit)
     frame, cell = (scores >= LOWEST_PERSON).nonzero(as_tuple=True)
     boxes, scores = boxes[frame, cell], scores[frame, cell]
-    kept = batched_nms(boxes, scores, frame, NMS_IOU)
+    kept = _strongest(boxes, scores, frame)
     frame, boxes, scores = frame[kept], boxes[kept].numpy(), scores[kept].numpy()
     return [(boxes[mine], scores[mine]) for mine in (frame.numpy() == index for index in range(len(scale)))]

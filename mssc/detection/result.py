@@ -29,7 +29,8 @@ class VideoResult:
         tubes: that score at least `threshold`, in order of their start.
         detections: of every frame, all rows of at least `LOWEST_SCORE`, with the scores of their links.
         times: seconds of each frame since the first.
-        timings: seconds that each stage took; decoding runs beside the others and counts as far as they waited for it.
+        timings: seconds that each stage took; decoding, in the first pass with resizing, runs beside the others and counts as far as they
+            waited for it.
         model: its name.
         threshold: used.
         video: the annotated video, if one was asked for.

@@ -1,15 +1,18 @@
-"""What computes the network's step of a stream: torch, or ONNX Runtime where the model has graphs for it (`mssc export`)."""
+"""What computes the network's step of a stream: torch, or a runtime of graphs where the model has them (`mssc export`)."""
 
 import logging
-from importlib.util import find_spec
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..model.export import FRAMES, graph_name, open_session, output_names, state_names
+from ..model.engines import PACKAGES, installed, open_graph
+from ..model.export import OUTPUTS, fits, graphs_of, state_names
 from ..model.mssc import MSSC
+from ..model.person import looks_from
 from ..model.shipped import weights_hash
 from ..model.video import State
 from ..structures import InputError, Predictions
@@ -17,69 +20,90 @@ from .resources import network_threads
 
 log = logging.getLogger(__name__)
 
-RUNTIMES = ("torch", "onnx")
+RUNTIMES = ("torch", *sorted(PACKAGES))
 
 
-class OnnxStep:
-    """A model's streaming step in ONNX Runtime. Anchors that were not classified are not given.
+class GraphStep:
+    """A model's streaming step, computed by graphs. Anchors that were not classified are not given.
 
     Args:
         model: whose state it goes on from.
         folder: of the model, with its graphs.
+        runtime: one of `PACKAGES`.
 
     Raises:
-        InputError: if a graph is missing, cannot be read, or was made of other weights.
+        InputError: if the runtime is not installed, or a graph is missing, cannot be read, or was made of other weights.
     """
 
-    def __init__(self, model: MSSC, folder: Path) -> None:
-        digest = weights_hash(folder)
-        self.sessions = {}
-        for frames in FRAMES:
-            path = folder / graph_name(frames)
+    def __init__(self, model: MSSC, folder: Path, runtime: str) -> None:
+        self.runtime, graphs, digest = runtime, graphs_of(model), weights_hash(folder)
+        for path in (folder / name for name in graphs.values()):
             if not path.is_file():
                 raise InputError(f"{folder} has no {path.name}; make it with: mssc export {folder}")
-            session = open_session(path, threads=network_threads())
-            if session.get_modelmeta().custom_metadata_map.get("weights") != digest:
-                raise InputError(f"{path} was made of other weights; make it again with: mssc export {folder}")
-            self.sessions[frames] = session
-        self.names, self.outputs = state_names(model), output_names(model)
+            if not fits(path, digest):
+                raise InputError(f"{path} is cut off, or was made of other weights; make it again with mssc export.")
+        threads, first = graph_threads(runtime), max(graphs)  # which videos in files need first
+        pool = ThreadPoolExecutor(1, "graphs")
+        self.engines = {
+            kind: pool.submit(open_graph, folder / graphs[kind], runtime, threads) for kind in sorted(graphs, reverse=True)
+        }
+        pool.shutdown(wait=False)
+        self.engines[first].result()
+        self.names = state_names(model)
         _, self.layout = pytree.tree_flatten(model.initial_state(1))
 
     def __call__(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
-        """The next frames (1, 3, T, S, S) uint8 of one stream, all of them key frames: `MSSC.step`."""
+        """The next frames (1, 3, T, S, S) uint8 of one stream, all of them key frames: `MSSC.step`, which looks for people as
+        `looks_from` says."""
+        frames = clip[0].permute(1, 2, 3, 0).contiguous().numpy()
         leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
-        found, start = [], 0
-        while start < clip.shape[2]:
-            count = max(frames for frames in FRAMES if frames <= clip.shape[2] - start)
-            part = clip[:, :, start : start + count].contiguous().numpy()
-            out = self.sessions[count].run(None, {"frames": part, **dict(zip(self.names, leaves, strict=True))})
-            found.append([torch.from_numpy(value) for value in out[: len(self.outputs)]])
-            leaves, start = out[len(self.outputs) :], start + count
-        values = dict(zip(self.outputs, map(torch.cat, zip(*found, strict=True)), strict=True))
-        none = values["boxes"][:, :0], values["objectness"][:, :0]
+        found: dict[str, list[Tensor]] = {name: [] for name in OUTPUTS}
+        age, start = int(state.age[0]), 0
+        while start < len(frames):
+            left = len(frames) - start
+            looks = looks_from(age + start).start == 0
+            count, looks = max(
+                key for key in self.engines if key[0] <= left and (key[1] == looks or (1, looks) not in self.engines)
+            )
+            feed = {"frames": frames[start : start + count], **dict(zip(self.names, leaves, strict=True))}
+            out = self.engines[count, looks].result()(feed)
+            for name, value in zip(OUTPUTS, out[: len(out) - len(leaves)], strict=False):
+                found[name].append(torch.from_numpy(value))
+            leaves, start = out[len(out) - len(leaves) :], start + count
+        values = {name: torch.cat(parts) for name, parts in found.items() if parts}
+        nobody = values["boxes"][:0, :0], values["objectness"][:0, :0]
+        rest = dict(zip(OUTPUTS[3:], nobody, strict=True)) | values
         after = pytree.tree_unflatten([torch.from_numpy(leaf) for leaf in leaves], self.layout)
-        rest = dict(zip(("people", "person"), none, strict=True)) | values
-        return Predictions(*none, **rest), after
+        return Predictions(values["boxes"][:, :0], values["objectness"][:, :0], **rest), after
 
 
-def stream_step(model: MSSC, folder: Path, runtime: str, device: torch.device) -> OnnxStep | None:
-    """ONNX Runtime's step if it is asked for, or, with "auto", if it can be had on the CPU; None for torch.
+def graph_threads(runtime: str) -> int:
+    """How many threads a runtime of graphs uses: half of the cores, as torch; OpenVINO, whose threads wait for work without spinning,
+    shares all of them, up to eight, with decoder and encoder. None takes more than torch may."""
+    if runtime.startswith("openvino"):
+        return min(torch.get_num_threads(), os.cpu_count() or 2, 8)
+    return network_threads()
+
+
+def stream_step(model: MSSC, folder: Path, runtime: str, device: torch.device) -> GraphStep | None:
+    """The step by graphs if a runtime of them is asked for, or, with "auto", if one can be had on the CPU; None for torch.
 
     Raises:
         InputError: for an unknown runtime, or one that was asked for and cannot be had.
     """
     if runtime not in ("auto", *RUNTIMES):
-        raise InputError(f"the runtime is {runtime!r}; use auto, {' or '.join(RUNTIMES)}.")
+        raise InputError(f"the runtime is {runtime!r}; use auto, {', '.join(RUNTIMES[:-1])} or {RUNTIMES[-1]}.")
     if runtime == "torch" or (runtime == "auto" and device.type != "cpu"):
         return None
     if device.type != "cpu":
-        raise InputError(f"the runtime onnx computes on the CPU, and the device is {device}; use --device cpu.")
-    if runtime == "auto" and (find_spec("onnxruntime") is None or not any((folder / graph_name(n)).exists() for n in FRAMES)):
+        raise InputError(f"the runtime {runtime} computes on the CPU, and the device is {device}; use --device cpu.")
+    if runtime != "auto":
+        return GraphStep(model, folder, runtime)
+    there = [name for name in ("openvino", "onnx") if installed(name)]
+    if not there or not any((folder / name).exists() for name in graphs_of(model).values()):
         return None
     try:
-        return OnnxStep(model, folder)
+        return GraphStep(model, folder, there[0])
     except InputError as error:
-        if runtime == "onnx":
-            raise
         log.warning("%s Until then torch computes the network.", error)
         return None

@@ -78,7 +78,7 @@ class Job:
             said.append(f"  actor {row['actor']}: {what}")
         found = len(result.tubes)
         what = counted(found, "action tube") if found else f"no action found at threshold {result.threshold:g}"
-        return [*said, f"{file}: {what}, {result.frames_per_second:.0f} frames a second, in {self.base}.*"]
+        return [*said, f"{file}: {what}, {result.frames_per_second:.0f} frames a second by {detector.runtime}, in {self.base}.*"]
 
 
 def in_turn(detector: Detector, job: Job, tick: Tick) -> list[str]:

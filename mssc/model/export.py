@@ -1,7 +1,7 @@
-"""A model as ONNX: the streaming step with fixed shapes, for one frame and for sixteen a call, state in and out as named tensors.
+"""A model as graphs: the streaming step with fixed shapes, for one frame and for sixteen a call, state in and out as named tensors.
 
-The graphs hold no weights: they point into the model's own ``model.safetensors`` (ONNX external data), beside which they lie, and remember
-its SHA-256. They run in plain onnxruntime, without this package.
+The ONNX graphs hold no weights: they point into the model's own ``model.safetensors`` (ONNX external data), beside which they lie, and
+remember its SHA-256. They run in plain onnxruntime or openvino, without this package.
 """
 
 import json
@@ -15,15 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..files import claim, whole_file, write_whole
+from ..config import LOOK_EVERY
+from ..files import claim, explained, whole_file, write_whole
 from ..structures import InputError
 from .checkpoint import load_model
+from .engines import installed, open_graph
+from .graph import for_graphs
 from .mssc import MSSC
+from .person import looks_from
 from .shipped import ABOUT, CONFIG, INTERVENTIONS, WEIGHTS, weights_hash
 from .video import State
 
 log = logging.getLogger(__name__)
 
+FORMATS = ("onnx", "openvino")
 FRAMES = (1, 16)
 """Frames that a graph takes in one call."""
 OUTPUTS = ("boxes", "objectness", "logits", "people", "person")
@@ -32,14 +37,25 @@ OPSET = 18
 TOLERANCE = 1e-4
 
 
-def graph_name(frames: int) -> str:
-    """Of the file whose graph takes so many frames."""
-    return f"step-{frames}.onnx"
+def graph_name(frames: int, looks: bool = True) -> str:
+    """Of the file whose graph takes so many frames, and looks for people in every `LOOK_EVERY`-th of them, or in none."""
+    return f"step-{frames}{'' if looks else '-actors'}.onnx"
 
 
-def output_names(model: MSSC) -> tuple[str, ...]:
-    """Of `OUTPUTS`, those that this network has."""
-    return OUTPUTS if model.person is not None else OUTPUTS[:3]
+def graphs_of(model: MSSC) -> dict[tuple[int, bool], str]:
+    """The graphs of a model: how many frames each takes, whether it looks for people (True where the model cannot), and its file."""
+    kinds = [(frames, True) for frames in FRAMES] + [(1, False)] * (model.person is not None)
+    return {kind: graph_name(*kind) for kind in kinds}
+
+
+def fits(path: Path, digest: str) -> bool:
+    """Whether an ONNX file is whole, and of the weights with this SHA-256: they are the last that is written in it."""
+    return path.read_bytes().endswith(digest.encode())
+
+
+def output_names(model: MSSC, looks: bool = True) -> tuple[str, ...]:
+    """Of `OUTPUTS`, those that a graph of this network has."""
+    return OUTPUTS if model.person is not None and looks else OUTPUTS[:3]
 
 
 def state_names(model: MSSC) -> list[str]:
@@ -51,24 +67,29 @@ def state_names(model: MSSC) -> list[str]:
 class _Step(nn.Module):
     """`MSSC.step` of one stream, every frame a key frame, on a flat state."""
 
-    def __init__(self, model: MSSC) -> None:
+    def __init__(self, model: MSSC, looks: bool) -> None:
         super().__init__()
-        self.m = model
+        self.m = for_graphs(model)
+        if not looks:
+            self.m.person = None
+        self.names = output_names(model, looks)
         _, self.layout = pytree.tree_flatten(model.initial_state(1))
 
     def forward(self, frames: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
         state: State = pytree.tree_unflatten(list(leaves), self.layout)
-        predictions, after = self.m.step(frames, state, torch.arange(frames.shape[2])[None])
-        found = [getattr(predictions, name) for name in output_names(self.m)]
+        clip = frames.to(torch.float32).permute(3, 0, 1, 2)[None]  # in this order: floats are cheaper to turn
+        predictions, after = self.m.step(clip, state, slice(None), looks=looks_from(0))
+        found = [getattr(predictions, name) for name in self.names]
         return (*found, *(leaf.clone() for leaf in pytree.tree_leaves(after)))  # an output of its own where nothing changed
 
 
-def export_model(folder: Path, output: Path) -> dict[str, float]:
+def export_model(folder: Path, output: Path, kind: str = "onnx") -> dict[str, float]:
     """Write a model's graphs, and what else a folder with them needs.
 
     Args:
         folder: of the model.
         output: folder for the graphs; if it is another one, the model is copied there.
+        kind: one of `FORMATS`; "openvino" writes each graph as OpenVINO's own files, with the weights in them, beside its ONNX.
 
     Returns:
         By graph, the largest deviation from torch over a stream of random frames, relative to the largest value (at least 1).
@@ -76,9 +97,15 @@ def export_model(folder: Path, output: Path) -> dict[str, float]:
     Raises:
         InputError: for a model or a folder that cannot be used, or a network of which there is no such graph.
     """
+    if kind not in FORMATS:
+        raise InputError(f"the format is {kind!r}; use {' or '.join(FORMATS)}.")
+    if kind == "openvino" and not installed(kind):
+        raise InputError("openvino is not installed; run: pip install openvino, or export as onnx.")
     model, digest = load_model(folder).requires_grad_(False), weights_hash(folder)
+    graphs = graphs_of(model)
+    more = [f"{Path(name).stem}.{part}" for name in graphs.values() for part in ("xml", "bin") if kind == "openvino"]
     if folder.resolve() != output.resolve():
-        claim(output, "key_size", CONFIG, WEIGHTS, ABOUT, INTERVENTIONS, "step.md", *map(graph_name, FRAMES))
+        claim(output, "key_size", CONFIG, WEIGHTS, ABOUT, INTERVENTIONS, "step.md", *graphs.values(), *more)
         if (output / WEIGHTS).exists() and weights_hash(output) != digest:
             raise InputError(f"{output} holds another model; name another folder with -o.")
         for name in (CONFIG, WEIGHTS, ABOUT, INTERVENTIONS):
@@ -86,33 +113,49 @@ def export_model(folder: Path, output: Path) -> dict[str, float]:
                 with whole_file(output / name) as part:
                     shutil.copyfile(folder / name, part)
     found = {}
-    for frames in FRAMES:
-        log.info("tracing the step for %d frame(s) a call; this takes about a minute", frames)
-        path = output / graph_name(frames)
-        _write_graph(model, frames, output, path, digest)
-        found[path.name] = deviation(model, path, frames)
-        if found[path.name] > TOLERANCE:
-            path.unlink()
-            raise InputError(
-                f"{path.name} deviates from torch by {found[path.name]:.1e}, more than {TOLERANCE:g}; it was not kept. Use torch."
-            )
+    for (frames, looks), name in graphs.items():
+        log.info("tracing %s, %d frame(s) a call; this takes up to a minute", name, frames)
+        path = output / name
+        _write_graph(model, frames, looks, output, path, digest)
+        found[name] = _checked(model, path, frames, looks)
+        if kind == "openvino":
+            found[f"{path.stem}.xml"] = _write_ir(model, path, frames, looks)
     write_whole(output / "step.md", _description(model, found))
     return found
 
 
-def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str) -> None:
+def _checked(model: MSSC, path: Path, frames: int, looks: bool, runtime: str = "onnx") -> float:
+    """A graph's `deviation`; the file goes if that is too much."""
+    found = deviation(model, path, frames, looks=looks, runtime=runtime)
+    if found <= TOLERANCE:
+        return found
+    path.unlink()
+    raise InputError(f"{path.name} deviates from torch by {found:.1e}, more than {TOLERANCE:g}; it was not kept. Use torch.")
+
+
+def _write_ir(model: MSSC, path: Path, frames: int, looks: bool) -> float:
+    """A graph as OpenVINO's IR beside its ONNX: its deviation from torch."""
+    import openvino
+
+    made = path.with_suffix(".xml")
+    with explained(made, RuntimeError):
+        openvino.save_model(openvino.Core().read_model(path), made, compress_to_fp16=False)
+    return _checked(model, made, frames, looks, "openvino")
+
+
+def _write_graph(model: MSSC, frames: int, looks: bool, output: Path, path: Path, digest: str) -> None:
     import onnx
     import torchvision  # noqa: F401  # its operators must be known before tracing
 
-    step, leaves, size = _Step(model).eval(), pytree.tree_leaves(model.initial_state(1)), model.config.key_size
-    names, clip = state_names(model), torch.zeros(1, 3, frames, size, size, dtype=torch.uint8)
+    step, leaves, size = _Step(model, looks).eval(), pytree.tree_leaves(model.initial_state(1)), model.config.key_size
+    names, clip = state_names(model), torch.zeros(frames, size, size, 3, dtype=torch.uint8)
     try:
         with torch.no_grad():
             program = torch.onnx.export(
                 step,
                 (clip, *leaves),
                 input_names=["frames", *names],
-                output_names=[*output_names(model), *(f"next_{name}" for name in names)],
+                output_names=[*step.names, *(f"next_{name}" for name in names)],
                 opset_version=OPSET,
                 dynamo=True,
                 optimize=False,
@@ -130,7 +173,8 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
         del value.metadata_props[:]
     del graph.graph.value_info[:]
     del graph.graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, {"weights": digest, "classes": json.dumps(model.config.classes)})
+    # The weights come last: `fits` reads there whether a file is whole.
+    onnx.helper.set_model_props(graph, {"classes": json.dumps(model.config.classes), "weights": digest})
     with whole_file(path) as part:
         part.write_bytes(graph.SerializeToString())
 
@@ -154,45 +198,24 @@ def _point_to_weights(graph, weights: Path, prefix: str) -> None:
             tensor.external_data.add(key=key, value=value)
 
 
-def deviation(model: MSSC, path: Path, frames: int, calls: int = 3) -> float:
+def deviation(model: MSSC, path: Path, frames: int, calls: int = 3, looks: bool = True, runtime: str = "onnx") -> float:
     """How far a graph is from torch on a stream of random frames: every output and every state, see `export_model`."""
-    session = open_session(path)
+    run, outputs = open_graph(path, runtime), output_names(model, looks)
     names, generator, size = state_names(model), torch.Generator().manual_seed(0), model.config.key_size
     state, worst = model.initial_state(1), 0.0
     leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
     for _ in range(calls):
         clip = torch.randint(0, 256, (1, 3, frames, size, size), dtype=torch.uint8, generator=generator)
-        feed = {"frames": clip.numpy(), **dict(zip(names, leaves, strict=True))}
-        found = list(map(np.asarray, session.run(None, feed)))
+        feed = {"frames": clip[0].permute(1, 2, 3, 0).contiguous().numpy(), **dict(zip(names, leaves, strict=True))}
+        found = run(feed)
         with torch.inference_mode():
-            predictions, state = model.step(clip, state, torch.arange(frames)[None])
-        wanted = [*(getattr(predictions, name) for name in output_names(model)), *pytree.tree_leaves(state)]
+            predictions, state = model.step(clip, state, slice(None), looks=looks_from(0))
+        wanted = [*(getattr(predictions, name) for name in outputs), *pytree.tree_leaves(state)]
         for ours, theirs in zip(found, wanted, strict=True):
             scale = max(float(theirs.abs().max()) if theirs.numel() else 0.0, 1.0)
             worst = max(worst, float(np.abs(ours - theirs.numpy()).max(initial=0)) / scale)
-        leaves = found[len(output_names(model)) :]
+        leaves = found[len(outputs) :]
     return worst
-
-
-def open_session(path: Path, threads: int = 1):
-    """An ONNX Runtime session on the CPU, whose threads do not spin.
-
-    Raises:
-        InputError: if onnxruntime is not installed, or the file cannot be read.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError("onnxruntime is not installed; run: pip install onnxruntime, or use the runtime torch.") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as ONNX ({reason}); make it again with mssc export.") from None
 
 
 def _description(model: MSSC, found: dict[str, float]) -> str:
@@ -200,22 +223,27 @@ def _description(model: MSSC, found: dict[str, float]) -> str:
     for name, leaf in zip(state_names(model), pytree.tree_leaves(model.initial_state(1)), strict=True):
         rows.append(f"| `{name}` | {tuple(leaf.shape)} | {str(leaf.dtype).removeprefix('torch.')} |")
     deviations = "\n".join(f"- `{name}`: {value:.1e}" for name, value in found.items())
-    people = ""
+    people = more = ""
     if model.person is not None:
-        people = " `people` (N, P, 4) and `person` (N, P), boxes and logits of everybody, whatever they do,"
-    return f"""# The streaming step as ONNX
+        people = " `people` (n, P, 4) and `person` (n, P), boxes and logits of everybody, whatever they do,"
+        more = (
+            f"\n`step-N.onnx` looks for people in every {LOOK_EVERY}th of its frames from the first on, n = ceil(N / {LOOK_EVERY}); "
+            "`step-1-actors.onnx` is\n`step-1.onnx` without `people` and `person`, for the frames in between.\n"
+        )
+    return f"""# The streaming step as a graph
 
 `step-N.onnx` takes the next N frames of a video and the state, and gives N frames' boxes, objectness and logits, and the next state.
-Its weights are those of `{WEIGHTS}`, beside which it must lie.
+Its weights are those of `{WEIGHTS}`, beside which it must lie. `step-N.xml` with its `.bin`, where they are,
+are the same for OpenVINO, with the weights in them.
 
 | input | shape | type |
 |---|---|---|
-| `frames` | (1, 3, N, {size}, {size}), RGB 0..255, each frame squeezed to a square | uint8 |
+| `frames` | (N, {size}, {size}, 3), RGB 0..255, each frame squeezed to a square | uint8 |
 {chr(10).join(rows)}
 
 The state before the first frame is all zeros. Outputs: `boxes` (N, K, 4) in pixels of the square, `objectness` (N, K) logits, `logits`
 (N, K, {len(model.config.classes)}) of the actions ({model.config.actions}),{people} and `next_...` for every part of the state.
-
+{more}
 Largest deviation from torch over a stream of random frames, relative to the largest value (at least 1):
 
 {deviations}

@@ -18,6 +18,11 @@ class ImageFeatures(NamedTuple):
     maps: tuple[Tensor, ...]
     fine: Tensor | None = None
 
+    def among(self, frames: slice) -> "ImageFeatures":
+        """Those of some of the B frames."""
+        levels, maps = (tuple(x[frames] for x in part) for part in (self.levels, self.maps))
+        return ImageFeatures(levels, maps, None if self.fine is None else self.fine[frames])
+
 
 class VideoFeatures(NamedTuple):
     """What the video path sees.
@@ -52,8 +57,6 @@ class Features(NamedTuple):
     def key_frame(self, row: int) -> "Features":
         """Those of one key frame, B = 1; `video.motion` stays as it is."""
         one = slice(row, row + 1)
-        levels, maps, fine = self.image
-        image = ImageFeatures(tuple(x[one] for x in levels), tuple(x[one] for x in maps), None if fine is None else fine[one])
         now, average = (x[one] for x in self.video.flow)
         video = VideoFeatures(self.video.motion, self.video.map[one], self.video.context[one], (now, average))
-        return Features(image, video, tuple(x[one] for x in self.fused))
+        return Features(self.image.among(one), video, tuple(x[one] for x in self.fused))

@@ -50,20 +50,27 @@ def _mean(x: Tensor, side: int, shares: Tensor) -> Tensor:
     return _sums(_sums(x, side, -2), side, -1) * shares
 
 
-def _places(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Each pixel's x (W,) and y (H, 1) as `F.grid_sample` counts them: from -1 to 1 between the frame's edges."""
+def _places(image: Tensor) -> Tensor:
+    """Each pixel's x and y (H, W, 2) as `F.grid_sample` counts them: from -1 to 1 between the frame's edges."""
     height, width = image.shape[-2:]
     ys = torch.arange(height, device=image.device, dtype=image.dtype)[:, None]
     xs = torch.arange(width, device=image.device, dtype=image.dtype)
-    return (2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1
+    x, y = (2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1
+    return torch.stack([x.expand(height, width), y.expand(height, width)], -1)
 
 
-def _warp(image: Tensor, flow: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
+def _warp(image: Tensor, flow: Tensor, places: Tensor) -> Tensor:
     """image (N, 1, H, W) read at each pixel's place plus its flow (N, 2, H, W)."""
     height, width = image.shape[-2:]
-    (xs, ys), (x, y) = places, flow.unbind(1)
-    grid = torch.stack([torch.add(xs, x, alpha=2 / width), torch.add(ys, y, alpha=2 / height)], -1)
+    grid = places + flow.permute(0, 2, 3, 1) * torch.tensor([2 / width, 2 / height], dtype=flow.dtype, device=flow.device)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+def _between(cells: int, length: int, like: Tensor) -> Tensor:
+    """(length, cells): linear interpolation of so many cells along an axis, as a matrix."""
+    place = (torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) * (cells / length) - 0.5
+    cell = torch.arange(cells, device=like.device, dtype=like.dtype)
+    return (1 - (place.clamp(0, cells - 1)[:, None] - cell).abs()).clamp(min=0)
 
 
 def _refine(now: Tensor, before: Tensor, flow: Tensor) -> Tensor:
@@ -101,7 +108,8 @@ def optical_flow(now: Tensor, before: Tensor) -> Tensor:
     flow = torch.zeros_like(now).expand(-1, 2, -1, -1)
     for now, before in reversed(pyramid):
         if flow.shape[-2:] != now.shape[-2:]:
-            flow = 2 * F.interpolate(flow, size=now.shape[-2:], mode="bilinear", align_corners=False)
+            down, across = (_between(a, b, now) for a, b in zip(flow.shape[-2:], now.shape[-2:], strict=True))
+            flow = 2 * down @ flow @ across.T
         flow = _refine(now, before, flow)
     return flow
 
@@ -135,9 +143,10 @@ class FlowStream(nn.Module):
 
     def _flows(self, frames: Tensor, before: Tensor) -> Tensor:
         """(B, T, channels, H / 2, W / 2) from frames (B, T, 3, H, W) and the one before them (B, 1, 3, H, W), RGB 0..255."""
-        grey = torch.cat([before, frames], 1).mean(2, keepdim=True) / 255
-        now, then = grey[:, 1:].flatten(0, 1), grey[:, :-1].flatten(0, 1)
-        flow = optical_flow(_smooth(now), _smooth(then))
+        grey = torch.cat([before.mean(2), frames.mean(2)], 1) / 255
+        pairs = ((x[:, 1:].flatten(0, 1)[:, None], x[:, :-1].flatten(0, 1)[:, None]) for x in (grey, _smooth(grey)))
+        (now, then), smooth = pairs
+        flow = optical_flow(*smooth)
         few = flow[..., ::4, ::4].flatten(2)
         camera = few.topk((few.shape[2] + 1) // 2, 2, largest=False).values[..., -1, None, None]  # the median, which ONNX has not
         flow = (flow - camera).clamp(-self.longest, self.longest)
@@ -149,7 +158,8 @@ class FlowStream(nn.Module):
         """(B, T, 3, H, W) RGB 0..255, the frame before them, and the motions before: (B * T, dims, H / 8, W / 8), and the new past."""
         steps = frames.shape[1]
         everything = torch.cat([past, self._flows(frames, before)], 1)
-        stacks = everything.unfold(1, self.frames, 1).permute(0, 1, 5, 2, 3, 4).flatten(0, 1).flatten(1, 2)
+        places = torch.arange(steps, device=frames.device)[:, None] + torch.arange(self.frames, device=frames.device)
+        stacks = everything.index_select(1, places.flatten()).reshape(-1, self.frames * self.channels, *everything.shape[3:])
         return self.body(self.norm(stacks).contiguous(memory_format=torch.channels_last)), everything[:, steps:]
 
 

@@ -57,7 +57,9 @@ def causal_window_mean(x: Tensor, past: Tensor, age: Tensor) -> tuple[Tensor, Te
     """
     window, steps = past.shape[1] + 1, x.shape[1]
     frames = torch.cat([past, x], 1)
-    total = frames.unfold(1, window, 1).sum(-1)
+    ahead = torch.arange(window + steps - 1, device=x.device) - torch.arange(steps, device=x.device)[:, None]
+    band = ((ahead >= 0) & (ahead < window)).to(x.dtype)
+    total = (band @ frames.flatten(2)).unflatten(2, x.shape[2:])
     count = (age[:, None] + torch.arange(1, steps + 1, device=x.device)).clamp(max=window)
     mean = total / count.reshape(count.shape + (1,) * (x.ndim - 2)).to(x.dtype)
     return mean, frames[:, steps:]

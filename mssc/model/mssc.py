@@ -1,6 +1,5 @@
 """MS-SC: the paper's figure as one network, for clips and for streams."""
 
-import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
@@ -11,7 +10,7 @@ from .head import build_head
 from .hub import HubMixin
 from .image import build_image_path
 from .person import build_person_head
-from .video import State, build_video_path, take
+from .video import Keys, State, build_video_path, take
 
 
 class MSSC(nn.Module, HubMixin):
@@ -39,12 +38,12 @@ class MSSC(nn.Module, HubMixin):
         self.head = build_head(config, self.fusion.widths, self.image.dims, self.video.flow_dims)
         self.person = build_person_head(config, self.image)
 
-    def forward(self, clip: Tensor, keys: Tensor | None = None, boxes: Tensor | None = None) -> Predictions:
+    def forward(self, clip: Tensor, keys: Keys | None = None, boxes: Tensor | None = None) -> Predictions:
         """Detect in the key frames of clips, each seen from its true start.
 
         Args:
             clip: (B, 3, T, S, S) RGB, uint8 or float in 0..255, S = `config.key_size`, oldest frame first. Not modified.
-            keys: (B, K) indices of the key frames; the last frame if None.
+            keys: (B, K) indices of the key frames, or a slice of the T, such as slice(None) for every frame; the last frame if None.
             boxes: (B * K, R, 4) to classify, in pixels of the input, instead of the strongest ones found.
 
         Returns:
@@ -56,7 +55,12 @@ class MSSC(nn.Module, HubMixin):
         return self.step(clip, self.initial_state(len(clip)), keys, boxes)[0]
 
     def step(
-        self, clip: Tensor, state: State, keys: Tensor | None = None, boxes: Tensor | None = None
+        self,
+        clip: Tensor,
+        state: State,
+        keys: Keys | None = None,
+        boxes: Tensor | None = None,
+        looks: slice = slice(None),
     ) -> tuple[Predictions, State]:
         """Go on through B videos: as `forward`, for the T frames after those that `state` has seen.
 
@@ -65,6 +69,7 @@ class MSSC(nn.Module, HubMixin):
             state: of `initial_state` or an earlier call. Not modified.
             keys: see `forward`.
             boxes: see `forward`.
+            looks: in which of the B * K key frames the person head looks for people.
 
         Returns:
             Predictions of B * K key frames, and the new state.
@@ -72,11 +77,11 @@ class MSSC(nn.Module, HubMixin):
         features, state = self.features(clip, state, keys)
         predictions = self.head(features, boxes)
         if self.person is not None:
-            people, person = self.person(features.image)
+            people, person = self.person(features.image.among(looks))
             predictions = predictions._replace(people=people, person=person)
         return predictions, state
 
-    def features(self, clip: Tensor, state: State, keys: Tensor | None = None) -> tuple[Features, State]:
+    def features(self, clip: Tensor, state: State, keys: Keys | None = None) -> tuple[Features, State]:
         """`step` without the head: what both paths see, and what fusion makes of it."""
         keys = self.keys(clip, keys)
         image = self.image(take(clip.transpose(1, 2), keys).flatten(0, 1))
@@ -87,8 +92,8 @@ class MSSC(nn.Module, HubMixin):
         """The state before the first frame of `batch` videos, a NamedTuple of the video path; `age` is how many frames it has seen."""
         return self.video.initial_state(batch)
 
-    def keys(self, clip: Tensor, keys: Tensor | None) -> Tensor:
-        """The key frames' indices (B, K) in a clip that the network can read; the last frame if None.
+    def keys(self, clip: Tensor, keys: Keys | None) -> Keys:
+        """The key frames in a clip that the network can read; the last frame if None.
 
         Raises:
             ValueError: if the clip is not (B, 3, T, S, S) with T >= 1 and S = `config.key_size`.
@@ -96,4 +101,4 @@ class MSSC(nn.Module, HubMixin):
         size = self.config.key_size
         if clip.ndim != 5 or clip.shape[1] != 3 or clip.shape[2] < 1 or clip.shape[-2:] != (size, size):
             raise ValueError(f"clip has shape {tuple(clip.shape)}; it must be (B, 3, T, {size}, {size}) with T >= 1.")
-        return torch.full((len(clip), 1), clip.shape[2] - 1, device=clip.device) if keys is None else keys
+        return slice(-1, None) if keys is None else keys

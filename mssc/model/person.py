@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import ModelConfig
+from ..config import LOOK_EVERY, ModelConfig
 from .features import ImageFeatures
 from .head import BoxHead
 from .image import ImagePath, NoImage
@@ -19,6 +19,11 @@ from .layers import ConvBlock, conv3x3
 
 PERSON_STRIDES = (4, 8, 16, 32)
 """Of the levels: one finer than the fused maps', for people in a crowd are a few pixels wide."""
+
+
+def looks_from(age: int) -> slice:
+    """In which of the next frames of a stream that has seen `age` frames people are looked for."""
+    return slice(-age % LOOK_EVERY, None, LOOK_EVERY)
 
 
 class PersonHead(nn.Module):

@@ -11,10 +11,22 @@ from .backbone3d import Backbone3d, build_backbone3d
 from .features import VideoFeatures
 from .motion import MotionSlot, MotionState, VideoAverage, build_motion, causal_window_mean
 
+Keys = Tensor | slice
+"""The key frames of a clip: (B, K) indices, or a slice of its frames, which are not copied."""
 
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """values (B, N, ...) at index (B, K): (B, K, ...)."""
+
+def take(values: Tensor, index: Keys) -> Tensor:
+    """values (B, N, ...) at index (B, K), or in a slice of N: (B, K, ...)."""
+    if isinstance(index, slice):
+        return values[:, index]
     return values.gather(1, index.reshape(index.shape + (1,) * (values.ndim - 2)).expand(*index.shape, *values.shape[2:]))
+
+
+def indices(keys: Keys, clip: Tensor) -> Tensor:
+    """The key frames of a clip (B, 3, T, S, S) as indices (B, K)."""
+    if isinstance(keys, slice):
+        return torch.arange(clip.shape[2], device=clip.device)[keys].expand(len(clip), -1)
+    return keys
 
 
 class StatisticsState(NamedTuple):
@@ -133,19 +145,18 @@ class VideoPath(nn.Module):
     def prepare(self, clip: Tensor) -> Tensor:
         """(B, 3, T, S, S) RGB 0..255 to the network's input (B, 3, T, s, s), normalised; each pixel is the mean of a square."""
         frames = clip.transpose(1, 2).flatten(0, 1).to(self.mean.dtype)
-        if (factor := self.factor) > 1:  # some additions of whole tensors are faster than torch's pooling
-            corners = [frames[..., y::factor, x::factor] for y in range(factor) for x in range(factor)]
-            frames = sum(corners[1:], corners[0]) / factor**2
+        if (factor := self.factor) > 1:  # a convolution is faster than pooling
+            frames = F.conv2d(frames, frames.new_full((3, 1, factor, factor), factor**-2), stride=factor, groups=3)
         frames = (frames - self.mean) / self.std
         return frames.unflatten(0, (len(clip), -1)).transpose(1, 2)
 
-    def forward(self, clip: Tensor, state: VideoState, keys: Tensor) -> tuple[VideoFeatures, VideoState]:
+    def forward(self, clip: Tensor, state: VideoState, keys: Keys) -> tuple[VideoFeatures, VideoState]:
         """Go on through a video.
 
         Args:
             clip: (B, 3, T, S, S) RGB 0..255, the frames after those that `state` has seen.
             state: of `initial_state` or an earlier call. Not modified.
-            keys: (B, K), the key frames among the T.
+            keys: (B, K), the key frames among the T; a slice only where the backbone has a map for every frame.
         """
         age = state.age
         x, backbone = self.backbone(self.prepare(clip), state.backbone, age)
@@ -157,7 +168,7 @@ class VideoPath(nn.Module):
         flow = cells[..., cells.shape[-1] - self.flow_dims :]
         average, past_flow = self.flow_average(flow, state.flow, age)
 
-        places = keys * cells.shape[1] // clip.shape[2]  # of the key frames among the T'
+        places = keys if isinstance(keys, slice) else keys * cells.shape[1] // clip.shape[2]  # of the key frames among the T'
         collapsed = self.collapse(take(statistics, places).flatten(0, 1)[..., self.part])
         flows = [take(maps, places).flatten(0, 1).permute(0, 3, 1, 2) for maps in (flow, average)]
         features = VideoFeatures(
@@ -204,11 +215,12 @@ class WindowedVideoPath(nn.Module):
         age = torch.zeros(batch, dtype=torch.int64, device=like.device)
         return WindowState(age, like.new_zeros(batch, self.window - 1, 3, self.input_size, self.input_size))
 
-    def forward(self, clip: Tensor, state: WindowState, keys: Tensor) -> tuple[VideoFeatures, WindowState]:
+    def forward(self, clip: Tensor, state: WindowState, keys: Keys) -> tuple[VideoFeatures, WindowState]:
         """As `VideoPath.forward`; `motion` is of each key frame's window, (B * K, D, T', h, w)."""
         steps, past = clip.shape[2], self.window - 1
         frames = torch.cat([state.frames, clip.transpose(1, 2).to(state.frames.dtype)], 1)
         first = past - state.age.clamp(max=past)  # before it nothing was seen
+        keys = indices(keys, clip)
         index = keys[:, :, None] + past + torch.arange(-past, 1, device=keys.device)
         index = torch.maximum(index, first[:, None, None])
         windows = take(frames, index.flatten(1)).unflatten(1, index.shape[1:]).flatten(0, 1).transpose(1, 2)
@@ -242,9 +254,9 @@ class NoVideo(nn.Module):
         """The state before the first frame of `batch` videos."""
         return NoVideoState(torch.zeros(batch, dtype=torch.int64, device=self.get_buffer("zero").device))
 
-    def forward(self, clip: Tensor, state: NoVideoState, keys: Tensor) -> tuple[VideoFeatures, NoVideoState]:
+    def forward(self, clip: Tensor, state: NoVideoState, keys: Keys) -> tuple[VideoFeatures, NoVideoState]:
         """As `VideoPath.forward`, of one cell."""
-        count, zero = keys.numel(), self.get_buffer("zero")
+        count, zero = indices(keys, clip).numel(), self.get_buffer("zero")
         cell = zero.new_zeros(count, 0, 1, 1)
         features = VideoFeatures(
             zero.new_zeros(len(clip), 0, clip.shape[2], 1, 1),

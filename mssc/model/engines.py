@@ -1,0 +1,97 @@
+"""Graphs of the streaming step, opened by a runtime on the CPU: each as a function from named arrays to its outputs in their order."""
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from ..structures import InputError
+
+Engine = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
+PACKAGES = {"openvino": "openvino", "openvino-bf16": "openvino", "onnx": "onnxruntime"}
+"""The package that each runtime of graphs needs; "openvino-bf16" rounds to bfloat16 where the processor has it."""
+MOST_CACHED = 24
+"""Compiled graphs that are kept in the user's cache folder, some 10 to 30 MB each."""
+
+
+def installed(runtime: str) -> bool:
+    """Whether the package of a runtime is there."""
+    return find_spec(PACKAGES[runtime]) is not None
+
+
+def open_graph(path: Path, runtime: str = "onnx", threads: int = 1) -> Engine:
+    """A graph, ready to be called.
+
+    Args:
+        path: of the ONNX file.
+        runtime: one of `PACKAGES`.
+        threads: that it may use.
+
+    Raises:
+        InputError: if the runtime is not installed, or the file cannot be read.
+    """
+    package = PACKAGES[runtime]
+    if not installed(runtime):
+        raise InputError(f"{package} is not installed; run: pip install {package}, or use the runtime torch.")
+    try:
+        return _in_onnxruntime(path, threads) if runtime == "onnx" else _in_openvino(path, threads, runtime)
+    except Exception as error:  # the runtimes' errors have no common base
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} cannot be read as ONNX ({reason}); make it again with mssc export.") from None
+
+
+def _in_onnxruntime(path: Path, threads: int) -> Engine:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda feed: [np.asarray(value) for value in session.run(None, dict(feed))]
+
+
+def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
+    import openvino
+
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "bf16" if runtime == "openvino-bf16" else "f32",
+        "ENABLE_CPU_PINNING": False,
+    }
+    key = hashlib.sha256(repr([path.resolve(), openvino.__version__, sorted(options.items())]).encode() + path.read_bytes())
+    compiled = None
+    try:
+        place = _cache_folder() / key.hexdigest()[:32]
+        place.mkdir(parents=True, exist_ok=True)
+        written = list(place.iterdir())
+        compiled = openvino.Core().compile_model(str(path), "CPU", options | {"CACHE_DIR": str(place)})
+        if written and not compiled.get_property("LOADED_FROM_CACHE"):
+            shutil.rmtree(place)  # cut, or of another processor: to be written again
+        _forget_the_oldest(place.parent)
+    except (OSError, RuntimeError):  # a cache that cannot be written to, or used
+        compiled = compiled or openvino.Core().compile_model(str(path), "CPU", options)
+    request, count, one = compiled.create_infer_request(), len(compiled.outputs), threading.Lock()
+
+    def run(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        with one:  # several streams may share a detector
+            request.infer(dict(feed), share_inputs=True)
+            return [request.get_output_tensor(place).data.copy() for place in range(count)]
+
+    return run
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mssc" / "openvino"
+
+
+def _forget_the_oldest(folder: Path) -> None:
+    by_age = sorted(folder.iterdir(), key=lambda place: place.stat().st_mtime)
+    for place in by_age[:-MOST_CACHED]:
+        shutil.rmtree(place, ignore_errors=True)
