@@ -10,7 +10,10 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from . import moved
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: a busy neighbour must not stall two threads
+moved.accept()
 
 if TYPE_CHECKING:
     from .ablate.tables import ABLATIONS

@@ -159,6 +159,11 @@ def visible(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
+def shortened(name: str, most: int = 200) -> str:
+    """A name cut between two letters to so many bytes: file systems count those, most of them up to 255."""
+    return os.fsencode(name)[:most].decode(errors="ignore")
+
+
 def prove_writable(path: str | Path) -> None:
     """See, before any work, that a file can be written at this place. Nothing is left there.
 

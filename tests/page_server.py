@@ -13,7 +13,7 @@ from mssc import page
 from mssc.model import shipped
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
-from mssc.page import layout, offer
+from mssc.page import layout, offer, texts
 
 
 def save_models(folder: Path, config) -> dict[str, Path]:
@@ -36,6 +36,7 @@ def serve(folder: Path, models: dict[str, Path]) -> Iterator[str]:
         patch.setattr(shipped, "available_models", lambda: dict(models))
         patch.setattr(offer, "OWN", {})
         patch.setattr(layout, "EXAMPLE_MODEL", "big")
+        patch.setattr(texts, "PROMPTS", {"circle": "go round", "no such action": "fly"})
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.delenv("GRADIO_TEMP_DIR", raising=False)
         patch.setenv("PATH", "")

@@ -56,6 +56,16 @@ def test_a_result_knows_who_acts_in_a_frame():
     assert [row["actor"] for row in found.to_json()["tubes"]] == [1, 1, 2]
 
 
+def test_who_acts_in_a_frame_is_not_among_the_others_there():
+    actor, other = np.array([1, 2, 30, 40], np.float32), np.array([50, 2, 80, 40], np.float32)
+    seen = [Detections(np.stack([actor, other]), np.zeros(2), np.full(2, 0.9))] * 30
+    tube = Tube(0, 0.7, 0, np.tile(actor, (10, 1)))
+    found = replace(result([tube], [index / 10 for index in range(30)]), detections=seen)
+    assert len(found.people) == 2
+    np.testing.assert_allclose(found.others_at(5), [other], atol=0.01)
+    assert len(found.others_at(20)) == 2 and len(found.others_at(99)) == 0
+
+
 def test_everybody_is_told_of_where_no_action_is_sure():
     box = np.array([[1, 2, 30, 40]], np.float32)
     unsure = Detections(box, np.array([1]), np.array([0.2]), box, np.array([0.9]))

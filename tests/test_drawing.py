@@ -68,6 +68,19 @@ def test_draw_puts_a_box_of_the_class_colour_on_a_copy():
     assert has(drawn, colour)[:80, 100:].any() and (drawn[:60] == 90).all()  # the label sits on the box
 
 
+def test_people_without_a_sure_action_get_a_thin_grey_box_under_the_others():
+    acting = Detections([[20, 60, 120, 200]], [1], [0.8])
+    drawn = drawing.draw(plain(480, 640), acting, CLASSES, people=np.array([[300.0, 60, 400, 200], [-50, -50, -9, -9]]))
+    grey, colour = has(drawn, drawing.GREY), has(drawn, drawing.class_colours(CLASSES)[1])
+    assert np.flatnonzero(grey[130]).tolist() == [301, 398] and has(drawn, (0, 0, 0))[130, 300], "thin, with a dark rim"
+    assert colour[130, 20:22].all() and not grey[:, :200].any(0)[60:].any()
+    assert grey[40:59, 300:].sum() > 200, "a label above it"
+    same = drawing.draw(
+        plain(480, 640), Detections([[300, 60, 400, 200]], [1], [0.8]), CLASSES, people=np.array([[300.0, 60, 400, 200]])
+    )
+    assert not has(same, drawing.GREY)[130].any(), "an action's box lies on top"
+
+
 def test_draw_without_detections_is_a_copy():
     image = plain()
     drawn = drawing.draw(image, Detections.empty(), CLASSES)

@@ -262,6 +262,45 @@ def test_images_in_via(tmp_path):
     assert tubes(tmp_path) == [("walks", "walk", 2, 1, [10, 20, 40, 60], [10, 20, 40, 60])]
 
 
+@pytest.mark.parametrize("kind", ["project", "annotations", "csv"])
+def test_images_in_via_2(tmp_path, kind, caplog):
+    images(tmp_path / "videos" / "walks", [9, 10])
+    write_video(tmp_path / "videos" / "other.mp4")
+    shapes = [{"name": "rect", "x": 10, "y": 20, "width": 30, "height": 40}, {"name": "circle", "cx": 9, "cy": 9, "r": 4}]
+    said = {"action": {"walk": True, "watch (e.g., TV)": True, "run": False}, "person": "ann"}
+    regions = [{"shape_attributes": shape, "region_attributes": said} for shape in shapes]
+    told = {
+        f"frame_{n}.png123": {
+            "filename": f"frame_{n}.png",
+            "size": 123,
+            "regions": regions if n == 10 else [],
+            "file_attributes": {},
+        }
+        for n in (9, 10)
+    }
+    options = dict.fromkeys(["walk", "watch (e.g., TV)", "run"], "")
+    described = {"region": {"action": {"type": "checkbox", "options": options}, "person": {"type": "text"}}, "file": {}}
+    if kind == "csv":
+        lines = [via_line("frame_9.png", 0, {}, {}), *(via_line("frame_10.png", 2, shape, said) for shape in shapes)]
+        (tmp_path / "via.csv").write_text("\n".join([VIA_2_HEADER, *lines]), encoding="utf-8")
+    else:
+        dump(
+            tmp_path,
+            {"_via_settings": {}, "_via_img_metadata": told, "_via_attributes": described} if kind == "project" else told,
+        )
+    box = [10, 20, 40, 60]
+    assert tubes(tmp_path) == [("walks", action, 1, 1, box, box) for action in ("walk", "watch (e.g., TV)")]
+    assert "only rectangles are read; 1 entries of other kinds" in caplog.text
+
+
+VIA_2_HEADER = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+
+
+def via_line(name, count, *cells):
+    shape, values = (json.dumps(cell).replace('"', '""') for cell in cells)
+    return f'{name},123,"{{}}",{count},0,"{shape}","{values}"'
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -270,8 +309,8 @@ def test_images_in_via(tmp_path):
             {"metadata": {"1_a": {"vid": "1", "z": [0], "xy": [2, 0, 0, 9, 9], "av": {"2": "7"}}}},
             "option '7' of the attribute 'action'",
         ),
-        ({"metadata": {"1_a": {"vid": "4", "z": [0], "xy": [2, 0, 0, 9, 9], "av": {}}}}, "no whole project of VIA 3"),
-        ({"metadata": {"1_a": {"vid": "1", "z": [0], "xy": [2, 0], "av": {}}}}, "no whole project of VIA 3"),
+        ({"metadata": {"1_a": {"vid": "4", "z": [0], "xy": [2, 0, 0, 9, 9], "av": {}}}}, "no whole project of VIA"),
+        ({"metadata": {"1_a": {"vid": "1", "z": [0], "xy": [2, 0], "av": {}}}}, "no whole project of VIA"),
         ({"metadata": {}}, "holds no box"),
     ],
 )

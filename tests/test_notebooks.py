@@ -53,7 +53,9 @@ class TestCommitted:
         text = path.read_text()
         assert not PLACES.findall(text), "a path of the machine where it was executed"
         assert len(text) <= MOST_BYTES and "widget-view" not in text and '"execution": {' not in text
-        pictures = [out for cell in code(path) for out in cell.outputs if "image/png" in out.get("data", {})]
+        pictures = [
+            out for cell in code(path) for out in cell.outputs if {"image/png", "image/jpeg"} & out.get("data", {}).keys()
+        ]
         assert pictures
 
     def test_no_score_becomes_a_mail_link(self, path):

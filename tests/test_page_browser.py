@@ -16,7 +16,7 @@ from page_server import save_models, serve
 from PIL import Image
 
 from mssc import video
-from mssc.page import detection, limits, offer, share
+from mssc.page import detection, limits, live, offer, share
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
@@ -88,8 +88,8 @@ class Visitor:
         self.tab.goto(address)
         self.tab.wait_for_selector("#start")
 
-    def upload(self, path: Path, said: str = "frames a second", where: str = ".about") -> str:
-        self.tab.set_input_files("#detect .file", str(path))
+    def upload(self, path: Path, said: str = "frames a second", where: str = "#status") -> str:
+        self.tab.set_input_files("#upload input[type=file]", str(path))
         return self.until(said, where)
 
     def until(self, said: str, where: str = "#status") -> str:
@@ -184,7 +184,7 @@ def test_the_first_screen_has_everything_in_order(browser, address, size, scheme
     left, right = boxes[1]["x"], SIZES[size][0] - boxes[1]["x"] - boxes[1]["width"]
     assert abs(left - right) <= 16, "in the middle"
     assert somebody.count(".examples video") == 2
-    accepted = somebody.tab.get_attribute("#detect .file", "accept").split(",")
+    accepted = somebody.tab.get_attribute("#upload input[type=file]", "accept").split(",")
     assert {"video/*", "image/gif", ".mov", ".mts", ".avi"} <= set(accepted), "the picker takes what the page takes"
     assert somebody.tab.locator("a[href*=openreview]").count() == 1 and "notebooks" in somebody.tab.inner_text(".hint >> nth=-1")
     menu = somebody.tab.locator("#model")
@@ -280,6 +280,26 @@ def test_who_does_nothing_sure_is_seen_all_the_same(result):
     result.tab.click("#detect .classes [data-action='']")
     eventually(lambda: not result.painted())
     result.tab.click("#detect .classes [data-action='']")
+    result.set_threshold(0.05)
+
+
+def test_pointing_at_somebody_on_the_picture_tells_what_they_may_be_doing(result):
+    drawn = """() => { const one = document.querySelector('#detect .stage canvas');
+        return one.getContext('2d').getImageData(0, 0, one.width, one.height).data.filter((value) => value).length; }"""
+    result.set_threshold(0.95)
+    result.tab.evaluate("document.querySelector('#detect video').pause()")
+    result.tab.evaluate("document.querySelector('#detect video').currentTime = 0.1")
+    result.tab.mouse.move(0, 0)
+    eventually(result.painted)
+    before = result.tab.evaluate(drawn)
+    stage = result.tab.locator("#detect .stage").first.bounding_box()
+    most = 0
+    for x, y in np.ndindex(6, 6):
+        result.tab.mouse.move(stage["x"] + (x + 0.5) * stage["width"] / 6, stage["y"] + (y + 0.5) * stage["height"] / 6)
+        most = max(most, result.tab.evaluate(drawn))
+    assert most > before, "three lines, and a brighter box"
+    result.tab.mouse.move(0, 0)
+    eventually(lambda: result.tab.evaluate(drawn) == before)
     result.set_threshold(0.05)
 
 
@@ -394,7 +414,8 @@ def test_a_new_video_clears_the_old_result_also_while_it_runs(visitor, toy_video
     visitor.upload(first)
     visitor.tab.click("#start")
     visitor.tab.wait_for_function("document.querySelector('#detect .bar, #detect .grey')")
-    visitor.upload(second, second.name)
+    visitor.upload(second)
+    assert visitor.tab.inner_text("#detect .name") == second.name
     assert visitor.tab.is_hidden("#detect .result") and not visitor.painted() and visitor.tab.is_hidden("#cancel")
     eventually(lambda: not slowly)
     time.sleep(0.3)
@@ -424,6 +445,22 @@ def test_what_a_browser_cannot_play_is_played_from_a_clean_copy(visitor, clip, t
         assert len(container.streams.audio) == 1, "the sound is kept"
 
 
+@pytest.mark.parametrize("name", ["clip.gif", "IMG_0042.MOV", "00000.MTS"])
+def test_other_kinds_of_files_are_taken_as_advertised(visitor, clip, tmp_path, name):
+    import av
+
+    path, codec, kind = tmp_path / name, "gif" if name == "clip.gif" else "libx264", "mpegts" if name.endswith("MTS") else None
+    with av.open(str(path), "w", format=kind or name[-3:].lower()) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8" if codec == "gif" else "yuv420p"
+        for frame in video.read(clip):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.image, format="rgb24").reformat(format=stream.pix_fmt)))
+        container.mux(stream.encode(None))
+    said = visitor.upload(path)
+    assert "64x48 pixels, 10 frames a second" in said and visitor.tab.is_hidden("#detect .failed")
+    visitor.tab.wait_for_function("document.querySelector('#detect video').videoWidth == 64")  # a clean copy, if need be
+
+
 def test_bad_files_are_named_at_once(visitor, tmp_path):
     (tmp_path / "notes.mp4").write_bytes(b"PK\x03\x04" + bytes(range(256)) * 9)
     said = visitor.upload(tmp_path / "notes.mp4", "That did not work", "#status")
@@ -444,7 +481,7 @@ def test_two_visitors_get_their_own_results_and_their_files_go_with_them(browser
         somebody.tab.click("#start")
     for somebody, shown in zip(visitors, toy_videos.videos[3:5], strict=True):
         somebody.tab.wait_for_selector("#detect .files:visible")
-        assert shown.path.name in somebody.tab.inner_text("#detect .about")
+        assert shown.path.name == somebody.tab.inner_text("#detect .name")
     first = toy_videos.videos[3].path.stem
     assert list(place.rglob(f"{first}*"))
     visitors[0].leave()
@@ -491,14 +528,29 @@ def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, 
     somebody.find()
     assert somebody.tab.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "nothing reaches beyond the screen"
     somebody.tab.mouse.move(0, 0)
-    for ink, paper, what in somebody.tab.evaluate(LIGHTS):
+    for ink, paper, what in somebody.tab.evaluate(READ, LIGHTS):
         assert contrast(ink, paper) >= 4.5, (what, ink, paper)
     somebody.leave()
 
 
-LIGHTS = """() => ['#detect td', '#status p', '.hint p', '#detect .about', '#detect .who', '#detect .axis span', '#detect .classes button',
-    '#detect select', '#detect .files button', '#start', '.hint a',
-    '[role=tab][aria-selected=true]', '[role=tab][aria-selected=false]'].map((one) => {
+LIGHTS = [
+    "#detect td",
+    "#detect .about",
+    "#status .said",
+    ".hint p",
+    "#detect .who",
+    "#detect .axis span",
+    "#detect .classes button",
+]
+LIGHTS += [
+    "#detect select",
+    "#detect .files button",
+    "#start",
+    ".hint a",
+    "[role=tab][aria-selected=true]",
+    "[role=tab][aria-selected=false]",
+]
+READ = """(names) => names.map((one) => {
     const element = document.querySelector(one);
     let behind = element;
     while (behind && /, 0\\)$|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
@@ -521,17 +573,21 @@ def contrast(first: str, second: str) -> float:
 # -------------------------------------------------------------------- two models, looking inside, the camera
 
 
-def test_two_models_watch_the_same_video_side_by_side(visitor, clip):
+@pytest.mark.parametrize("size", SIZES)
+def test_two_models_watch_the_same_video_side_by_side(browser, address, clip, size):
+    visitor = Visitor(browser, address, size)
     visitor.upload(clip)
     visitor.tab.select_option("#beside", "plain")
     said = visitor.find()
     assert "big: " in said and "plain: " in said and visitor.count(".timeline .rows") == 2
     boxes = [visitor.tab.locator("#detect .stage").nth(place).bounding_box() for place in range(2)]
-    assert boxes[0]["y"] == boxes[1]["y"] and abs(boxes[0]["width"] - boxes[1]["width"]) < 2, "beside each other"
+    below = boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
+    assert abs(boxes[0]["width"] - boxes[1]["width"]) < 2 and below == (size == "phone"), "beside each other where both fit"
     eventually(lambda: visitor.painted(0) and visitor.painted(1))
     assert {"big", "plain"} == set(
         visitor.tab.eval_on_selector_all("#detect tbody tr", "rows => rows.map(row => row.cells[0].innerText)")
     )
+    visitor.leave()
 
 
 def test_looking_inside_shows_two_models_side_by_side(result):
@@ -569,6 +625,27 @@ def test_a_map_follows_the_video_and_can_be_chosen(result):
     result.tab.get_by_role("tab", name="Your video").click()
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_to_try_is_said_before_the_camera_and_can_be_read(browser, address, size, scheme):
+    somebody = Visitor(browser, address, size, color_scheme=scheme)
+    somebody.tab.get_by_role("tab", name="Live").click()
+    assert somebody.tab.inner_text("#live .prompts").split() == ["Try:", "go", "round"], "what the model knows, and no more"
+    box = somebody.tab.locator("#live .go").bounding_box()
+    assert box["y"] + box["height"] <= SIZES[size][1]
+    for ink, paper, what in somebody.tab.evaluate(READ, ["#live .prompts", "#live .prompts span", "#live .go", "#live select"]):
+        assert contrast(ink, paper) >= 4.5, (what, ink, paper)
+    somebody.leave()
+
+
+def test_an_empty_scene_says_so(visitor, monkeypatch):
+    monkeypatch.setattr(live.Camera, "_boxes", lambda *_: [])
+    visitor.tab.get_by_role("tab", name="Live").click()
+    visitor.tab.click("#live .go")
+    visitor.until("I see nobody", "#live .now")
+    visitor.tab.click("#live .go")
+
+
 def test_the_camera_is_watched_live(visitor):
     visitor.tab.get_by_role("tab", name="Live").click()
     visitor.tab.click("#live .go")
@@ -586,5 +663,5 @@ def test_a_recording_of_the_camera_is_a_video_like_any_other(visitor):
     visitor.tab.click("#detect [data-do=record]")
     visitor.until("Stop recording (1 s)", "#detect .loaded")
     visitor.tab.click("#detect [data-do=another]")
-    visitor.until("recording.webm: ", ".about")
+    visitor.until("recording.webm", "#detect .name")
     assert "Found" in visitor.find()

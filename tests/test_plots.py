@@ -228,11 +228,18 @@ def test_captions_are_latex_and_say_of_what(studies, tmp_path):
 def test_notebooks_keep_the_colours_of_photographs():
     rng = np.random.default_rng(0)
     figure = paper.canvas(1, 2)
-    figure.add_subplot().imshow(rng.integers(0, 256, (60, 60, 3), np.uint8))
-    photo = Image.open(io.BytesIO(plots.Plot(figure, (), [])._repr_png_()))
+    colours = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).resize((400, 400), Image.Resampling.BICUBIC)
+    figure.add_subplot().imshow(colours)
     drawing = paper.canvas(1, 2)
     drawing.add_subplot().plot([0, 1])
-    assert photo.mode == "RGB" and Image.open(io.BytesIO(plots.Plot(drawing, (), [])._repr_png_())).mode == "P"
+    shown = [plots.Plot(one, (), [])._repr_mimebundle_() for one in (figure, drawing)]
+    photo, few = (
+        Image.open(io.BytesIO(base64.b64decode(one[kind]))) for one, kind in zip(shown, ("image/jpeg", "image/png"), strict=True)
+    )
+    assert photo.mode == "RGB" and few.mode == "P" and [len(one) for one in shown] == [2, 2]
+    true = np.asarray(Image.open(io.BytesIO(plots.Plot(figure, (), []).png())).convert("RGB"), float)
+    assert np.abs(np.asarray(photo, float) - true).mean() < 8, "colours stay"
+    assert len(shown[0]["image/jpeg"]) < 0.7 * 4 / 3 * len(plots.Plot(figure, (), []).png()), "and bytes are saved"
 
 
 def test_tables(studies):
@@ -441,7 +448,7 @@ def test_tubes_on_paper(toy_videos):
     assert plot.rows[0][1:5] == (toy_videos.classes[tube.label], 0.5, tube.start, tube.stop - 1)
     assert plot.rows[0][5:] == pytest.approx((tube.start / 25, tube.stop / 25))
     assert sum(bool(axes.images) for axes in plot.figure.axes) == 3
-    assert plot._repr_png_().startswith(b"\x89PNG") and "rows of kind" in repr(plot)
+    assert plot.png().startswith(b"\x89PNG") and "rows of kind" in repr(plot)
     nothing = plots.tube_plot(replace(result, tubes=[]))
     assert not nothing.rows and any("No action" in text.get_text() for text in nothing.figure.axes[-1].texts)
 

@@ -53,7 +53,7 @@ def test_frames_cut_off_by_an_edit_list_are_none(tmp_path):
     path = remux(source, tmp_path / "b.mp4", later(-0.4))
     with av.open(str(path)) as plain:
         assert plain.streams.video[0].frames == 35
-    assert seconds(path) == pytest.approx(np.arange(25) / 25, abs=1e-3)
+    assert seconds(path) == pytest.approx(np.arange(25) / 25, abs=1e-3) and (probe(path).rate, probe(path).frames) == (25, 25)
     assert psnr(next(read(path)).image, picture(10)) > 21
 
 
@@ -129,6 +129,7 @@ def test_one_bad_time_stamp_is_interpolated(tmp_path):
     with av.open(str(path)) as plain:
         assert max(packet.pts or 0 for packet in plain.demux(video=0)) > 30_000, "the file is not what the test needs"
     assert seconds(path) == pytest.approx(np.arange(12) / 25, abs=2e-3)
+    assert probe(path).duration == pytest.approx(0.48, abs=0.01), "the header's 40 s are the bad stamp's"
 
 
 @pytest.mark.parametrize("shift", [50_000, 0])

@@ -100,7 +100,7 @@ def _bar(items: Sequence, what: str) -> Iterable:
 class ImportAnnotations:
     """Turn what an annotation tool exports into the plain csv of one's own videos.
 
-    CVAT's XML or zip, JSON of Label Studio, VIA 3 or COCO, VIA's csv, tracking text and other plain csv are read.
+    CVAT's XML or zip, JSON of Label Studio, VIA or COCO, VIA's csv, tracking text and other plain csv are read.
 
     For example:
         mssc import-annotations export.zip -o my-videos/boxes.csv

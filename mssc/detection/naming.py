@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import walk
+from ..files import shortened, walk
 from ..structures import InputError
 from ..video import VIDEO_SUFFIXES, is_drawn
 from .result import CSV_COLUMNS
@@ -110,11 +110,11 @@ def _longest_name(folder: Path) -> int:
 
 def _fitting(stem: str, number: int, longest: int) -> str:
     """The name, cut between two letters if it is too long, with the number unless it is whole and the first."""
-    whole, room = os.fsencode(stem), longest - max(map(len, SUFFIXES))
-    if len(whole) <= room and number == 1:
+    room = longest - max(map(len, SUFFIXES))
+    if len(os.fsencode(stem)) <= room and number == 1:
         return stem
     tail = f"-{number}"
-    return whole[: room - len(tail)].decode(errors="ignore") + tail
+    return shortened(stem, room - len(tail)) + tail
 
 
 def _is_result_of(base: Path, there: Iterable[Path], source: Path) -> bool:

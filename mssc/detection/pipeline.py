@@ -148,7 +148,7 @@ def _second_pass(writer: Writer, result: VideoResult, stopwatch: Stopwatch) -> I
     for frame in stopwatch.each("decode", prefetch(read(result.info.path))):
         with stopwatch("draw"):
             rows, actors = result.shown_at(frame.index)
-            image = drawing.draw(frame.image, rows, result.classes, actors)
+            image = drawing.draw(frame.image, rows, result.classes, actors, result.others_at(frame.index))
         with stopwatch("encode"):
             writer.write(image, frame.time)
         yield frame.index, frame.image

@@ -76,6 +76,20 @@ class VideoResult:
         labels, scores = (np.array([getattr(tube, name) for tube, _ in here]) for name in ("label", "score"))
         return Detections(boxes, labels, scores), [actor for _, actor in here]
 
+    def others_at(self, frame: int) -> np.ndarray:
+        """Boxes (P, 4) of the people in a frame of whom no tube covers it."""
+        seen, busy = self._told_apart
+        acting = {number for tube, number in busy if tube.start <= frame < tube.stop}
+        here = [tube for tube, number in seen if tube.start <= frame < tube.stop and number not in acting]
+        return np.array([tube.boxes[frame - tube.start] for tube in here]).reshape(-1, 4)
+
+    @cached_property
+    def _told_apart(self) -> tuple[list[tuple[Tube, int]], list[tuple[Tube, int]]]:
+        """The people's tubes and the actions', each with a number that tells who it is."""
+        seen = [person.tube for person in self.people]
+        numbers = identify([*seen, *self.tubes])
+        return list(zip(seen, numbers, strict=False)), list(zip(self.tubes, numbers[len(seen) :], strict=True))
+
     def _told(self) -> list[dict]:
         """Each tube with its boxes, as plain values."""
         tubes = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..files import shortened
 from ..structures import InputError
 from . import inside, share, texts, visits
 from .detection import LOWEST, Message, Seen, check_request, work
@@ -66,7 +67,7 @@ def copy(event: gr.EventData, request: gr.Request) -> Any:
     try:
         path = _video(event)
         check_upload(path)
-        target = visits.new_folder(session) / f"{Path(path).stem[:80]}.mp4"
+        target = visits.new_folder(session) / f"{shortened(Path(path).stem)}.mp4"
         make_playable(path, target, lambda: not visits.has_left(session))
     except InputError as error:
         return gr.update(copy={"key": key, "error": without_folders(error, path)})
@@ -88,7 +89,7 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         if not all(isinstance(one, int | float) for one in (threshold, moment)) or not isinstance(off, list):
             raise InputError("This request cannot be read; reload the page.")
         folder = visits.new_folder(session)
-        target = folder / f"{Path(path).stem[:80]}{share.SUFFIXES[kind]}"
+        target = folder / f"{shortened(Path(path).stem)}{share.SUFFIXES[kind]}"
         for done, total in share.make(kind, [share.Shown.of(one, threshold, off) for one in seen], moment, target):
             if visits.has_left(session):
                 raise InputError(texts.LEFT)

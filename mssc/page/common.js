@@ -41,8 +41,7 @@ const fitted = (canvas, width, height) => {
 // Actors: box, shares of the picture's sides; colour; lines, [text, colour, ink] each; thin, bright, pale. The later ones lie on top, their
 // labels are placed first, and none lies over another one if there is room.
 const drawActors = (canvas, pen, [left, top, w, h], actors) => {
-  const wide = canvas.clientWidth, tall = canvas.clientHeight, size = clamp(Math.round(Math.min(w, h) / 22), 11, 20), high = size + 8, taken = [];
-  pen.font = `600 ${size}px system-ui, sans-serif`;
+  const wide = canvas.clientWidth, tall = canvas.clientHeight, full = clamp(Math.round(Math.min(w, h) / 22), 11, 20), taken = [];
   pen.textBaseline = "middle";
   for (const one of actors) {
     const place = [left + one.box[0] * w, top + one.box[1] * h, (one.box[2] - one.box[0]) * w, (one.box[3] - one.box[1]) * h];
@@ -56,6 +55,8 @@ const drawActors = (canvas, pen, [left, top, w, h], actors) => {
     }
   }
   for (const one of [...actors].reverse()) {
+    const small = one.thin && !one.bright, size = small ? Math.max(Math.round(0.7 * full), 10) : full, high = size + (small ? 5 : 8);
+    pen.font = `600 ${size}px system-ui, sans-serif`;
     const widest = Math.max(...one.lines.map(([text]) => pen.measureText(text).width + 10)), tallest = high * one.lines.length;
     const x = clamp(left + one.box[0] * w, 0, Math.max(wide - widest, 0)), y = top + one.box[1] * h, down = (one.box[3] - one.box[1]) * h;
     const spots = [y - tallest, y, y + down - tallest, y + down].map((place) => clamp(place, 0, Math.max(tall - tallest, 0)));

@@ -8,6 +8,7 @@ const fail = (sentence) => {
   at(".failed").hidden = false;
   at(".failed p").textContent = sentence;
   busy(false);
+  for (const view of views) if (!view.complete) view.complete = view.stopped = true;  // as far as it came
 };
 const busy = (on) => { over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
 const clear = () => {
@@ -16,6 +17,7 @@ const clear = () => {
   busy(false);
   runs = [];
   views = [];
+  goOn();
   off.clear();
   lit = null;
   tell("");

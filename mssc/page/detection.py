@@ -14,7 +14,7 @@ from ..detection.detector import FRAMES_AT_ONCE
 from ..detection.people import PeopleLinker, Person
 from ..detection.pipeline import detect_steps
 from ..detection.result import VideoResult
-from ..files import write_whole
+from ..files import shortened, write_whole
 from ..linking import identify
 from ..structures import InputError, Tube
 from .limits import check_length, check_upload
@@ -103,7 +103,7 @@ def work(path: str, model: str, threshold: float, folder: str, drawn: bool = Fal
     run: dict[str, Any] = {"model": model, "phase": "waking", "done": 0, "total": None, "speed": 0, "version": 0}
     yield Message(run)
     detector = ready(model, lent=True)
-    target = Path(folder, f"{Path(path).stem[:80]}-actions.mp4")
+    target = Path(folder, f"{shortened(Path(path).stem)}-actions.mp4")
     began, told, shown, stop = time.monotonic(), 0.0, 0.0, Path(folder, "stop")
     result, people, stopped, found = None, None, False, {}
     for step in detect_steps(path, detector, threshold, target if drawn else None):

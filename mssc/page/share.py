@@ -24,7 +24,6 @@ GIF_RATE = 10.0  # frames a second
 SIDES = {"whole": 1920, "clip": 960, "gif": 480}  # pixels of the longer side of each model's picture
 SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif", "column": "-figure.pdf", "page": "-figure.pdf"}
 COLUMNS: dict[str, Columns] = {"column": 1, "page": 2}  # of figures
-GREY = (182, 187, 193)
 PAPER, INK = (24, 28, 36), (235, 238, 242)
 MOST_ROWS = 6  # of a timeline
 
@@ -148,25 +147,22 @@ def _pictures(
 
 
 def _drawn(shown: Shown, image: np.ndarray, index: int, named: bool) -> np.ndarray:
-    """A frame with the boxes of one model: grey ones first."""
+    """A frame with the boxes of one model."""
     height, width = image.shape[:2]
     scale = np.array([width, height, width, height]) / np.tile(shown.seen.size, 2)
     here = [(tube, number) for tube, number in shown.tubes if tube.start <= index < tube.stop]
     busy = {number for _, number in here}
-    picture = Image.fromarray(image)
-    pen = ImageDraw.Draw(picture)
-    for (tube, _), number in shown.people:
-        if tube.start <= index < tube.stop and number not in busy:
-            x1, y1, x2, y2 = (tube.boxes[index - tube.start] * scale).tolist()
-            pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=GREY, width=max(1, round(min(width, height) / 300)))
-    if named:
-        _text(pen, (width - 6, 4), shown.seen.model)
+    others = [tube for (tube, _), number in shown.people if tube.start <= index < tube.stop and number not in busy]
     rows = Detections(
         np.array([tube.boxes[index - tube.start] * scale for tube, _ in here]).reshape(-1, 4),
         np.array([tube.label for tube, _ in here]),
         np.array([tube.score for tube, _ in here]),
     )
-    return drawing.draw(np.array(picture), rows, shown.seen.classes, [number for _, number in here])
+    people = np.array([tube.boxes[index - tube.start] * scale for tube in others]).reshape(-1, 4)
+    picture = Image.fromarray(drawing.draw(image, rows, shown.seen.classes, [number for _, number in here], people))
+    if named:
+        _text(ImageDraw.Draw(picture), (width - 6, 4), shown.seen.model)
+    return np.array(picture)
 
 
 def _text(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size: int = 16) -> None:
@@ -208,7 +204,7 @@ def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Im
         for (tube, _), number in shown.people:
             x1, x2 = across(tube)
             if number == actor and x1 < x2:
-                pen.rectangle((x1, top + high - size // 3, x2, top + high - 2), fill=GREY)
+                pen.rectangle((x1, top + high - size // 3, x2, top + high - 2), fill=drawing.GREY)
         for tube, number in shown.tubes:
             x1, x2 = across(tube)
             if number == actor and x1 < x2:

@@ -84,11 +84,11 @@ const shownNow = (seconds) => {
   shownAt = seconds;
   const view = views.find((one) => !one.complete);
   const known = view ? view.found.duration : 0;
-  if (known && !video.paused && seconds > known - 0.1) { held = true; video.pause(); }
-  if (known && held && seconds > known) video.currentTime = Math.max(known - 0.1, 0);  // a slow machine told us too late
+  if (view && !video.paused && seconds > known - 0.1) { held = true; video.pause(); }
+  if (view && held && seconds > known) video.currentTime = Math.max(known - 0.1, 0);  // a slow machine told us too late
   redraw();
 };
-const goOn = () => { if (held && views.every((one) => one.complete || one.found.duration > shownAt + 0.5)) { held = false; video.play().catch(() => {}); } };
+const goOn = () => { if (held && video.src && views.every((one) => one.complete || one.found.duration > shownAt + 0.5)) { held = false; video.play().catch(() => {}); } };
 if ("requestVideoFrameCallback" in HTMLVideoElement.prototype) {
   const step = (_, frame) => { shownNow(frame.mediaTime); video.requestVideoFrameCallback(step); };
   video.requestVideoFrameCallback(step);

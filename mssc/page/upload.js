@@ -9,6 +9,7 @@ const dismiss = () => {
   if (file && file.blob) URL.revokeObjectURL(file.blob);
   file = null;
   expected = 0;
+  at(".name").textContent = at(".about").textContent = "";
 };
 const choose = (picked, example) => {
   dismiss();
@@ -17,7 +18,7 @@ const choose = (picked, example) => {
   at(".drop").hidden = true;
   at(".stages").hidden = at(".loaded").hidden = false;
   at(".examples").hidden = true;
-  at(".about").textContent = file.name;
+  at(".name").textContent = file.name;
   say("");
   play(file.address);
   if (example) trigger("look", { key: file.key, example });
@@ -49,7 +50,7 @@ const tellUpload = () => { if (file && !file.path && !file.error) tell(`Uploadin
 
 const clock = (seconds) => seconds < 60 ? `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)} s` : `${Math.floor(Math.round(seconds) / 60)} min ${Math.round(seconds) % 60} s`;
 const described = (seconds, [width, height], rate, frames, counted) =>
-  `${file.name}: ${seconds ? `${clock(seconds)}, ` : ""}${width}x${height} pixels, ${Number(rate.toFixed(2))} frames a second${frames ? `, ${counted ? "" : "about "}${frames} frames` : ""}`;
+  `${seconds ? `${clock(seconds)}, ` : ""}${width}x${height} pixels, ${Number(rate.toFixed(2))} frames a second${frames ? `, ${counted ? "" : "about "}${frames} frames` : ""}`;
 watch("about", () => {
   const told = props.about;
   if (!told || !file || told.key !== file.key) return;
@@ -76,7 +77,7 @@ watch("copy", () => {
 });
 
 // ---- dropping, choosing, examples
-const input = at(".file"), drop = at(".drop");
+const input = at("#upload input"), drop = at(".drop");
 input.accept = props.accepted;
 at(".limits").textContent = props.limits;
 input.addEventListener("change", () => { if (input.files.length) choose(input.files[0]); input.value = ""; });
@@ -149,5 +150,4 @@ const another = () => {
   play("");
   at(".drop").hidden = at(".examples").hidden = false;
   at(".stages").hidden = at(".loaded").hidden = true;
-  at(".about").textContent = "";
 };

@@ -1,7 +1,6 @@
 """What the notebooks share: which data they look at, a place for what is not kept, and controls above a picture."""
 
 import atexit
-import base64
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -131,9 +130,7 @@ class Panel(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
         values = ", ".join(f"{name} = {control.value}" for name, control in self.controls.items())
-        still = {"text/plain": f"Panel: {values}"}
-        if self.plot is not None:
-            still["image/png"] = base64.b64encode(self.plot._repr_png_()).decode()
+        still = {**(self.plot._repr_mimebundle_() if self.plot is not None else {}), "text/plain": f"Panel: {values}"}
         if os.environ.get(STATIC) == "static":
             return still
         return {**still, **(super()._repr_mimebundle_(**kwargs) or {})}

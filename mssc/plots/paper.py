@@ -4,6 +4,7 @@ Widths are those of IEEE's two-column pages. PDFs are vectors with their fonts e
 stay text that can be searched. Colours are apart for colour-blind viewers; what differs in colour differs in its mark as well.
 """
 
+import base64
 import csv
 import functools
 import io
@@ -84,16 +85,21 @@ class Plot:
             fonts.fit(self.figure).savefig(out, format="png", dpi=dpi)
         return out.getvalue()
 
-    def _repr_png_(self) -> bytes:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """What notebooks show and keep: a drawing in 256 colours, chosen so that rare ones stay, in a third of the bytes; with a
-        photograph in it, all of its colours."""
+        photograph in it as a JPEG, which has all colours in less than that."""
         from PIL import Image
 
         image = Image.open(io.BytesIO(self.png())).convert("RGB")
         out, few = io.BytesIO(), image.quantize(256, Image.Quantize.MAXCOVERAGE)
         far = np.abs(np.asarray(few.convert("RGB"), np.int16) - np.asarray(image, np.int16)).max(2)
-        (few if np.mean(far > 12) < 0.002 else image).save(out, "PNG", optimize=True)
-        return out.getvalue()
+        drawing = np.mean(far > 12) < 0.002
+        if drawing:
+            few.save(out, "PNG", optimize=True)
+        else:
+            image.save(out, "JPEG", quality=85, subsampling=0, optimize=True)
+        picture = {"image/png" if drawing else "image/jpeg": base64.b64encode(out.getvalue()).decode()}
+        return {"text/plain": repr(self)} | picture
 
     def save(self, folder: str | Path, name: str) -> list[Path]:
         """Write ``name.pdf``, ``name.png``, ``name.csv``; with a caption ``name.tex``, a figure that takes the PDF in, and ``name.md``;

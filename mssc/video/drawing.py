@@ -27,6 +27,7 @@ COLOUR_BLIND = np.array(
 # Linear RGB to cone responses, and their cube roots to lightness, green-red, blue-yellow: Ottosson's Oklab (2020).
 OKLAB_CONES = np.array([[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995, 0.1073970], [0.0883025, 0.2817188, 0.6299787]])
 OKLAB_AXES = np.array([[0.2104543, 0.7936178, -0.004072], [1.9779985, -2.4285922, 0.4505937], [0.025904, 0.7827718, -0.8086758]])
+GREY = (182, 187, 193)  # who does nothing that is sure
 LIGHTNESS = (0.5, 0.92)  # of Oklab; darker or lighter colours vanish on a dark or a white page
 
 
@@ -101,8 +102,14 @@ def _place(box: np.ndarray, width: int, height: int, frame: tuple[int, int], occ
     return spots[0]
 
 
-def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], actors: Sequence[int] | None = None) -> np.ndarray:
-    """Draw boxes with their actions and scores.
+def draw(
+    image: np.ndarray,
+    detections: Detections,
+    classes: Sequence[str],
+    actors: Sequence[int] | None = None,
+    people: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw boxes with their actions and scores, and thin grey ones around everybody else.
 
     Rows of one actor, or of equal boxes where no actors are given, are drawn as one box under a stack of labels, the best
     action first. Line width and letters grow with the image. Boxes may reach out of the frame; labels stay within it.
@@ -112,6 +119,7 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
         detections: what to draw, in pixels of `image`.
         classes: their names.
         actors: a number for each row, written before the action (see `mssc.linking.identify`); None writes none.
+        people: (P, 4) boxes of those who do nothing that is sure, likewise.
 
     Returns:
         (H, W, 3) uint8 RGB, a copy.
@@ -123,7 +131,8 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
         raise InputError(f"the image is {image.dtype} of shape {image.shape}; it must be uint8 (H, W, 3), RGB.")
     if len(detections) and detections.labels.max() >= len(classes):
         raise InputError(f"label {detections.labels.max()} has no name: there are {len(classes)} classes, counted from 0.")
-    if not len(detections):
+    people = np.zeros((0, 4)) if people is None else people
+    if not len(detections) and not len(people):
         return image.copy()
     canvas = Image.fromarray(image)
     pen, colours = ImageDraw.Draw(canvas), class_colours(classes)
@@ -132,18 +141,26 @@ def draw(image: np.ndarray, detections: Detections, classes: Sequence[str], acto
     stacks: dict[bytes | int, list[int]] = {}
     for row in np.argsort(-detections.scores, kind="stable").tolist():
         stacks.setdefault(detections.boxes[row].tobytes() if actors is None else actors[row], []).append(row)
-    for rows in stacks.values():  # every box before any label, so that no line runs through a text
-        x1, y1, x2, y2 = np.clip(detections.boxes[rows[0]].round(), 0, (*canvas.size, *canvas.size)).astype(int).tolist()
+    thin = max(1, line // 2)
+    outlines = [
+        part for box in people for part in ((box, (0, 0, 0), thin + 2), (box + [1, 1, -1, -1], GREY, thin))
+    ]  # on any ground
+    outlines += [(detections.boxes[rows[0]], colours[detections.labels[rows[0]]], line) for rows in stacks.values()]
+    for box, colour, thick in outlines:  # every box before any label, so that no line runs through a text
+        x1, y1, x2, y2 = np.clip(box.round(), 0, (*canvas.size, *canvas.size)).astype(int).tolist()
         if x1 < x2 and y1 < y2:
-            pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colours[detections.labels[rows[0]]], width=line)
+            pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=colour, width=thick)
     occupied: list[tuple[int, int, int, int]] = []
+    labelled = []
     for rows in stacks.values():
         patches = []
         for row in rows:
             label, who = int(detections.labels[row]), "" if actors is None else f"{actors[row]}: "
             patches.append(_label(f"{who}{classes[label]} {detections.scores[row]:.2f}", colours[label], size))
+        labelled.append((detections.boxes[rows[0]], patches))
+    for box, patches in [*labelled, *((box, [_label("person", GREY, max(11, 2 * size // 3))]) for box in people)]:
         width, height = max(patch.width for patch in patches), sum(patch.height for patch in patches)
-        x, y = _place(detections.boxes[rows[0]], width, height, canvas.size, occupied)
+        x, y = _place(box, width, height, canvas.size, occupied)
         occupied.append((x, y, x + width, y + height))
         for patch in patches:
             canvas.paste(patch, (x, y))

@@ -9,6 +9,7 @@ Nothing is ever sought: only sequential decoding numbers the frames rightly in e
 
 import itertools
 import logging
+import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ FALLBACK_RATE = Fraction(25)
 RATE_FRAMES = 30
 """From so many frames the rate is estimated where the container has none."""
 
+LEAST_BYTES = 1000
+"""A second of video has more; if a header says otherwise, one bad time stamp may have made it, and its packets are asked."""
 
 PROMISED = ("h264", "hevc", "av1", "mjpeg")
 """Codecs of which a packet in an MP4 or Matroska file is a frame that is shown."""
@@ -92,8 +95,8 @@ def probe(path: str | Path) -> VideoInfo:
         aspect = 1 / aspect if turn.transpose else aspect
         rate = _rate(stream) or _rate_of([first.time, *(frame.time for frame in islice(frames, RATE_FRAMES))])
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / 1e6
-        count, anew = stream.frames, resets(container)
-    duration = _length(path) if anew else float(seconds) if seconds > 0 else None
+        count, doubtful = _listed(stream), resets(container) or seconds > os.path.getsize(path) / LEAST_BYTES
+    duration = _length(path) if doubtful else float(seconds) if seconds > 0 else None
     count = count or (max(1, round(duration * rate)) if duration else None)
     return VideoInfo(Path(path), width, height, rate, count, duration, aspect)
 
@@ -172,11 +175,20 @@ def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float | 
     return start(container, stream), float(1 / (_rate(stream) or FALLBACK_RATE)), resets(container)
 
 
+def _listed(stream: VideoStream) -> int:
+    """Frames by the container; in MP4 without those that its edit list leaves out."""
+    left_out = sum(entry.is_discard for entry in stream.index_entries) if "mov" in stream.container.format.name else 0
+    return max(stream.frames - left_out, 0)
+
+
 def _rate(stream: VideoStream) -> Fraction | None:
     """The average, unless it is missing or absurd (a clock's 1000 or 90000 ticks a second taken for frames)."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     if is_avi(stream.container):  # it counts the halves of H.264's frames
         rates = rates[1:]
+    elif 0 < _listed(stream) < stream.frames and stream.duration and stream.time_base and stream.guessed_rate:
+        true = Fraction(_listed(stream)) / (stream.duration * stream.time_base)  # the average is that of what is not shown too
+        rates = (stream.guessed_rate if abs(stream.guessed_rate / true - 1) < 0.01 else true.limit_denominator(1001), *rates[1:])
     return next((Fraction(rate) for rate in rates if rate and 0.001 <= rate < 1000), None)
 
 

@@ -13,7 +13,7 @@ from mssc.structures import InputError
 
 __all__ = ["KINDS", "Rows", "find", "read", "to_pixels", "write_csv"]
 
-KINDS = "the plain csv, CVAT's XML or zip, JSON of Label Studio, VIA 3 or COCO, VIA's csv, or tracking text (frame id x y w h)"
+KINDS = "the plain csv, CVAT's XML or zip, JSON of Label Studio, VIA or COCO, VIA's csv, or tracking text (frame id x y w h)"
 """What can be read."""
 
 LISTS = ("splits.csv", "report.json")  # the parts; what check-data wrote
@@ -66,7 +66,7 @@ def read(path: Path, videos: Videos, first_frame: int | None = None, video: str 
         content = _json(path)
         if label_studio.is_export(content):
             return label_studio.read(content, path, videos, first_frame, video)
-        if isinstance(content, dict) and {"attribute", "file", "view", "metadata"} <= content.keys():
+        if via.is_project(content):
             return via.read_project(content, path, videos, video)
         if isinstance(content, dict) and "annotations" in content:
             return coco.read(content, path, videos, first_frame, video)

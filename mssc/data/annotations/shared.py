@@ -36,13 +36,18 @@ def upright(box: Box, degrees: float, pivot: str = "centre") -> Box:
 
 
 def split_actions(text: str, options: Collection[str] = ()) -> list[str]:
-    """The actions that a text names, between commas or semicolons; perhaps none.
+    """The actions that a text names, see `pieces`; perhaps none."""
+    return list(dict.fromkeys(piece for piece in pieces(text, options) if piece.lower() not in NOTHING))
+
+
+def pieces(text: str, options: Collection[str] = ()) -> list[str]:
+    """What lies between commas or semicolons.
 
     An option of the file stays whole, whatever is in it, and so does what is in brackets: "watch (e.g., TV)" is one action.
     """
     whole = [rf"\s*{re.escape(option)}(?=\s*(?:[,;]|$))" for option in sorted(options, key=len, reverse=True) if option.strip()]
-    pieces = re.findall("|".join([*whole, r"(?:\([^()]*\)|[^,;])+"]), text)
-    return list(dict.fromkeys(piece.strip() for piece in pieces if piece.strip().lower() not in NOTHING))
+    found = re.findall("|".join([*whole, r"(?:\([^()]*\)|[^,;])+"]), text)
+    return [piece.strip() for piece in found if piece.strip()]
 
 
 class Key(NamedTuple):

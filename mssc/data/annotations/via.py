@@ -1,4 +1,4 @@
-"""Import of VIA 3, the VGG annotator of videos and images: its project (JSON) or its csv.
+"""Import of VIA, the VGG annotator: the project (JSON) or csv of VIA 3, of videos and images, and those of VIA 2, of images.
 
 A region is a rectangle (shape 2 or 8: x, y, width, height in pixels) at a time `z` in seconds of a video, or of an image. Its action is
 the value of the attribute `action`, or of the only attribute that regions have; values of lists are numbers of the attribute's options,
@@ -11,12 +11,12 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, NOTHING, TRACK, split_actions
+from mssc.data.annotations.shared import ACTION, NOTHING, TRACK, pieces, split_actions
 from mssc.data.media import Videos
 from mssc.structures import InputError
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 RECTANGLES = (2, 8)
 TEXT = 1  # type of an attribute that is not chosen from a list
+CHOICE = 4
+VIA_2 = "filename,file_size,file_attributes,region_count,"
 
 
 class _Region(NamedTuple):
@@ -35,46 +37,100 @@ class _Region(NamedTuple):
 
 def is_csv(text: str) -> bool:
     """Whether a text is the csv that VIA exports."""
-    return text.startswith("# Exported using VGG Image Annotator")
+    return text.startswith(("# Exported using VGG Image Annotator", VIA_2))
+
+
+def is_project(content: object) -> TypeGuard[dict]:
+    """Whether a JSON is a project of VIA 3, a project of VIA 2, or the annotations that VIA 2 exports."""
+    if not isinstance(content, dict):
+        return False
+    each = list(content.values())
+    plain = bool(each) and all(isinstance(item, dict) and {"filename", "regions"} <= item.keys() for item in each)
+    return {"attribute", "file", "view", "metadata"} <= content.keys() or "_via_img_metadata" in content or plain
 
 
 def read_project(content: dict, path: Path, videos: Videos, video: str | None = None) -> table.Rows:
-    """Reads a project. Arguments and errors are those of `coco.read`."""
-    files, views = content["file"], content["view"]
+    """Reads what `is_project`. Arguments and errors are those of `coco.read`."""
 
-    def regions() -> Iterator[_Region]:
+    def parts() -> tuple[dict, list[_Region]]:
+        if "view" not in content:
+            return _of_via_2(content)
+        files, views, regions = content["file"], content["view"], []
         for item in content["metadata"].values():
             file = files[str(views[str(item["vid"])]["fid_list"][0])]
             names = [str(file[key]) for key in ("fname", "src") if file.get(key)]
             known = (name for name in names if videos.image(name) or videos.name(name.rpartition("/")[2]))
-            yield _Region(next(known, names[0]), item["z"], item["xy"], item["av"])
+            regions.append(_Region(next(known, names[0]), item["z"], item["xy"], item["av"]))
+        return content["attribute"], regions
 
-    return _explained(content["attribute"], regions, path, videos, video)
+    return _explained(parts, path, videos, video)
 
 
 def read_csv(text: str, path: Path, videos: Videos, video: str | None = None) -> table.Rows:
     """Reads the csv. Arguments and errors are those of `coco.read`."""
-    attributes = re.search(r"^# ATTRIBUTE = (\{.*\})$", text, re.MULTILINE)
 
-    def regions() -> Iterator[_Region]:
+    def parts() -> tuple[dict, list[_Region]]:
+        if text.startswith(VIA_2):
+            keys = ("shape_attributes", "region_attributes")
+            rows = csv.DictReader(io.StringIO(text))
+            images = [
+                {
+                    "filename": row["filename"],
+                    "regions": [{keys[0]: json.loads(row[f"region_{keys[0]}"]), keys[1]: json.loads(row[keys[1]])}],
+                }
+                for row in rows
+            ]
+            return _of_via_2(dict(enumerate(images)))
+        attributes = re.search(r"^# ATTRIBUTE = (\{.*\})$", text, re.MULTILINE)
+        regions = []
         for row in csv.reader(io.StringIO("".join(line for line in text.splitlines(True) if not line.startswith("#")))):
             if row:
                 _, files, _, times, shape, values = row
-                yield _Region(str(json.loads(files)[0]), json.loads(times), json.loads(shape), json.loads(values))
+                regions.append(_Region(str(json.loads(files)[0]), json.loads(times), json.loads(shape), json.loads(values)))
+        return json.loads(attributes[1]) if attributes else {}, regions
 
-    return _explained(json.loads(attributes[1]) if attributes else {}, regions, path, videos, video)
+    return _explained(parts, path, videos, video)
 
 
-def _explained(attributes: Any, regions: Any, path: Path, videos: Videos, video: str | None) -> table.Rows:
+def _of_via_2(content: dict) -> tuple[dict, list[_Region]]:
+    """What VIA 2 says, as VIA 3 would: attributes by their names, images without a time."""
+    images = content.get("_via_img_metadata", content)
+    described = content.get("_via_attributes", {}).get("region", {})
+    regions = []
+    for image in images.values():
+        shown = image["regions"]
+        for item in shown.values() if isinstance(shown, dict) else shown:  # VIA 1 numbers them
+            shape, values = item["shape_attributes"], item["region_attributes"]
+            corners = [2, *(shape[key] for key in ("x", "y", "width", "height"))] if shape.get("name") == "rect" else []
+            told = {
+                key: [one for one, on in value.items() if on] if isinstance(value, dict) else [value]
+                for key, value in values.items()
+            }
+            if shape:
+                regions.append(
+                    _Region(str(image["filename"]), [], corners, {key: ",".join(map(str, each)) for key, each in told.items()})
+                )
+    attributes = {}
+    for name in dict.fromkeys([*described, *(key for region in regions for key in region.values)]):
+        options = described.get(name, {}).get("options") or {}
+        attributes[name] = {
+            "aname": name,
+            "type": CHOICE if options else TEXT,
+            "options": {key: text or key for key, text in options.items()},
+        }
+    return attributes, regions
+
+
+def _explained(parts: Callable[[], tuple[dict, list[_Region]]], path: Path, videos: Videos, video: str | None) -> table.Rows:
     try:
-        return _rows(attributes, regions(), path, videos, video)
+        return _rows(*parts(), path, videos, video)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, csv.Error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is no whole project of VIA 3 ({type(error).__name__}: {error}); export it again.") from None
+        raise InputError(f"{path} is no whole project of VIA ({type(error).__name__}: {error}); export it again.") from None
 
 
-def _rows(attributes: dict, regions: Iterable[_Region], path: Path, videos: Videos, video: str | None) -> table.Rows:
+def _rows(attributes: dict, regions: list[_Region], path: Path, videos: Videos, video: str | None) -> table.Rows:
     rows: list[table.Row] = []
     left_out = 0
     of_regions = [key for key, item in attributes.items() if not str(item.get("anchor_id", "XY1")).endswith("XY0")]
@@ -116,7 +172,7 @@ def _actions(attribute: dict, value: str, where: str) -> list[str]:
     named = options | {option.casefold(): option for option in options.values()}
     if attribute.get("type") == TEXT:
         return split_actions(value)
-    chosen = [value] if value.strip().casefold() in named else [key for key in value.split(",") if key.strip()]
+    chosen = pieces(value, [*options, *options.values()])
     unknown = [key for key in chosen if key.strip().casefold() not in named]
     if unknown:
         raise InputError(f"{where}: option {unknown[0]!r} of the attribute {attribute['aname']!r} is not in its list.")
