@@ -91,7 +91,8 @@ def test_a_compiled_graph_is_kept_and_a_spoilt_one_is_made_again(folder, spoil, 
         blob.write_bytes(blob.read_bytes()[: size // 2])
         open_graph(graph, "openvino")
         open_graph(graph, "openvino")
-        assert [path.stat().st_size for path in kept.rglob("*.blob")] == [size]
+        (made,) = kept.rglob("*.blob")
+        assert made.stat().st_size > 0.9 * size
     else:
         shutil.rmtree(kept)
         kept.write_text("")

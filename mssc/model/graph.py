@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from .features import ImageFeatures, VideoFeatures
 from .fusion import ChannelContext, ChannelEmbedding, ContextExchange, Exchange, Fusion, SemanticCorrectionFusion
+from .layers import Focus, Network
 from .mssc import MSSC
 
 
@@ -111,9 +112,36 @@ class GraphFusion(Fusion):
         return tuple(found)
 
 
+class GraphFocus(Focus):
+    """The stem as what it is, one 6x6 convolution of stride 2, without taking the image apart.
+
+    Args:
+        plain: the stem, whose block it takes over.
+    """
+
+    def __init__(self, plain: Focus) -> None:
+        nn.Module.__init__(self)
+        self.conv = plain.conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `Focus.forward`, of maps with even sides."""
+        kernel = self.conv.conv.weight.unflatten(1, (2, 2, -1))  # (out, right or left, bottom or top, in, 3, 3)
+        kernel = kernel.permute(0, 3, 4, 2, 5, 1).flatten(4, 5).flatten(2, 3)  # (out, in, 6, 6)
+        return self.conv.act(self.conv.bn(F.conv2d(x, kernel, self.conv.conv.bias, stride=2, padding=2)))
+
+
 def for_graphs(model: MSSC) -> MSSC:
     """The same network in these forms, its parameters by the same names. The model itself stays as it is."""
-    model = copy.copy(model)
-    model._modules = dict(model._modules)
-    model.fusion = GraphFusion(model.fusion)
-    return model
+    fusion = GraphFusion(model.fusion)
+    stem = getattr(getattr(model.image, "backbone", None), "stem", None)
+    model = _with(model, "fusion", fusion)
+    return _with(model, "image.backbone.stem", GraphFocus(stem)) if isinstance(stem, Focus) else model
+
+
+def _with(module: Network, place: str, part: nn.Module) -> Network:
+    """A copy of a module with another part in a place; all else is shared."""
+    name, _, rest = place.partition(".")
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    twin._modules[name] = _with(module.get_submodule(name), rest, part) if rest else part
+    return twin

@@ -125,7 +125,7 @@ class Focus(nn.Module):
     """Space to depth, then a 3x3 block: (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2)).
 
     Each 2x2 patch becomes 4 * in channels: top left, bottom left, top right, bottom right, each with all input channels. An
-    odd last row or column is repeated once. It is computed as what it is, one 6x6 convolution of stride 2.
+    odd last row or column is repeated once.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -136,10 +136,8 @@ class Focus(nn.Module):
         height, width = x.shape[-2:]
         if height % 2 or width % 2:
             x = F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
-        kernel = self.conv.conv.weight.unflatten(1, (2, 2, -1))  # (out, right or left, bottom or top, in, 3, 3)
-        kernel = kernel.permute(0, 3, 4, 2, 5, 1).flatten(4, 5).flatten(2, 3)  # (out, in, 6, 6)
-        x = F.conv2d(x, kernel, self.conv.conv.bias, stride=2, padding=2)
-        return self.conv.act(self.conv.bn(x))
+        top, bottom = x[..., ::2, :], x[..., 1::2, :]
+        return self.conv(torch.cat((top[..., ::2], bottom[..., ::2], top[..., 1::2], bottom[..., 1::2]), dim=1))
 
 
 class DecoupledTower(nn.Module):
