@@ -8,12 +8,13 @@ The axis legend and the types are in `mssc.structures`. Names are loaded when fi
 
 import importlib
 import os
+import sys
+import warnings
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
-from . import moved
-
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: a busy neighbour must not stall two threads
-moved.accept()
 
 if TYPE_CHECKING:
     from .ablate.tables import ABLATIONS
@@ -69,3 +70,28 @@ def __getattr__(name: str) -> object:
     if name in _MODULE:
         return getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
     raise AttributeError(f"module 'mssc' has no attribute {name!r}")
+
+
+MOVED = {
+    "mssc.container": "mssc.video.container",
+    "mssc.data.coco": "mssc.data.annotations.coco",
+    "mssc.data.cvat": "mssc.data.annotations.cvat",
+    "mssc.data.table": "mssc.data.annotations.table",
+    "mssc.detect": "mssc.detection.pipeline",
+    "mssc.result": "mssc.detection.result",
+    "mssc.visualise": "mssc.video.drawing",
+}
+"""Names that modules had before, under which scripts may still import them, and where they are now."""
+
+
+class _OldNames(MetaPathFinder, Loader):
+    def find_spec(self, fullname, path=None, target=None):
+        return ModuleSpec(fullname, self) if fullname in MOVED else None
+
+    def exec_module(self, module) -> None:
+        now = importlib.import_module(MOVED[module.__name__])
+        warnings.warn(f"{module.__name__} is now {now.__name__}; import that.", DeprecationWarning, stacklevel=2)
+        module.__getattr__ = lambda name: getattr(now, name)
+
+
+sys.meta_path.append(_OldNames())  # asked last

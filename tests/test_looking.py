@@ -170,8 +170,12 @@ def test_what_paths_take_is_queries_times_context(model, few):
         torch.testing.assert_close(level.context.sum(-2), torch.ones_like(level.context.sum(-2)))
         for path, x in enumerate((level.spatial, level.motion)):
             tokens = x.flatten(2).transpose(1, 2)
-            query = fusion.exchange.project[path](tokens).relu().chunk(2, -1)[1]
-            taken = (query.unflatten(-1, (2, -1)).transpose(1, 2) @ level.context[path]).transpose(1, 2).flatten(2)
+            query = fusion.exchange.project[path](tokens).relu().chunk(fusion.exchange.parts, -1)[-1]
+            taken = (
+                (query.unflatten(-1, (fusion.exchange.heads, -1)).transpose(1, 2) @ level.context[path])
+                .transpose(1, 2)
+                .flatten(2)
+            )
             torch.testing.assert_close(level.exchanged[path].flatten(1).T, taken[0], rtol=1e-4, atol=1e-4)
         for ours, theirs in zip(level.corrected, exchange.corrected(fusion, level.spatial, level.motion), strict=True):
             torch.testing.assert_close(ours, theirs[0], rtol=1e-5, atol=1e-5)  # rounding of values near 60

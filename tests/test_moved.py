@@ -5,16 +5,16 @@ import sys
 
 import pytest
 
-from mssc import moved
+import mssc
 from mssc.video import drawing
 
 
-@pytest.mark.parametrize("name", moved.NOW)
+@pytest.mark.parametrize("name", mssc.MOVED)
 def test_a_module_is_found_under_its_old_name_with_a_warning(name, monkeypatch):
     monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.warns(DeprecationWarning, match=moved.NOW[name]):
+    with pytest.warns(DeprecationWarning, match=mssc.MOVED[name]):
         old = importlib.import_module(name)
-    new = importlib.import_module(moved.NOW[name])
+    new = importlib.import_module(mssc.MOVED[name])
     public = [one for one in vars(new) if not one.startswith("_")]
     assert public and all(getattr(old, one) is getattr(new, one) for one in public)
 

@@ -198,7 +198,7 @@ def test_only_labelled_frames_are_validated(toy_videos, toy_cache, tiny_config):
     model = MSSC(tiny_config).eval()
     shown = []
     step = model.step
-    model.step = lambda clip, state, keys: shown.append((clip.shape[2], keys.tolist())) or step(clip, state, keys)
+    model.step = lambda clip, state, keys, **how: shown.append((clip.shape[2], keys.tolist())) or step(clip, state, keys, **how)
     score = validate(model, sparse, toy_cache, 1)
     # a window of 4 frames that ends at the key frame
     assert shown == [(3, [[2]]), (4, [[3]]), (4, [[3]])] and 0 <= score["frame_map"] <= 1
