@@ -17,7 +17,7 @@ import numpy as np
 
 from ..linking import LinkConfig, OnlineLinker
 from ..structures import DetectionLog, Detections, InputError, Tube
-from ..video import VideoInfo, Writer, drawing, probe, read
+from ..video import Frame, VideoInfo, Writer, drawing, probe, read
 from .detector import FRAMES_AT_ONCE, Detector, Ready, shared_detector
 from .prefetch import prefetch
 from .result import VideoResult
@@ -138,17 +138,19 @@ def _first_pass(
             times.append(time)
             yield frame
 
-    for found in stream.follow(shown()):
+    for found in prefetch(stream.follow(shown()), FRAMES_AT_ONCE):  # the network goes on meanwhile
         with stopwatch("link"):
             linked = linker.step(found)
         yield linked
 
 
 def _second_pass(writer: Writer, result: VideoResult, stopwatch: Stopwatch) -> Iterator[tuple[int, np.ndarray]]:
-    for frame in stopwatch.each("decode", prefetch(read(result.info.path))):
-        with stopwatch("draw"):
+    def drawn() -> Iterator[tuple[Frame, np.ndarray]]:
+        for frame in read(result.info.path):
             rows, actors = result.shown_at(frame.index)
-            image = drawing.draw(frame.image, rows, result.classes, actors, result.others_at(frame.index))
+            yield frame, drawing.draw(frame.image, rows, result.classes, actors, result.others_at(frame.index))
+
+    for frame, image in stopwatch.each("draw", prefetch(drawn())):
         with stopwatch("encode"):
             writer.write(image, frame.time)
         yield frame.index, frame.image
