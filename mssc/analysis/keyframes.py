@@ -169,8 +169,8 @@ def _taps(model: MSSC):
         exchange = exchange_of(model.fusion.levels[i])
         if exchange is not None:
             way = "weights" if exchange.by_position else "context"
-            outputs += [f"{level}.exchange", *(f"{level}.exchange.take.{path}.{way}" for path in range(2))]
-            inputs += [f"{level}.exchange.leave.{path}" for path in range(2)]
+            takes = [f"{level}.exchange.take.{path}" for path in range(2)]
+            outputs += [f"{level}.exchange", *takes, *(f"{take}.{way}" for take in takes)]
     return capture(model, *outputs, inputs=inputs)
 
 
@@ -214,8 +214,8 @@ def _level(model: MSSC, seen: Captured, level: int, row: int) -> Level:
         return Level(spatial, motion, fused)
     name = f"fusion.levels.{level}.exchange"
     corrected = tuple(x[row] for x in seen[name])
-    parts = [seen.inputs[f"{name}.leave.{path}"][0][row] for path in range(2)]  # (N, 2C'): the residual part, then T
-    exchanged = tuple(x[:, x.shape[1] // 2 :].T.unflatten(1, fused.shape[1:]) for x in parts)
+    taken = [seen[f"{name}.take.{path}"][row] for path in range(2)]  # (heads, N, d)
+    exchanged = tuple(x.transpose(1, 2).flatten(0, 1).unflatten(1, fused.shape[1:]) for x in taken)
     if exchange.by_position:
         return Level(spatial, motion, fused, corrected, exchanged, None, _both(seen, f"{name}.take", "weights", row))
     return Level(spatial, motion, fused, corrected, exchanged, _both(seen, f"{name}.take", "context", row), None)
