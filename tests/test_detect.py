@@ -146,6 +146,7 @@ def test_steps_tell_what_there_is_so_far_and_end_as_detection_does(detector, toy
     for step in pipeline.detect_steps(path, detector, 0.0, tmp_path / "o.mp4"):
         steps.append((step.done, step.stage, step.complete, step.image is not None))
         counts.append(len(step.tubes_so_far()))
+        assert len(step.result.times) == len(step.result.detections), "what is not looked at yet has not been seen"
     count = len(whole.times)
     looking = [(n + 1, "looking for actions", False, False) for n in range(count)]
     drawing = [(n + 1, "drawing", True, True) for n in range(count)]

@@ -209,7 +209,9 @@ def test_names_do_not_depend_on_what_is_done(videos, model, tmp_path):
 def test_what_is_no_shard_is_refused(command, shard, videos, model, toy_data, tmp_path, capsys):
     what = (videos, "--model", model) if command == "detect" else (model, "--dataset", "toy")
     said = refused(capsys, command, *what, "-o", tmp_path / "out", "--shard", shard)
-    assert ("there are only 6; use at most 6 parts" if shard == "7/7" else f"--shard is '{shard}'; write it as 3/16") in said
+    assert (
+        "there are 6 in all; cut them into 6 parts at most" if shard == "7/7" else f"--shard is '{shard}'; write it as 3/16"
+    ) in said
     assert not (tmp_path / "out").exists()
 
 

@@ -52,12 +52,13 @@ class Detect:
     def run(self) -> None:
         """Each video by itself: a bad one is named at the end and does not stop the others."""
         from ..detection.naming import find_sources, free_places
-        from ..detection.workers import refuse
+        from ..detection.workers import how_many, refuse
         from ..detection.written import Job
         from ..model.checkpoint import load_config
         from ..model.shipped import default_threshold, model_folder, weights_hash
 
         share = Share(self.shard)
+        how_many(self.jobs, "cpu")  # a number that is none is refused, of a single video too
         sources, drawn, others = find_sources(self.videos)
         if drawn:
             log.info("left out: %s of earlier runs, such as %s", counted(len(drawn), "annotated video"), drawn[0])

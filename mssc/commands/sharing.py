@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import tyro
 from tqdm import tqdm
 
-from ..structures import InputError
+from ..structures import InputError, counted
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -66,7 +66,8 @@ class Share:
         part = videos[self.number - 1 :: self.of]
         if videos and not part:
             raise InputError(
-                f"--shard {self.shard} has no video, as there are only {len(videos)}; use at most {len(videos)} parts."
+                f"--shard {self.shard} has no video, for there are {len(videos)} in all; "
+                f"cut them into {counted(len(videos), 'part')} at most."
             )
         return part
 

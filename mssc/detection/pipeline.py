@@ -9,6 +9,7 @@ Reading runs beside the rest, some small frames or a few large ones ahead; neith
 again rather than keeping frames: what is drawn is what is reported.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -127,7 +128,10 @@ def _in_order(tubes: list[Tube]) -> list[Tube]:
 def _first_pass(
     detector: Detector, info: VideoInfo, times: list[float], linker: OnlineLinker, stopwatch: Stopwatch
 ) -> Iterator[Detections]:
-    stream = detector.stream(float(info.rate), stopwatch=stopwatch)
+    stream, ahead = (
+        detector.stream(float(info.rate), stopwatch=stopwatch),
+        deque[float](),
+    )  # when frames are shown that are being looked at
 
     def shrunk() -> Iterator[tuple[float, Ready]]:
         for frame in read(info.path):
@@ -135,12 +139,13 @@ def _first_pass(
 
     def shown() -> Iterator[Ready]:
         for time, frame in stopwatch.each("decode", prefetch(shrunk(), 2 * FRAMES_AT_ONCE)):
-            times.append(time)
+            ahead.append(time)
             yield frame
 
     for found in prefetch(stream.follow(shown()), FRAMES_AT_ONCE):  # the network goes on meanwhile
         with stopwatch("link"):
             linked = linker.step(found)
+        times.append(ahead.popleft())
         yield linked
 
 
