@@ -1,8 +1,10 @@
 """The shipped ONNX graphs: they run without this package, give what torch gives, and nothing wrong passes in silence."""
 
+import locale
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -113,6 +115,14 @@ def test_a_cut_graph_or_one_of_other_weights_is_refused(folder):
     with pytest.raises(InputError, match="made of other weights; make it again with mssc export"):
         Detector.load(folder, device="cpu", runtime="onnx")
     assert Detector.load(folder, device="cpu").runtime == "torch"
+
+
+def test_graphs_that_are_opened_at_once_leave_the_locale_as_it_was():
+    graph, before = MODELS / "toy" / "step-1.onnx", locale.setlocale(locale.LC_ALL)
+    open_graph(graph, "openvino")  # from now on it is read from the cache
+    with ThreadPoolExecutor(3) as pool:
+        assert len(list(pool.map(lambda _: open_graph(graph, "openvino"), range(6)))) == 6
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_an_unknown_runtime_is_refused():

@@ -2,14 +2,14 @@
 
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..model.engines import PACKAGES, installed, open_graph
+from ..model.engines import PACKAGES, Engine, installed, open_graph
 from ..model.export import OUTPUTS, fits, graphs_of, state_names
 from ..model.mssc import MSSC
 from ..model.person import looks_from
@@ -42,15 +42,18 @@ class GraphStep:
                 raise InputError(f"{folder} has no {path.name}; make it with: mssc export {folder}")
             if not fits(path, digest):
                 raise InputError(f"{path} is cut off, or was made of other weights; make it again with mssc export.")
-        threads, first = graph_threads(runtime), max(graphs)  # which videos in files need first
-        pool = ThreadPoolExecutor(1, "graphs")
-        self.engines = {
-            kind: pool.submit(open_graph, folder / graphs[kind], runtime, threads) for kind in sorted(graphs, reverse=True)
-        }
-        pool.shutdown(wait=False)
-        self.engines[first].result()
+        self.graphs, self.threads = {kind: folder / name for kind, name in graphs.items()}, graph_threads(runtime)
+        self.engines: dict[tuple[int, bool], Engine] = {}
+        self.opening = threading.Lock()
+        self._engine(max(graphs))  # which videos in files need; others are opened when they are
         self.names = state_names(model)
         _, self.layout = pytree.tree_flatten(model.initial_state(1))
+
+    def _engine(self, kind: tuple[int, bool]) -> Engine:
+        with self.opening:
+            if kind not in self.engines:
+                self.engines[kind] = open_graph(self.graphs[kind], self.runtime, self.threads)
+            return self.engines[kind]
 
     def __call__(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
         """The next frames (1, 3, T, S, S) uint8 of one stream, all of them key frames: `MSSC.step`, which looks for people as
@@ -63,10 +66,10 @@ class GraphStep:
             left = len(frames) - start
             looks = looks_from(age + start).start == 0
             count, looks = max(
-                key for key in self.engines if key[0] <= left and (key[1] == looks or (1, looks) not in self.engines)
+                key for key in self.graphs if key[0] <= left and (key[1] == looks or (1, looks) not in self.graphs)
             )
             feed = {"frames": frames[start : start + count], **dict(zip(self.names, leaves, strict=True))}
-            out = self.engines[count, looks].result()(feed)
+            out = self._engine((count, looks))(feed)
             for name, value in zip(OUTPUTS, out[: len(out) - len(leaves)], strict=False):
                 found[name].append(torch.from_numpy(value))
             leaves, start = out[len(out) - len(leaves) :], start + count

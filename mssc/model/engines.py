@@ -1,10 +1,12 @@
 """Graphs of the streaming step, opened by a runtime on the CPU: each as a function from named arrays to its outputs in their order."""
 
 import hashlib
+import locale
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ..structures import InputError
 Engine = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 PACKAGES = {"openvino": "openvino", "openvino-bf16": "openvino", "onnx": "onnxruntime"}
 """The package that each runtime of graphs needs; "openvino-bf16" rounds to bfloat16 where the processor has it."""
+_OPENING = threading.Lock()
 MOST_CACHED = 24
 """Compiled graphs that are kept in the user's cache folder, some 10 to 30 MB each."""
 
@@ -66,17 +69,8 @@ def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
         "ENABLE_CPU_PINNING": False,
     }
     key = hashlib.sha256(repr([path.resolve(), openvino.__version__, sorted(options.items())]).encode() + path.read_bytes())
-    compiled = None
-    try:
-        place = _cache_folder() / key.hexdigest()[:32]
-        place.mkdir(parents=True, exist_ok=True)
-        written = list(place.iterdir())
-        compiled = openvino.Core().compile_model(str(path), "CPU", options | {"CACHE_DIR": str(place)})
-        if written and not compiled.get_property("LOADED_FROM_CACHE"):
-            shutil.rmtree(place)  # cut, or of another processor: to be written again
-        _forget_the_oldest(place.parent)
-    except (OSError, RuntimeError):  # a cache that cannot be written to, or used
-        compiled = compiled or openvino.Core().compile_model(str(path), "CPU", options)
+    with locale_kept():
+        compiled = _compiled(path, options, key.hexdigest()[:32])
     request, count, one = compiled.create_infer_request(), len(compiled.outputs), threading.Lock()
 
     def run(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -85,6 +79,35 @@ def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
             return [request.get_output_tensor(place).data.copy() for place in range(count)]
 
     return run
+
+
+def _compiled(path: Path, options: dict, name: str):
+    import openvino
+
+    compiled = None
+    try:
+        place = _cache_folder() / name
+        place.mkdir(parents=True, exist_ok=True)
+        written = list(place.iterdir())
+        compiled = openvino.Core().compile_model(str(path), "CPU", options | {"CACHE_DIR": str(place)})
+        if written and not compiled.get_property("LOADED_FROM_CACHE"):
+            shutil.rmtree(place)  # cut, or of another processor: to be written again
+        _forget_the_oldest(place.parent)
+    except (OSError, RuntimeError):  # a cache that cannot be written to, or used
+        compiled = compiled or openvino.Core().compile_model(str(path), "CPU", options)
+    return compiled
+
+
+@contextmanager
+def locale_kept() -> Iterator[None]:
+    """One graph at a time, and the process's locale as it was: OpenVINO changes it while it reads, and several threads at once would leave
+    it changed, so that Python would take files for ASCII."""
+    with _OPENING:
+        before = locale.setlocale(locale.LC_ALL)
+        try:
+            yield
+        finally:
+            locale.setlocale(locale.LC_ALL, before)
 
 
 def _cache_folder() -> Path:

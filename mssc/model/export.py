@@ -19,7 +19,7 @@ from ..config import LOOK_EVERY
 from ..files import claim, explained, whole_file, write_whole
 from ..structures import InputError
 from .checkpoint import load_model
-from .engines import installed, open_graph
+from .engines import installed, locale_kept, open_graph
 from .graph import for_graphs
 from .mssc import MSSC
 from .person import looks_from
@@ -138,7 +138,7 @@ def _write_ir(model: MSSC, path: Path, frames: int, looks: bool) -> float:
     import openvino
 
     made = path.with_suffix(".xml")
-    with explained(made, RuntimeError):
+    with explained(made, RuntimeError), locale_kept():
         openvino.save_model(openvino.Core().read_model(path), made, compress_to_fp16=False)
     return _checked(model, made, frames, looks, "openvino")
 
