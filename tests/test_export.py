@@ -91,13 +91,15 @@ def test_a_compiled_graph_is_kept_and_a_spoilt_one_is_made_again(folder, spoil, 
     if spoil == "cut":
         blob.chmod(0o600)
         blob.write_bytes(blob.read_bytes()[: size // 2])
-        open_graph(graph, "openvino")
-        open_graph(graph, "openvino")
+        for _ in range(2):
+            engines._ENGINES.clear()
+            open_graph(graph, "openvino")
         (made,) = kept.rglob("*.blob")
         assert made.stat().st_size > 0.9 * size
     else:
         shutil.rmtree(kept)
         kept.write_text("")
+        engines._ENGINES.clear()
         assert open_graph(graph, "openvino") and kept.is_file()
 
 

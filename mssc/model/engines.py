@@ -18,6 +18,8 @@ Engine = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 PACKAGES = {"openvino": "openvino", "openvino-bf16": "openvino", "onnx": "onnxruntime"}
 """The package that each runtime of graphs needs; "openvino-bf16" rounds to bfloat16 where the processor has it."""
 _OPENING = threading.Lock()
+_ENGINES: dict[str, Engine] = {}
+"""OpenVINO's, for as long as the process lives: a graph is compiled once, and none is taken apart by Python's garbage collector."""
 MOST_CACHED = 24
 """Compiled graphs that are kept in the user's cache folder, some 10 to 30 MB each."""
 
@@ -69,13 +71,19 @@ def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
         "ENABLE_CPU_PINNING": False,
     }
     key = hashlib.sha256(repr([path.resolve(), openvino.__version__, sorted(options.items())]).encode() + path.read_bytes())
+    name = key.hexdigest()[:32]
     with locale_kept():
-        compiled = _compiled(path, options, key.hexdigest()[:32])
+        if name not in _ENGINES:
+            _ENGINES[name] = _engine(_compiled(path, options, name))
+        return _ENGINES[name]
+
+
+def _engine(compiled) -> Engine:
     request, count, one = compiled.create_infer_request(), len(compiled.outputs), threading.Lock()
 
     def run(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         with one:  # several streams may share a detector
-            request.infer(dict(feed), share_inputs=True)
+            request.infer(dict(feed))
             return [request.get_output_tensor(place).data.copy() for place in range(count)]
 
     return run
