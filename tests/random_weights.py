@@ -73,3 +73,12 @@ def random_network(config: ModelConfig, classes: tuple[str, ...], seed: int = 0,
     model = MSSC(replace(config, classes=classes, **changes))
     clip = torch.rand(1, 3, 4, config.key_size, config.key_size) * 255
     return randomise(model, lambda: model(clip), seed).requires_grad_(False)
+
+
+def finds_everywhere(config: ModelConfig) -> MSSC:
+    """An untrained network, in eval mode, whose objectness is high everywhere, so that there is always something to find: two boxes."""
+    torch.manual_seed(0)
+    model = MSSC(replace(config, kept=2)).eval()
+    for conv in model.head.boxes.obj_preds:
+        nn.init.constant_(conv.bias, 4.0)
+    return model

@@ -6,25 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import run
 from own_videos import write_folder, write_video
 from PIL import Image
 from test_video_kinds import later, remux
 
-from mssc.__main__ import main
 from mssc.data import check, custom
 from mssc.data.catalogue import NAMES, load_dataset
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.mssc import MSSC
 from mssc.structures import InputError
 from mssc.video import drawing
-
-
-def run(*arguments) -> int:
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
 
 
 def report_of(root, *parts):

@@ -5,41 +5,29 @@ import os
 import re
 import resource
 import signal
-from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
 import torch
+from conftest import run
+from random_weights import finds_everywhere
 from safetensors.torch import load_file, save_file
 
-from mssc.__main__ import main
 from mssc.detection import pipeline
 from mssc.model.checkpoint import CONFIG, WEIGHTS, save_model
-from mssc.model.mssc import MSSC
 
 
 @pytest.fixture(scope="module")
 def model_folder(tiny_config, tmp_path_factory):
     """A tiny network whose objectness is high everywhere, so that there is always something to find."""
-    torch.manual_seed(0)
-    model = MSSC(replace(tiny_config, kept=2)).eval()
-    for conv in model.head.boxes.obj_preds:
-        torch.nn.init.constant_(conv.bias, 4.0)
+    model = finds_everywhere(tiny_config)
     torch.nn.init.zeros_(model.head.classifier.branch.logits.weight)
     with torch.no_grad():
         model.head.classifier.branch.logits.bias.copy_(torch.tensor([8.0] + [0.0] * (len(tiny_config.classes) - 1)))
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(model, folder, {"threshold": 0.2})
     return folder
-
-
-def run(*arguments) -> int:
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
 
 
 def refused(capsys, *arguments) -> str:

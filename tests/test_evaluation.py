@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from random_weights import finds_everywhere
 
 from mssc.__main__ import main
 from mssc.data.decoding import decode
@@ -19,10 +19,7 @@ from mssc.scoring import run as scoring
 @pytest.fixture(scope="module")
 def model_folder(tiny_config, tmp_path_factory):
     """A tiny network that finds something everywhere."""
-    torch.manual_seed(0)
-    model = MSSC(replace(tiny_config, kept=2)).eval()
-    for conv in model.head.boxes.obj_preds:
-        torch.nn.init.constant_(conv.bias, 4.0)
+    model = finds_everywhere(tiny_config)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(model, folder, {"threshold": 0.2})
     return folder

@@ -7,20 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from conftest import run
+from random_weights import finds_everywhere
 
 from mssc.detection import workers
 from mssc.detection.detector import Detector
 from mssc.detection.naming import find_sources, free_places
 from mssc.files import alone
 from mssc.model.checkpoint import save_model
-from mssc.model.mssc import MSSC
 from mssc.scoring.saved import Folder
 from mssc.structures import InputError
 
@@ -30,10 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def model(tiny_config, tmp_path_factory):
     """A tiny network that finds something everywhere."""
-    torch.manual_seed(0)
-    network = MSSC(replace(tiny_config, kept=2)).eval()
-    for conv in network.head.boxes.obj_preds:
-        torch.nn.init.constant_(conv.bias, 4.0)
+    network = finds_everywhere(tiny_config)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(network, folder, {"threshold": 0.0})
     return folder

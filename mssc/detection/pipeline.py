@@ -128,10 +128,8 @@ def _in_order(tubes: list[Tube]) -> list[Tube]:
 def _first_pass(
     detector: Detector, info: VideoInfo, times: list[float], linker: OnlineLinker, stopwatch: Stopwatch
 ) -> Iterator[Detections]:
-    stream, ahead = (
-        detector.stream(float(info.rate), stopwatch=stopwatch),
-        deque[float](),
-    )  # when frames are shown that are being looked at
+    stream = detector.stream(float(info.rate), stopwatch=stopwatch)
+    ahead = deque[float]()  # times of frames that are being looked at
 
     def shrunk() -> Iterator[tuple[float, Ready]]:
         for frame in read(info.path):
