@@ -65,11 +65,21 @@ def box_area(boxes: np.ndarray, pixel: float) -> np.ndarray:
 
 def box_iou(a: np.ndarray, b: np.ndarray, pixel: float) -> np.ndarray:
     """Intersection over union of boxes (..., 4) with (..., 4), which are broadcast: (...,); 0 where both are without area."""
-    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0]) + pixel
-    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1]) + pixel
-    inter = np.maximum(width, 0) * np.maximum(height, 0)
+    inter = _common_area(a, b, pixel)
     union = box_area(a, pixel) + box_area(b, pixel) - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def box_share(a: np.ndarray, b: np.ndarray, pixel: float) -> np.ndarray:
+    """The share of boxes (..., 4) that lies in others (..., 4), which are broadcast: (...,); 0 for one without area."""
+    inter, area = np.broadcast_arrays(_common_area(a, b, pixel), box_area(a, pixel))
+    return np.divide(inter, area, out=np.zeros_like(inter), where=area > 0)
+
+
+def _common_area(a: np.ndarray, b: np.ndarray, pixel: float) -> np.ndarray:
+    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0]) + pixel
+    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1]) + pixel
+    return np.maximum(width, 0) * np.maximum(height, 0)
 
 
 def tube_iou(a: Tube, b: Tube, pixel: float) -> float:

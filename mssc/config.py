@@ -19,7 +19,7 @@ LATER: Mapping[str, Any] = {"person": "none", "fusion_residual": "part"}
 """Fields that version 3 has got since, and what a config without them means."""
 
 LOOK_EVERY = 4
-"""People are looked for in every 4th frame of a stream: nobody moves far in an eighth of a second."""
+"""People are looked for in every 4th frame of a stream, unless it is slow: nobody moves far in an eighth of a second."""
 
 
 def _check_choices(config: "ModelConfig | TrainConfig") -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mssc import boxes
-from mssc.boxes import CONTINUOUS, INCLUSIVE, BoxTable, box_area, box_iou, tube_iou, tube_ious
+from mssc.boxes import CONTINUOUS, INCLUSIVE, BoxTable, box_area, box_iou, box_share, tube_iou, tube_ious
 from mssc.structures import Detections, Tube
 
 RNG = np.random.default_rng(0)
@@ -29,6 +29,7 @@ def test_a_box_by_hand():
     assert box_area(a, CONTINUOUS) == 81 and box_area(a, INCLUSIVE) == 100
     assert box_iou(a, b, CONTINUOUS) == 36 / 126 and box_iou(a, b, INCLUSIVE) == 50 / 150
     assert box_iou(a, a, CONTINUOUS) == 1
+    assert box_share(a, b, CONTINUOUS) == 36 / box_area(a, CONTINUOUS) and box_share(a, a, INCLUSIVE) == 1
     point = np.array([3.0, 3, 3, 3])
     assert box_iou(point, point, CONTINUOUS) == 0 and box_iou(point, point, INCLUSIVE) == 1
 

@@ -1,6 +1,7 @@
 """Everybody is seen: the person head, what teaches it, and what follows whom it finds. Nothing else changes by it."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,10 @@ def test_an_actor_is_the_person_whose_box_fits():
     assert boxes[2].tolist() == [80, 0, 90, 20] and which.tolist() == [2] and sure[2] == pytest.approx(0.4)
     certain = Detections([[0, 0, 10, 20]] * 2, [0, 1], [0.5, 0.45], people=[[1, 0, 10, 20]], person=[0.2])
     assert everybody(certain)[2].tolist() == pytest.approx([0.95])
+    feet = replace(PEOPLE, scores=[0.9], people=[[2, 16, 8, 20]], person=[0.6])
+    assert everybody(feet)[0].tolist() == PEOPLE.boxes.tolist(), "a part of the actor"
+    surer = replace(feet, scores=[0.5])
+    assert len(everybody(surer)[0]) == 2
 
 
 def test_who_does_nothing_is_followed_and_who_acts_has_the_likeliest_actions():
@@ -312,6 +317,34 @@ def test_people_are_looked_for_now_and_then_and_stay_in_between(tiny_config):
     singly = Detector(model).stream()
     for image, rows in zip(images, found, strict=True):
         assert len(singly(image)[0].people) == len(rows.people)
+
+
+def test_in_a_slow_video_people_are_looked_for_in_every_frame(tiny_config, tmp_path):
+    from mssc.detection.detector import Detector
+
+    torch.manual_seed(0)
+    model = MSSC(replace(tiny_config, person="head")).eval()
+    for conv in model.person.boxes.obj_preds:
+        torch.nn.init.zeros_(conv.bias)
+    save_model(model, tmp_path)
+    export_model(tmp_path, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    for runtime in ("torch", "onnx"):
+        found = Detector.load(tmp_path, device="cpu", runtime=runtime).stream(6.0)(images)
+        assert all(not np.array_equal(one.people, other.people) for one, other in pairwise(found)), runtime
+    linker = PeopleLinker(6.0, 2)
+    assert linker._hold == 1
+
+
+def test_feet_are_no_person_of_their_own():
+    boxes = torch.tensor([[[10.0, 10, 30, 60], [14, 50, 26, 60], [11, 12, 29, 38], [60, 50, 72, 60]]])
+    nothing = torch.zeros(1, 0)
+    for strong, left in ((3.0, 2), (-1.0, 4)):
+        logits = torch.tensor([[strong, 1.0, 0.5, 0.2]])
+        box = torch.zeros(1, 0, 4)
+        predictions = Predictions(box, nothing, box, nothing, torch.zeros(1, 0, 2), boxes, logits)
+        (found,) = to_detections(predictions, ModelConfig(classes=("a", "b")), [(224, 224)])
+        assert len(found.people) == len(found.person) == left, strong
 
 
 def test_boxes_between_two_looks_lie_on_a_line():

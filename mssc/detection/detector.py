@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
+from ..config import LOOK_EVERY, ModelConfig
 from ..data.dataset import Dataset
 from ..data.decoding import resize
 from ..model.checkpoint import load_model
 from ..model.layers import fold_batch_norms
 from ..model.mssc import MSSC
-from ..model.person import looks_from
+from ..model.person import looks_from, people_every
 from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
 from ..model.video import Keys, State
 from ..structures import Detections, InputError, Predictions
@@ -158,12 +158,12 @@ class Detector:
         with inference_threads():
             return self.model.step(clip.to(self.device), state, keys, looks=looks)
 
-    def go_on(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
+    def go_on(self, clip: Tensor, state: State, people_every: int = LOOK_EVERY) -> tuple[Predictions, State]:
         """`step` of one stream whose frames (1, 3, T, S, S) are all key frames, by whatever `runtime` computes it. People are looked for
-        in some of them, see `looks_from`."""
+        in every so many of them, see `looks_from`."""
         if self.graphs is not None:
-            return self.graphs(clip, state)
-        return self.step(clip, state, slice(None), looks_from(int(state.age[0])))
+            return self.graphs(clip, state, people_every)
+        return self.step(clip, state, slice(None), looks_from(int(state.age[0]), people_every))
 
     def detect(self, clip: Tensor, size: Size, keys: Tensor | None = None) -> list[Detections]:
         """Detections in clips from their true start.
@@ -255,6 +255,7 @@ class DetectionStream:
     Attributes:
         every: the network is shown every n-th frame.
         at_once: frames that go through one call of the network.
+        people_every: people are looked for in every n-th frame that the network is shown, see `mssc.model.person.people_every`.
     """
 
     def __init__(
@@ -262,6 +263,7 @@ class DetectionStream:
     ) -> None:
         self.detector, self.size, self.stopwatch = detector, size, stopwatch or Stopwatch()
         self.every = 1 if rate is None else frames_per_look(rate)
+        self.people_every = people_every(rate)
         self.at_once = max(FRAMES_AT_ONCE // self.every, 1) * self.every
         self.state = detector.model.initial_state(1)
         self.frames, self.last, self.people = 0, Detections.empty(), ()
@@ -307,8 +309,8 @@ class DetectionStream:
         found = [self.last]
         if prepared:
             with self.stopwatch("network"):
-                clip, looks = torch.cat(prepared).transpose(0, 1)[None], looks_from(int(self.state.age[0]))
-                predictions, self.state = self.detector.go_on(clip, self.state)
+                clip, looks = torch.cat(prepared).transpose(0, 1)[None], looks_from(int(self.state.age[0]), self.people_every)
+                predictions, self.state = self.detector.go_on(clip, self.state, self.people_every)
             with self.stopwatch("boxes"):
                 for place, rows in enumerate(to_detections(predictions, self.detector.config, sizes, looks=looks)):
                     if place in range(len(sizes))[looks]:

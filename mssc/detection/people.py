@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..boxes import CONTINUOUS, box_iou
-from ..config import LOOK_EVERY
+from ..boxes import CONTINUOUS, box_iou, box_share
 from ..linking import OnlineLinker
+from ..model.person import people_every
 from ..structures import Detections, Tube
 from ..video import frames_per_look
+from .postprocess import PART
 
 PERSON_SCORE = 0.4  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens; 0.3 doubles wrong boxes
 LIKELIEST = 3  # actions told of each
@@ -37,16 +38,19 @@ class Person(NamedTuple):
 def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Who is in a frame: boxes (N, 4), the box of each row, and how surely somebody is there (N,).
 
-    An actor is the person whose box fits best, and in any case somebody.
+    An actor is the person whose box fits best, and in any case somebody. Who lies in the box of a surer actor is a part of them.
     """
     boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
     which = which.ravel()
     sure = np.bincount(which, detections.scores, len(boxes)).clip(0, 1)
     people, person = detections.people, detections.person.astype(np.float64)
+    part = (box_share(people[:, None], boxes[None], CONTINUOUS) >= PART) & (person[:, None] < sure)
+    part &= box_iou(people[:, None], boxes[None], CONTINUOUS) < SAME
+    people, person = (column[~part.any(1)] for column in (people, person))
     if not len(people):
         return boxes, which, sure
     overlap = box_iou(boxes[:, None], people[None], CONTINUOUS)
-    known, fitting = overlap.max(1, initial=0) >= SAME, overlap.argmax(1)
+    known, fitting = overlap.max(1) >= SAME, overlap.argmax(1)
     place = np.where(known, fitting, len(people) + np.cumsum(~known) - 1)
     person = np.concatenate([person, sure[~known]])
     np.maximum.at(person, place, sure)
@@ -63,7 +67,7 @@ class PeopleLinker:
 
     def __init__(self, rate: float, label: int) -> None:
         self._linker, self._label = OnlineLinker(None, rate, PERSON_SCORE), label
-        self._hold = LOOK_EVERY * frames_per_look(rate)  # frames that share one look
+        self._hold = people_every(rate) * frames_per_look(rate)  # frames that share one look
 
     def step(self, detections: Detections) -> None:
         """Take the next frame's rows."""

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..boxes import CONTINUOUS, box_area, box_share
 from ..config import ModelConfig
 from ..structures import Detections, Predictions
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
 LOWEST_PERSON = 0.1  # of people; fainter ones are never shown
+PART = 0.85  # share of a box in a larger one of somebody surer from which on it is a part of them, not another person: feet, a torso
 MOST_ROWS = 50  # of a frame, the best of them (as many as AVA's evaluator takes): a crowded video must not fill the memory
 
 
@@ -91,4 +93,12 @@ def _people(predictions: Predictions, scale: torch.Tensor, limit: torch.Tensor) 
     boxes, scores = boxes[frame, cell], scores[frame, cell]
     kept = _strongest(boxes, scores, frame)
     frame, boxes, scores = frame[kept], boxes[kept].numpy(), scores[kept].numpy()
-    return [(boxes[mine], scores[mine]) for mine in (frame.numpy() == index for index in range(len(scale)))]
+    return [_whole(boxes[mine], scores[mine]) for mine in (frame.numpy() == index for index in range(len(scale)))]
+
+
+def _whole(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of people, the surest first, those that are no part of another."""
+    part = box_share(boxes[:, None], boxes[None], CONTINUOUS) >= PART
+    area = box_area(boxes, CONTINUOUS)
+    kept = ~(np.tril(part, -1) & (area[:, None] < area)).any(1)
+    return boxes[kept], scores[kept]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ..config import LOOK_EVERY
 from ..model.engines import PACKAGES, Engine, installed, open_graph
 from ..model.export import OUTPUTS, fits, graphs_of, state_names
 from ..model.mssc import MSSC
@@ -55,19 +56,18 @@ class GraphStep:
                 self.engines[kind] = open_graph(self.graphs[kind], self.runtime, self.threads)
             return self.engines[kind]
 
-    def __call__(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
+    def __call__(self, clip: Tensor, state: State, people_every: int = LOOK_EVERY) -> tuple[Predictions, State]:
         """The next frames (1, 3, T, S, S) uint8 of one stream, all of them key frames: `MSSC.step`, which looks for people as
-        `looks_from` says."""
+        `looks_from` says. Graphs of many frames look in every `LOOK_EVERY`-th; where it is to be another, frames go one by one."""
+        usable = [key for key in self.graphs if key[0] == 1 or people_every == LOOK_EVERY or (1, False) not in self.graphs]
         frames = clip[0].permute(1, 2, 3, 0).contiguous().numpy()
         leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
         found: dict[str, list[Tensor]] = {name: [] for name in OUTPUTS}
         age, start = int(state.age[0]), 0
         while start < len(frames):
             left = len(frames) - start
-            looks = looks_from(age + start).start == 0
-            count, looks = max(
-                key for key in self.graphs if key[0] <= left and (key[1] == looks or (1, looks) not in self.graphs)
-            )
+            looks = looks_from(age + start, people_every).start == 0
+            count, looks = max(key for key in usable if key[0] <= left and (key[1] == looks or (1, looks) not in self.graphs))
             feed = {"frames": frames[start : start + count], **dict(zip(self.names, leaves, strict=True))}
             out = self._engine((count, looks))(feed)
             for name, value in zip(OUTPUTS, out[: len(out) - len(leaves)], strict=False):

@@ -20,10 +20,18 @@ from .layers import ConvBlock, conv3x3
 PERSON_STRIDES = (4, 8, 16, 32)
 """Of the levels: one finer than the fused maps', for people in a crowd are a few pixels wide."""
 
+SLOW_RATE = 20.0
 
-def looks_from(age: int) -> slice:
-    """In which of the next frames of a stream that has seen `age` frames people are looked for."""
-    return slice(-age % LOOK_EVERY, None, LOOK_EVERY)
+
+def people_every(rate: float | None) -> int:
+    """In every how many frames of a stream people are looked for. Below `SLOW_RATE` frames a second they move far from one to the next,
+    and are looked for in each."""
+    return LOOK_EVERY if rate is None or rate >= SLOW_RATE else 1
+
+
+def looks_from(age: int, every: int = LOOK_EVERY) -> slice:
+    """In which of the next frames of a stream that has seen `age` frames people are looked for: in every so many."""
+    return slice(-age % every, None, every)
 
 
 class PersonHead(nn.Module):

@@ -47,7 +47,7 @@ class Camera:
     """
 
     def __init__(self, detector: Detector) -> None:
-        self.stream = detector.stream()
+        self.stream = detector.stream(USUAL_RATE)  # slow: people are looked for in every frame
         self.recent: deque[float] = deque(maxlen=32)
         self.memories = [_Memory(USUAL_RATE)]
         self.seen = time.monotonic()
