@@ -46,9 +46,6 @@ class Predictions(NamedTuple):
         boxes: (B, K, 4), the K boxes whose actions were classified.
         objectness: (B, K), their logits.
         logits: (B, K, A), their action logits.
-        people: (B', P, 4), boxes of everybody, whatever they do, one per cell of the person head, in those of the B frames that it looks
-            at; P = 0 without one.
-        person: (B', P), their logits: is a person centred here?
     """
 
     anchor_boxes: Tensor
@@ -56,8 +53,6 @@ class Predictions(NamedTuple):
     boxes: Tensor
     objectness: Tensor
     logits: Tensor
-    people: Tensor
-    person: Tensor
 
 
 def _array(value, dtype: type, name: str, *shape: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from mssc.data.cache import FrameCache
 TINY = ModelConfig(
     key_size=64,
     clip_size=32,
+    person_size=64,
     width=16,
     hidden=16,
     window=4,

@@ -42,7 +42,17 @@ def predictions(model: MSSC) -> dict[str, np.ndarray]:
     """Of the key frames: some anchors' boxes and objectness, and boxes, objectness and logits of the classified ones."""
     with torch.inference_mode():
         found = model(clip_of(model.config.key_size), torch.tensor([KEYS]))
-    return _plain(found._asdict())
+    return _plain(found._asdict() | people(model))
+
+
+def people(model: MSSC) -> dict[str, torch.Tensor]:
+    """Every cell's box and logit of a person in the key frames, where the model looks for people."""
+    if model.person is None:
+        return {}
+    with torch.inference_mode():
+        return dict(
+            zip(("people", "person"), model.people(clip_of(model.config.person_size)[0, :, KEYS].transpose(0, 1)), strict=True)
+        )
 
 
 def streamed(model: MSSC) -> dict[str, np.ndarray]:
@@ -52,7 +62,7 @@ def streamed(model: MSSC) -> dict[str, np.ndarray]:
         for number, frame in enumerate(clip_of(model.config.key_size).unbind(2)):
             found, state = model.step(frame[:, :, None], state)
             rows += [found] if number in KEYS else []
-    return _plain({key: torch.cat([getattr(row, key) for row in rows]) for key in rows[0]._fields})
+    return _plain({key: torch.cat([getattr(row, key) for row in rows]) for key in rows[0]._fields} | people(model))
 
 
 def _plain(found: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

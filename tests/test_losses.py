@@ -127,7 +127,7 @@ def test_anchor_centres_of_an_odd_size():
 
 def _predictions(boxes, objectness):
     nothing = torch.zeros(len(boxes), 0, 4)
-    return Predictions(boxes, objectness, nothing, nothing[..., 0], nothing, nothing, nothing[..., 0])
+    return Predictions(boxes, objectness, nothing, nothing[..., 0], nothing)
 
 
 def test_box_losses_by_hand():

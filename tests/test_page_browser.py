@@ -116,8 +116,12 @@ class Visitor:
     def go_to(self, seconds: float) -> None:
         """Show the moment, and wait until it is shown."""
         self.tab.evaluate(
-            """(seconds) => new Promise((done) => { const video = document.querySelector('#detect video');
-            video.pause(); video.addEventListener('seeked', () => setTimeout(done, 100), { once: true }); video.currentTime = seconds; })""",
+            """(seconds) => new Promise((done) => {
+                const video = document.querySelector('#detect video');
+                video.pause();
+                video.addEventListener('seeked', () => setTimeout(done, 100), { once: true });
+                video.currentTime = seconds;
+            })""",
             seconds,
         )
 

@@ -14,7 +14,7 @@ from mssc import load_model
 from mssc.config import LOOK_EVERY, ModelConfig, TrainConfig
 from mssc.data.cache import FrameCache
 from mssc.detection.people import PeopleLinker, between_looks, everybody
-from mssc.detection.postprocess import LOWEST_PERSON, to_detections
+from mssc.detection.postprocess import LOWEST_PERSON, to_people
 from mssc.model.checkpoint import save_model
 from mssc.model.export import export_model
 from mssc.model.mssc import MSSC
@@ -59,9 +59,22 @@ def test_a_person_head_changes_nothing_else(tiny_config):
     model.load_state_dict(carry_over(plain, config))  # type: ignore[arg-type]
     with torch.no_grad():
         before, after = plain(clip), model.eval()(clip)
-    assert before.people.shape == (2, 0, 4) and before.person.shape == (2, 0)
-    assert all(torch.equal(getattr(before, name), getattr(after, name)) for name in Predictions._fields[:5])
-    assert after.people.shape == (2, 340, 4) and after.person.shape == (2, 340)
+    assert all(torch.equal(getattr(before, name), getattr(after, name)) for name in Predictions._fields)
+    with pytest.raises(ValueError, match="this network has no person head"):
+        plain.people(clip[:, :, 0])
+
+
+def test_people_are_looked_for_in_frames_of_their_own_size(tiny_config):
+    model = MSSC(replace(tiny_config, person="head", person_size=96)).eval()
+    frames = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    boxes, logits = model.people(frames)
+    assert boxes.shape == (2, sum((96 // stride) ** 2 for stride in PERSON_STRIDES), 4) == (*logits.shape, 4)
+    one, _ = model.people(frames[1:])
+    torch.testing.assert_close(one, boxes[1:])
+    with pytest.raises(ValueError, match=r"frames have shape \(2, 3, 64, 64\); they must be \(B, 3, 96, 96\)"):
+        model.people(frames[..., :64, :64])
+    with pytest.raises(InputError, match="person_size is 100; use a multiple of 32"):
+        replace(tiny_config, person_size=100)
 
 
 def test_people_are_found_at_every_stride(tiny_config):
@@ -93,22 +106,12 @@ def test_a_person_head_needs_the_image_path_that_it_reads(changes):
 
 
 def test_people_of_predictions_worked_out_by_hand():
-    nothing = torch.zeros(1, 1, 4)
     faint = float(np.log(LOWEST_PERSON / (1 - LOWEST_PERSON))) - 0.01
-    given = Predictions(
-        nothing,
-        nothing[..., 0],
-        nothing,
-        nothing[..., 0] - 50,
-        torch.zeros(1, 1, 2),
-        torch.tensor([[[0.0, 0, 32, 64], [40, 10, 80, 30], [40, 10, 60, 28], [0, 0, 9, 9]]]),
-        torch.tensor([[0.0, 1.0, 2.0, faint]]),
-    )
-    (found,) = to_detections(given, ModelConfig(classes=("a", "b"), key_size=64, clip_size=32), [(32, 128)])
+    boxes = torch.tensor([[[0.0, 0, 32, 64], [40, 10, 80, 30], [40, 10, 60, 28], [0, 0, 9, 9]]])
+    ((people, person),) = to_people(boxes, torch.tensor([[0.0, 1.0, 2.0, faint]]), 64, [(32, 128)])
     # the second overlaps the third by half or less once it is cut at the edge: 20 x 18 of 24 x 20
-    np.testing.assert_allclose(found.people, [[80, 5, 120, 14], [0, 0, 64, 32]])
-    np.testing.assert_allclose(found.person, [1 / (1 + np.exp(-2.0)), 0.5], rtol=1e-5)
-    assert not len(found)
+    np.testing.assert_allclose(people, [[80, 5, 120, 14], [0, 0, 64, 32]])
+    np.testing.assert_allclose(person, [1 / (1 + np.exp(-2.0)), 0.5], rtol=1e-5)
 
 
 PEOPLE = Detections([[0, 0, 10, 20]], [1], [0.4], people=[[1, 0, 10, 20], [50, 0, 60, 20]], person=[0.7, 0.6])
@@ -287,29 +290,31 @@ def test_a_graph_gives_everybody_too(tiny_config, tmp_path, monkeypatch):
     torch.manual_seed(0)
     save_model(MSSC(replace(tiny_config, person="head")).eval(), tmp_path)
     deviations = export_model(tmp_path, tmp_path)
-    assert set(deviations) == {"step-1.onnx", "step-1-actors.onnx"} and max(deviations.values()) < 1e-4
-    assert "`people` (n, P, 4)" in (tmp_path / "step.md").read_text()
-    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
-    found = {}
-    for runtime in ("torch", "onnx", "openvino"):
-        detector = Detector.load(tmp_path, device="cpu", runtime=runtime)
-        state = detector.model.initial_state(1)
-        _, state = detector.go_on(detector.prepare(images[:1]).transpose(0, 1)[None], state)
-        found[runtime], _ = detector.go_on(detector.prepare(images[1:]).transpose(0, 1)[None], state)
-    assert len(found["torch"].people) == 1, "people are looked for in the frames 0 and 4"
+    assert set(deviations) == {"step-1.onnx", "people.onnx"} and max(deviations.values()) < 1e-4
+    assert "`people` (1, P, 4), boxes in pixels" in (tmp_path / "step.md").read_text()
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    detectors = {runtime: Detector.load(tmp_path, "cpu", runtime) for runtime in ("torch", "onnx", "openvino")}
+    wanted = detectors["torch"].model.people(image)
     for runtime in ("onnx", "openvino"):
-        torch.testing.assert_close(found[runtime].people, found["torch"].people, rtol=1e-3, atol=1e-2)
-        torch.testing.assert_close(found[runtime].person, found["torch"].person, rtol=1e-3, atol=1e-3)
+        graphs = detectors[runtime].graphs
+        assert graphs is not None
+        for ours, theirs in zip(graphs.people(image), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-2)
+
+
+def _sees_people(config):
+    torch.manual_seed(0)
+    model = MSSC(replace(config, person="head")).eval()
+    for conv in model.person.boxes.obj_preds:
+        torch.nn.init.zeros_(conv.bias)  # else an untrained network sees nobody
+    return model
 
 
 def test_people_are_looked_for_now_and_then_and_stay_in_between(tiny_config):
     from mssc.detection.detector import Detector
 
-    torch.manual_seed(0)
-    model = MSSC(replace(tiny_config, person="head")).eval()
-    for conv in model.person.boxes.obj_preds:
-        torch.nn.init.zeros_(conv.bias)  # else an untrained network sees nobody
     images = np.random.default_rng(0).integers(0, 256, (11, 64, 64, 3), np.uint8)
+    model = _sees_people(tiny_config)
     found = Detector(model).stream()(images)
     assert all(len(rows.people) for rows in found)
     for number, rows in enumerate(found):
@@ -319,32 +324,21 @@ def test_people_are_looked_for_now_and_then_and_stay_in_between(tiny_config):
         assert len(singly(image)[0].people) == len(rows.people)
 
 
-def test_in_a_slow_video_people_are_looked_for_in_every_frame(tiny_config, tmp_path):
+def test_in_a_slow_video_people_are_looked_for_in_every_frame(tiny_config):
     from mssc.detection.detector import Detector
 
-    torch.manual_seed(0)
-    model = MSSC(replace(tiny_config, person="head")).eval()
-    for conv in model.person.boxes.obj_preds:
-        torch.nn.init.zeros_(conv.bias)
-    save_model(model, tmp_path)
-    export_model(tmp_path, tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    for runtime in ("torch", "onnx"):
-        found = Detector.load(tmp_path, device="cpu", runtime=runtime).stream(6.0)(images)
-        assert all(not np.array_equal(one.people, other.people) for one, other in pairwise(found)), runtime
+    found = Detector(_sees_people(tiny_config)).stream(6.0)(images)
+    assert all(not np.array_equal(one.people, other.people) for one, other in pairwise(found))
     linker = PeopleLinker(6.0, 2)
     assert linker._hold == 1
 
 
 def test_feet_are_no_person_of_their_own():
     boxes = torch.tensor([[[10.0, 10, 30, 60], [14, 50, 26, 60], [11, 12, 29, 38], [60, 50, 72, 60]]])
-    nothing = torch.zeros(1, 0)
     for strong, left in ((3.0, 2), (-1.0, 4)):
-        logits = torch.tensor([[strong, 1.0, 0.5, 0.2]])
-        box = torch.zeros(1, 0, 4)
-        predictions = Predictions(box, nothing, box, nothing, torch.zeros(1, 0, 2), boxes, logits)
-        (found,) = to_detections(predictions, ModelConfig(classes=("a", "b")), [(224, 224)])
-        assert len(found.people) == len(found.person) == left, strong
+        ((people, person),) = to_people(boxes, torch.tensor([[strong, 1.0, 0.5, 0.2]]), 64, [(64, 64)])
+        assert len(people) == len(person) == left, strong
 
 
 def test_boxes_between_two_looks_lie_on_a_line():

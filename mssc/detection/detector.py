@@ -2,31 +2,34 @@
 
 ::
 
-    frames --> prepare: resize --> step: the network --> to_detections: NMS, source pixels --> Detections
+    frames --> prepare: resize ----------------> step: the network -------> to_detections: NMS, source pixels --> Detections
+           --> now and then: resize, larger ---> people: the person head -> to_people ----------------------------^
 """
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import LOOK_EVERY, ModelConfig
+from ..config import ModelConfig
 from ..data.dataset import Dataset
 from ..data.decoding import resize
 from ..model.checkpoint import load_model
 from ..model.layers import fold_batch_norms
 from ..model.mssc import MSSC
-from ..model.person import looks_from, people_every
+from ..model.person import people_every
 from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
 from ..model.video import Keys, State
 from ..structures import Detections, InputError, Predictions
 from ..video import frames_per_look
-from .postprocess import to_detections
+from .postprocess import to_detections, to_people
 from .resources import choose_device, inference_threads, tune_malloc
 from .runtime import GraphStep, stream_step
 from .stopwatch import Stopwatch
@@ -35,8 +38,20 @@ FRAMES_AT_ONCE = 16  # of a stream, per call of the network: fewer calls are fas
 WINDOWS_AT_ONCE = 8  # likewise
 Size = tuple[int, int]
 """Height and width of a source frame, in whose pixels boxes are given."""
-Ready = tuple[Tensor, Size] | None
-"""A frame as the network takes it, see `prepare`, and the size of the source; None for one that the network is not shown."""
+
+
+class Ready(NamedTuple):
+    """A frame as the network takes it.
+
+    Attributes:
+        frame: (1, 3, S, S) uint8, see `prepare`.
+        size: of the source.
+        large: (1, 3, P, P) uint8, the same where people are looked for in it; else None.
+    """
+
+    frame: Tensor
+    size: Size
+    large: Tensor | None
 
 
 def prepare(frames: Iterable[np.ndarray], side: int) -> Tensor:
@@ -109,8 +124,7 @@ class Detector:
         detector = cls(model, folder.name, default_threshold(folder))
         detector.graphs = stream_step(model, folder, runtime, where)
         if detector.graphs is None:  # those are ready as they are opened
-            side = detector.config.key_size
-            detector.stream()(np.zeros((side, side, 3), np.uint8))
+            detector.stream()(np.zeros((detector.config.key_size,) * 2 + (3,), np.uint8))
         return detector
 
     @property
@@ -145,25 +159,40 @@ class Detector:
         return prepare(frames, self.config.key_size)
 
     @torch.no_grad()  # not inference mode, whose tensors an analysis could not take gradients from; it is no faster here
-    def step(self, clip: Tensor, state: State, keys: Keys, looks: slice = slice(None)) -> tuple[Predictions, State]:
+    def step(self, clip: Tensor, state: State, keys: Keys) -> tuple[Predictions, State]:
         """The network's step, see `MSSC.step`: the one place that calls it. Where the tensors are does not matter.
 
         Args:
             clip: (B, 3, T, S, S), see `prepare`.
             state: of `self.model.initial_state` or an earlier step.
             keys: (B, K) which of the T frames to detect in, or a slice of them.
-            looks: in which of those to look for people.
         """
         keys = keys if isinstance(keys, slice) else keys.to(self.device)
         with inference_threads():
-            return self.model.step(clip.to(self.device), state, keys, looks=looks)
+            return self.model.step(clip.to(self.device), state, keys)
 
-    def go_on(self, clip: Tensor, state: State, people_every: int = LOOK_EVERY) -> tuple[Predictions, State]:
-        """`step` of one stream whose frames (1, 3, T, S, S) are all key frames, by whatever `runtime` computes it. People are looked for
-        in every so many of them, see `looks_from`."""
-        if self.graphs is not None:
-            return self.graphs(clip, state, people_every)
-        return self.step(clip, state, slice(None), looks_from(int(state.age[0]), people_every))
+    def go_on(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
+        """`step` of one stream whose frames (1, 3, T, S, S) are all key frames, by whatever `runtime` computes it."""
+        return self.step(clip, state, slice(None)) if self.graphs is None else self.graphs(clip, state)
+
+    @torch.no_grad()
+    def people(self, frame: Tensor, size: Size) -> tuple[np.ndarray, np.ndarray]:
+        """Everybody in a frame, whatever they do, by whatever `runtime` computes streams: boxes (M, 4) in its source's pixels and scores
+        (M,), the surest first.
+
+        Args:
+            frame: (1, 3, P, P) uint8, see `prepare`; P = `config.person_size`.
+            size: of the source.
+
+        Raises:
+            ValueError: if the network has no person head.
+        """
+        if self.graphs is None:
+            with inference_threads():
+                found = self.model.people(frame.to(self.device))
+        else:
+            found = self.graphs.people(frame)
+        return to_people(*found, self.config.person_size, [size])[0]
 
     def detect(self, clip: Tensor, size: Size, keys: Tensor | None = None) -> list[Detections]:
         """Detections in clips from their true start.
@@ -266,7 +295,8 @@ class DetectionStream:
         self.people_every = people_every(rate)
         self.at_once = max(FRAMES_AT_ONCE // self.every, 1) * self.every
         self.state = detector.model.initial_state(1)
-        self.frames, self.last, self.people = 0, Detections.empty(), ()
+        self.frames, self.last = 0, Detections.empty()
+        self.people = self.last.people, self.last.person  # of the last frame that they were looked for in
 
     def __call__(self, frames: np.ndarray | Iterable[np.ndarray]) -> list[Detections]:
         """The detections of each of the next frames, see `iterate`.
@@ -285,37 +315,39 @@ class DetectionStream:
         """
         return self.follow(self.ready(frame, number) for number, frame in enumerate(frames, self.frames))
 
-    def ready(self, frame: np.ndarray, number: int) -> Ready:
-        """A frame as `follow` takes it, also made in another thread; `number` counts the stream's frames from 0."""
+    def ready(self, frame: np.ndarray, number: int) -> Ready | None:
+        """A frame as `follow` takes it, also made in another thread; None for one that the network is not shown. `number` counts the
+        stream's frames from 0."""
         if number % self.every:
             return None
-        return self.detector.prepare([frame]), self.size or (frame.shape[0], frame.shape[1])
+        detector, size = self.detector, self.size or (frame.shape[0], frame.shape[1])
+        searched = detector.model.person is not None and number % (self.every * self.people_every) == 0
+        return Ready(detector.prepare([frame]), size, prepare([frame], detector.config.person_size) if searched else None)
 
-    def follow(self, frames: Iterable[Ready]) -> Iterator[Detections]:
+    def follow(self, frames: Iterable[Ready | None]) -> Iterator[Detections]:
         """As `iterate`, of frames that are `ready`."""
         source = iter(frames)
         while found := self._next(islice(source, self.at_once)):
             yield from found
 
-    def _next(self, frames: Iterable[Ready]) -> list[Detections]:
-        prepared: list[Tensor] = []
-        sizes: list[Size] = []
+    def _next(self, frames: Iterable[Ready | None]) -> list[Detections]:
+        shown: list[Ready] = []
         shows: list[int] = []  # for each frame, how many were shown by then
         for frame in frames:
-            if frame is not None:
-                prepared.append(frame[0])
-                sizes.append(frame[1])
-            shows.append(len(prepared))
+            shown += [] if frame is None else [frame]
+            shows.append(len(shown))
         found = [self.last]
-        if prepared:
+        if shown:
             with self.stopwatch("network"):
-                clip, looks = torch.cat(prepared).transpose(0, 1)[None], looks_from(int(self.state.age[0]), self.people_every)
-                predictions, self.state = self.detector.go_on(clip, self.state, self.people_every)
+                clip = torch.cat([frame.frame for frame in shown]).transpose(0, 1)[None]
+                predictions, self.state = self.detector.go_on(clip, self.state)
             with self.stopwatch("boxes"):
-                for place, rows in enumerate(to_detections(predictions, self.detector.config, sizes, looks=looks)):
-                    if place in range(len(sizes))[looks]:
-                        self.people = (rows.people, rows.person)
-                    found.append(Detections(rows.boxes, rows.labels, rows.scores, *self.people))
+                rows = to_detections(predictions, self.detector.config, [frame.size for frame in shown])
+            with self.stopwatch("people"):
+                for frame, here in zip(shown, rows, strict=True):
+                    if frame.large is not None:
+                        self.people = self.detector.people(frame.large, frame.size)
+                    found.append(replace(here, people=self.people[0], person=self.people[1]))
         self.frames, self.last = self.frames + len(shows), found[-1]
         return [found[place] for place in shows]
 

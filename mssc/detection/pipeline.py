@@ -131,11 +131,11 @@ def _first_pass(
     stream = detector.stream(float(info.rate), stopwatch=stopwatch)
     ahead = deque[float]()  # times of frames that are being looked at
 
-    def shrunk() -> Iterator[tuple[float, Ready]]:
+    def shrunk() -> Iterator[tuple[float, Ready | None]]:
         for frame in read(info.path):
             yield frame.time, stream.ready(frame.image, frame.index)
 
-    def shown() -> Iterator[Ready]:
+    def shown() -> Iterator[Ready | None]:
         for time, frame in stopwatch.each("decode", prefetch(shrunk(), 2 * FRAMES_AT_ONCE)):
             ahead.append(time)
             yield frame

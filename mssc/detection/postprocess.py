@@ -15,7 +15,9 @@ from ..structures import Detections, Predictions
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
 LOWEST_PERSON = 0.1  # of people; fainter ones are never shown
-PART = 0.85  # share of a box in a larger one of somebody surer from which on it is a part of them, not another person: feet, a torso
+PART = (
+    0.85  # share of a box in a larger one of somebody surer from which on it is a part of them, not another person: feet, a torso
+)
 MOST_ROWS = 50  # of a frame, the best of them (as many as AVA's evaluator takes): a crowded video must not fill the memory
 
 
@@ -29,7 +31,6 @@ def to_detections(
     config: ModelConfig,
     sizes: Sequence[tuple[int, int]],
     lowest: float = LOWEST_SCORE,
-    looks: slice = slice(None),
 ) -> list[Detections]:
     """Turn B frames of predictions into detections: NMS among actors, one row per (actor, action), source pixels.
 
@@ -38,32 +39,55 @@ def to_detections(
         config: the network's.
         sizes: (height, width) of each source frame in pixels.
         lowest: rows below this score are dropped. A score is objectness times the action's probability.
-        looks: the frames that people were looked for in; the others get none.
 
     Returns:
-        B detections of at most `MOST_ROWS` rows, actors by descending objectness; with the people of each frame, the surest first, if the
-        network has a person head.
+        B detections of at most `MOST_ROWS` rows, actors by descending objectness.
     """
     boxes, logits = predictions.boxes.float().cpu(), predictions.logits.float().cpu()
     actor = predictions.objectness.float().sigmoid().cpu()
     batch, kept = actor.shape
-    limit = torch.tensor([[(width, height, width, height)] for height, width in sizes], dtype=boxes.dtype)
-    scale = limit / config.key_size
-    boxes = torch.minimum((boxes * scale).clamp(min=0), limit)
+    boxes = _in_source(boxes, config.key_size, sizes)
     scores = (actor[..., None] * action_probabilities(logits, config)).clamp(0, 1)
     frame = torch.arange(batch).repeat_interleave(kept)
     likely = (scores >= lowest).any(2).flatten().nonzero()[:, 0]
     chosen = likely[_strongest(boxes.reshape(-1, 4)[likely], actor.reshape(-1)[likely], frame[likely])]
     found = []
-    everybody = dict(zip(range(batch)[looks], _people(predictions, scale[looks], limit[looks]), strict=True))
     for index in range(batch):
         rows = chosen[frame[chosen] == index] - index * kept
         box, action = (scores[index, rows] >= lowest).nonzero(as_tuple=True)
         score = scores[index, rows[box], action]
         best = score.topk(min(MOST_ROWS, len(score))).indices.sort().values
         box, action, score = box[best], action[best], score[best]  # copies: views would keep what they are cut from
-        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), score.numpy(), *everybody.get(index, ())))
+        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), score.numpy()))
     return found
+
+
+def to_people(
+    boxes: torch.Tensor, logits: torch.Tensor, side: int, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Turn what `MSSC.people` found in B frames into people: NMS, none that is a part of another, source pixels.
+
+    Args:
+        boxes: (B, N, 4) in pixels of square frames.
+        logits: (B, N).
+        side: of those frames.
+        sizes: (height, width) of each source frame in pixels.
+
+    Returns:
+        B times boxes (M, 4) and scores (M,), the surest first.
+    """
+    boxes, scores = _in_source(boxes.float().cpu(), side, sizes), logits.float().sigmoid().cpu()
+    frame, cell = (scores >= LOWEST_PERSON).nonzero(as_tuple=True)
+    boxes, scores = boxes[frame, cell], scores[frame, cell]
+    kept = _strongest(boxes, scores, frame)
+    frame, places, sure = frame[kept], boxes[kept].numpy(), scores[kept].numpy()
+    return [_whole(places[mine], sure[mine]) for mine in (frame.numpy() == index for index in range(len(sizes)))]
+
+
+def _in_source(boxes: torch.Tensor, side: int, sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Boxes (B, N, 4) of square frames in pixels of their source frames, and inside these."""
+    limit = torch.tensor([[(width, height, width, height)] for height, width in sizes], dtype=boxes.dtype)
+    return torch.minimum((boxes * (limit / side)).clamp(min=0), limit)
 
 
 @cache
@@ -81,19 +105,6 @@ def _strongest(boxes: torch.Tensor, scores: torch.Tensor, frame: torch.Tensor) -
     """Which of the boxes (N, 4) of several frames (N,) no stronger one of their frame overlaps, the strongest of each frame first."""
     groups = [(frame == one).nonzero()[:, 0] for one in frame.unique()]
     return torch.cat([frame[:0], *(rows[_nms()(boxes[rows], scores[rows], NMS_IOU)] for rows in groups)])
-
-
-def _people(predictions: Predictions, scale: torch.Tensor, limit: torch.Tensor) -> list[tuple[np.ndarray, ...]]:
-    """Of each frame boxes (M, 4) and scores (M,) of its people; nothing at all from a network without a person head."""
-    if not predictions.people.shape[1]:
-        return [()] * len(scale)
-    boxes, scores = predictions.people.float().cpu(), predictions.person.float().sigmoid().cpu()
-    boxes = torch.minimum((boxes * scale).clamp(min=0), limit)
-    frame, cell = (scores >= LOWEST_PERSON).nonzero(as_tuple=True)
-    boxes, scores = boxes[frame, cell], scores[frame, cell]
-    kept = _strongest(boxes, scores, frame)
-    frame, boxes, scores = frame[kept], boxes[kept].numpy(), scores[kept].numpy()
-    return [_whole(boxes[mine], scores[mine]) for mine in (frame.numpy() == index for index in range(len(scale)))]
 
 
 def _whole(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..config import LOOK_EVERY
 from ..model.engines import PACKAGES, Engine, installed, open_graph
-from ..model.export import OUTPUTS, fits, graphs_of, state_names
+from ..model.export import OUTPUTS, PEOPLE, fits, graphs_of, state_names
 from ..model.mssc import MSSC
-from ..model.person import looks_from
 from ..model.shipped import weights_hash
 from ..model.video import State
 from ..structures import InputError, Predictions
@@ -44,40 +42,39 @@ class GraphStep:
             if not fits(path, digest):
                 raise InputError(f"{path} is cut off, or was made of other weights; make it again with mssc export.")
         self.graphs, self.threads = {kind: folder / name for kind, name in graphs.items()}, graph_threads(runtime)
-        self.engines: dict[tuple[int, bool], Engine] = {}
+        self.engines: dict[int, Engine] = {}
         self.opening = threading.Lock()
         self._engine(max(graphs))  # which videos in files need; others are opened when they are
         self.names = state_names(model)
         _, self.layout = pytree.tree_flatten(model.initial_state(1))
 
-    def _engine(self, kind: tuple[int, bool]) -> Engine:
+    def _engine(self, kind: int) -> Engine:
         with self.opening:
             if kind not in self.engines:
                 self.engines[kind] = open_graph(self.graphs[kind], self.runtime, self.threads)
             return self.engines[kind]
 
-    def __call__(self, clip: Tensor, state: State, people_every: int = LOOK_EVERY) -> tuple[Predictions, State]:
-        """The next frames (1, 3, T, S, S) uint8 of one stream, all of them key frames: `MSSC.step`, which looks for people as
-        `looks_from` says. Graphs of many frames look in every `LOOK_EVERY`-th; where it is to be another, frames go one by one."""
-        usable = [key for key in self.graphs if key[0] == 1 or people_every == LOOK_EVERY or (1, False) not in self.graphs]
+    def people(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """`MSSC.people` of a frame (1, 3, P, P) uint8."""
+        boxes, logits = self._engine(PEOPLE)({"frames": frame.permute(0, 2, 3, 1).contiguous().numpy()})
+        return torch.from_numpy(boxes), torch.from_numpy(logits)
+
+    def __call__(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
+        """The next frames (1, 3, T, S, S) uint8 of one stream, all of them key frames: `MSSC.step`."""
         frames = clip[0].permute(1, 2, 3, 0).contiguous().numpy()
         leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
         found: dict[str, list[Tensor]] = {name: [] for name in OUTPUTS}
-        age, start = int(state.age[0]), 0
+        start = 0
         while start < len(frames):
-            left = len(frames) - start
-            looks = looks_from(age + start, people_every).start == 0
-            count, looks = max(key for key in usable if key[0] <= left and (key[1] == looks or (1, looks) not in self.graphs))
+            count = max(kind for kind in self.graphs if kind <= len(frames) - start)
             feed = {"frames": frames[start : start + count], **dict(zip(self.names, leaves, strict=True))}
-            out = self._engine((count, looks))(feed)
-            for name, value in zip(OUTPUTS, out[: len(out) - len(leaves)], strict=False):
+            out = self._engine(count)(feed)
+            for name, value in zip(OUTPUTS, out, strict=False):
                 found[name].append(torch.from_numpy(value))
-            leaves, start = out[len(out) - len(leaves) :], start + count
-        values = {name: torch.cat(parts) for name, parts in found.items() if parts}
-        nobody = values["boxes"][:0, :0], values["objectness"][:0, :0]
-        rest = dict(zip(OUTPUTS[3:], nobody, strict=True)) | values
+            leaves, start = out[len(OUTPUTS) :], start + count
+        values = {name: torch.cat(parts) for name, parts in found.items()}
         after = pytree.tree_unflatten([torch.from_numpy(leaf) for leaf in leaves], self.layout)
-        return Predictions(values["boxes"][:, :0], values["objectness"][:, :0], **rest), after
+        return Predictions(values["boxes"][:, :0], values["objectness"][:, :0], **values), after
 
 
 def graph_threads(runtime: str) -> int:

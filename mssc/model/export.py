@@ -1,4 +1,5 @@
-"""A model as graphs: the streaming step with fixed shapes, for one frame and for sixteen a call, state in and out as named tensors.
+"""A model as graphs: the streaming step with fixed shapes, for one frame and for sixteen a call, state in and out as named tensors; and the
+search for people in one frame.
 
 The ONNX graphs hold no weights: they point into the model's own ``model.safetensors`` (ONNX external data), beside which they lie, and
 remember its SHA-256. They run in plain onnxruntime or openvino, without this package.
@@ -15,14 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..config import LOOK_EVERY
 from ..files import claim, explained, whole_file, write_whole
 from ..structures import InputError
 from .checkpoint import load_model
 from .engines import installed, locale_kept, open_graph
 from .graph import for_graphs
 from .mssc import MSSC
-from .person import looks_from
 from .shipped import ABOUT, CONFIG, INTERVENTIONS, WEIGHTS, weights_hash
 from .video import State
 
@@ -30,32 +29,25 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("onnx", "openvino")
 FRAMES = (1, 16)
-"""Frames that a graph takes in one call."""
-OUTPUTS = ("boxes", "objectness", "logits", "people", "person")
-"""Predictions that a graph gives; the last two if the network has a person head."""
+"""Frames of a stream that a graph takes in one call."""
+PEOPLE = 0
+"""Stands for the graph that looks for people in one frame, whatever came before."""
+OUTPUTS = ("boxes", "objectness", "logits")
+"""Predictions that a graph of the step gives."""
+EVERYBODY = ("people", "person")
+"""What the graph of `PEOPLE` gives."""
 OPSET = 18
 TOLERANCE = 1e-4
 
 
-def graph_name(frames: int, looks: bool = True) -> str:
-    """Of the file whose graph takes so many frames, and looks for people in every `LOOK_EVERY`-th of them, or in none."""
-    return f"step-{frames}{'' if looks else '-actors'}.onnx"
-
-
-def graphs_of(model: MSSC) -> dict[tuple[int, bool], str]:
-    """The graphs of a model: how many frames each takes, whether it looks for people (True where the model cannot), and its file."""
-    kinds = [(frames, True) for frames in FRAMES] + [(1, False)] * (model.person is not None)
-    return {kind: graph_name(*kind) for kind in kinds}
+def graphs_of(model: MSSC) -> dict[int, str]:
+    """The graphs of a model: how many frames of a stream each takes, or `PEOPLE` where the model can look for them, and its file."""
+    return {frames: f"step-{frames}.onnx" for frames in FRAMES} | ({} if model.person is None else {PEOPLE: "people.onnx"})
 
 
 def fits(path: Path, digest: str) -> bool:
     """Whether an ONNX file is whole, and of the weights with this SHA-256: they are the last that is written in it."""
     return path.read_bytes().endswith(digest.encode())
-
-
-def output_names(model: MSSC, looks: bool = True) -> tuple[str, ...]:
-    """Of `OUTPUTS`, those that a graph of this network has."""
-    return OUTPUTS if model.person is not None and looks else OUTPUTS[:3]
 
 
 def state_names(model: MSSC) -> list[str]:
@@ -67,20 +59,28 @@ def state_names(model: MSSC) -> list[str]:
 class _Step(nn.Module):
     """`MSSC.step` of one stream, every frame a key frame, on a flat state."""
 
-    def __init__(self, model: MSSC, looks: bool) -> None:
+    def __init__(self, model: MSSC) -> None:
         super().__init__()
         self.m = for_graphs(model)
-        if not looks:
-            self.m.person = None
-        self.names = output_names(model, looks)
         _, self.layout = pytree.tree_flatten(model.initial_state(1))
 
     def forward(self, frames: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
         state: State = pytree.tree_unflatten(list(leaves), self.layout)
         clip = frames.to(torch.float32).permute(3, 0, 1, 2)[None]  # in this order: floats are cheaper to turn
-        predictions, after = self.m.step(clip, state, slice(None), looks=looks_from(0))
-        found = [getattr(predictions, name) for name in self.names]
+        predictions, after = self.m.step(clip, state, slice(None))
+        found = [getattr(predictions, name) for name in OUTPUTS]
         return (*found, *(leaf.clone() for leaf in pytree.tree_leaves(after)))  # an output of its own where nothing changed
+
+
+class _People(nn.Module):
+    """`MSSC.people`."""
+
+    def __init__(self, model: MSSC) -> None:
+        super().__init__()
+        self.m = for_graphs(model)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return self.m.people(frames.to(torch.float32).permute(0, 3, 1, 2))
 
 
 def export_model(folder: Path, output: Path, kind: str = "onnx") -> dict[str, float]:
@@ -113,49 +113,52 @@ def export_model(folder: Path, output: Path, kind: str = "onnx") -> dict[str, fl
                 with whole_file(output / name) as part:
                     shutil.copyfile(folder / name, part)
     found = {}
-    for (frames, looks), name in graphs.items():
-        log.info("tracing %s, %d frame(s) a call; this takes up to a minute", name, frames)
+    for frames, name in graphs.items():
+        log.info("tracing %s; this takes up to a minute", name)
         path = output / name
-        _write_graph(model, frames, looks, output, path, digest)
-        found[name] = _checked(model, path, frames, looks)
+        _write_graph(model, frames, output, path, digest)
+        found[name] = _checked(model, path, frames)
         if kind == "openvino":
-            found[f"{path.stem}.xml"] = _write_ir(model, path, frames, looks)
+            found[f"{path.stem}.xml"] = _write_ir(model, path, frames)
     write_whole(output / "step.md", _description(model, found))
     return found
 
 
-def _checked(model: MSSC, path: Path, frames: int, looks: bool, runtime: str = "onnx") -> float:
+def _checked(model: MSSC, path: Path, frames: int, runtime: str = "onnx") -> float:
     """A graph's `deviation`; the file goes if that is too much."""
-    found = deviation(model, path, frames, looks=looks, runtime=runtime)
+    found = deviation(model, path, frames, runtime=runtime)
     if found <= TOLERANCE:
         return found
     path.unlink()
     raise InputError(f"{path.name} deviates from torch by {found:.1e}, more than {TOLERANCE:g}; it was not kept. Use torch.")
 
 
-def _write_ir(model: MSSC, path: Path, frames: int, looks: bool) -> float:
+def _write_ir(model: MSSC, path: Path, frames: int) -> float:
     """A graph as OpenVINO's IR beside its ONNX: its deviation from torch."""
     import openvino
 
     made = path.with_suffix(".xml")
     with explained(made, RuntimeError), locale_kept():
         openvino.save_model(openvino.Core().read_model(path), made, compress_to_fp16=False)
-    return _checked(model, made, frames, looks, "openvino")
+    return _checked(model, made, frames, "openvino")
 
 
-def _write_graph(model: MSSC, frames: int, looks: bool, output: Path, path: Path, digest: str) -> None:
+def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str) -> None:
     import onnx
     import torchvision  # noqa: F401  # its operators must be known before tracing
 
-    step, leaves, size = _Step(model, looks).eval(), pytree.tree_leaves(model.initial_state(1)), model.config.key_size
-    names, clip = state_names(model), torch.zeros(frames, size, size, 3, dtype=torch.uint8)
+    if frames == PEOPLE:
+        graph_of, shown, names, leaves, outputs = _People(model), _frames(model, PEOPLE), [], [], EVERYBODY
+    else:
+        graph_of, shown, names, outputs = _Step(model), _frames(model, frames), state_names(model), OUTPUTS
+        leaves = pytree.tree_leaves(model.initial_state(1))
     try:
         with torch.no_grad():
             program = torch.onnx.export(
-                step,
-                (clip, *leaves),
+                graph_of.eval(),
+                (shown, *leaves),
                 input_names=["frames", *names],
-                output_names=[*step.names, *(f"next_{name}" for name in names)],
+                output_names=[*outputs, *(f"next_{name}" for name in names)],
                 opset_version=OPSET,
                 dynamo=True,
                 optimize=False,
@@ -198,23 +201,33 @@ def _point_to_weights(graph, weights: Path, prefix: str) -> None:
             tensor.external_data.add(key=key, value=value)
 
 
-def deviation(model: MSSC, path: Path, frames: int, calls: int = 3, looks: bool = True, runtime: str = "onnx") -> float:
+def _frames(model: MSSC, frames: int, generator: torch.Generator | None = None) -> Tensor:
+    """What a graph takes: that many random frames (T, S, S, 3) uint8, or one for the people in it, all zeros without a generator."""
+    size = model.config.person_size if frames == PEOPLE else model.config.key_size
+    shape = (max(frames, 1), size, size, 3)
+    if generator is None:
+        return torch.zeros(shape, dtype=torch.uint8)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def deviation(model: MSSC, path: Path, frames: int, calls: int = 3, runtime: str = "onnx") -> float:
     """How far a graph is from torch on a stream of random frames: every output and every state, see `export_model`."""
-    run, outputs = open_graph(path, runtime), output_names(model, looks)
-    names, generator, size = state_names(model), torch.Generator().manual_seed(0), model.config.key_size
+    run, names, generator = open_graph(path, runtime), state_names(model), torch.Generator().manual_seed(0)
     state, worst = model.initial_state(1), 0.0
     leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
     for _ in range(calls):
-        clip = torch.randint(0, 256, (1, 3, frames, size, size), dtype=torch.uint8, generator=generator)
-        feed = {"frames": clip[0].permute(1, 2, 3, 0).contiguous().numpy(), **dict(zip(names, leaves, strict=True))}
-        found = run(feed)
+        shown = _frames(model, frames, generator)
+        found = run({"frames": shown.numpy()} | ({} if frames == PEOPLE else dict(zip(names, leaves, strict=True))))
         with torch.inference_mode():
-            predictions, state = model.step(clip, state, slice(None), looks=looks_from(0))
-        wanted = [*(getattr(predictions, name) for name in outputs), *pytree.tree_leaves(state)]
+            if frames == PEOPLE:
+                wanted = model.people(shown.permute(0, 3, 1, 2))
+            else:
+                predictions, state = model.step(shown.permute(3, 0, 1, 2)[None], state, slice(None))
+                wanted = [*(getattr(predictions, name) for name in OUTPUTS), *pytree.tree_leaves(state)]
         for ours, theirs in zip(found, wanted, strict=True):
             scale = max(float(theirs.abs().max()) if theirs.numel() else 0.0, 1.0)
             worst = max(worst, float(np.abs(ours - theirs.numpy()).max(initial=0)) / scale)
-        leaves = found[len(outputs) :]
+        leaves = found[len(OUTPUTS) :]
     return worst
 
 
@@ -223,12 +236,11 @@ def _description(model: MSSC, found: dict[str, float]) -> str:
     for name, leaf in zip(state_names(model), pytree.tree_leaves(model.initial_state(1)), strict=True):
         rows.append(f"| `{name}` | {tuple(leaf.shape)} | {str(leaf.dtype).removeprefix('torch.')} |")
     deviations = "\n".join(f"- `{name}`: {value:.1e}" for name, value in found.items())
-    people = more = ""
+    people, larger = "", model.config.person_size
     if model.person is not None:
-        people = " `people` (n, P, 4) and `person` (n, P), boxes and logits of everybody, whatever they do,"
-        more = (
-            f"\n`step-N.onnx` looks for people in every {LOOK_EVERY}th of its frames from the first on, n = ceil(N / {LOOK_EVERY}); "
-            "`step-1-actors.onnx` is\n`step-1.onnx` without `people` and `person`, for the frames in between.\n"
+        people = (
+            f"\n`people.onnx` looks for everybody, whatever they do, in one frame: `frames` (1, {larger}, {larger}, 3), as above, to\n"
+            "`people` (1, P, 4), boxes in pixels of that square, and `person` (1, P), their logits.\n"
         )
     return f"""# The streaming step as a graph
 
@@ -242,8 +254,8 @@ are the same for OpenVINO, with the weights in them.
 {chr(10).join(rows)}
 
 The state before the first frame is all zeros. Outputs: `boxes` (N, K, 4) in pixels of the square, `objectness` (N, K) logits, `logits`
-(N, K, {len(model.config.classes)}) of the actions ({model.config.actions}),{people} and `next_...` for every part of the state.
-{more}
+(N, K, {len(model.config.classes)}) of the actions ({model.config.actions}), and `next_...` for every part of the state.
+{people}
 Largest deviation from torch over a stream of random frames, relative to the largest value (at least 1):
 
 {deviations}

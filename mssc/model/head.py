@@ -284,8 +284,7 @@ class Head(nn.Module):
         else:
             anchors = fitting_anchors(boxes, anchor_boxes)
         logits = self.classifier(class_maps, features, Regions(boxes, anchors, objectness))
-        nobody = anchor_boxes[:, :0], anchor_objectness[:, :0]  # they have a head of their own, see `mssc.model.person`
-        return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, anchors), logits, *nobody)
+        return Predictions(anchor_boxes, anchor_objectness, boxes, take(anchor_objectness, anchors), logits)
 
 
 def build_head(config: ModelConfig, widths: tuple[int, ...], image_dims: tuple[int, ...], flow_dims: int) -> Head:

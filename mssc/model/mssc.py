@@ -22,7 +22,7 @@ class MSSC(nn.Module, HubMixin):
                                                                         +--> Fusion: SFM per level --> Head: boxes, actions
         clip -------> VideoPath: backbone, P3, MSM, collapse of time ---+
 
-    A person head on the image path, where there is one, finds everybody else: see `mssc.model.person`.
+    A person head on the image path, where there is one, finds everybody, whatever they do: see `people`.
 
     Args:
         config: what it is made of.
@@ -55,12 +55,7 @@ class MSSC(nn.Module, HubMixin):
         return self.step(clip, self.initial_state(len(clip)), keys, boxes)[0]
 
     def step(
-        self,
-        clip: Tensor,
-        state: State,
-        keys: Keys | None = None,
-        boxes: Tensor | None = None,
-        looks: slice = slice(None),
+        self, clip: Tensor, state: State, keys: Keys | None = None, boxes: Tensor | None = None
     ) -> tuple[Predictions, State]:
         """Go on through B videos: as `forward`, for the T frames after those that `state` has seen.
 
@@ -69,17 +64,31 @@ class MSSC(nn.Module, HubMixin):
             state: of `initial_state` or an earlier call. Not modified.
             keys: see `forward`.
             boxes: see `forward`.
-            looks: in which of the B * K key frames the person head looks for people.
 
         Returns:
             Predictions of B * K key frames, and the new state.
         """
         features, state = self.features(clip, state, keys)
-        predictions = self.head(features, boxes)
-        if self.person is not None:
-            people, person = self.person(features.image.among(looks))
-            predictions = predictions._replace(people=people, person=person)
-        return predictions, state
+        return self.head(features, boxes), state
+
+    def people(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Look for everybody, whatever they do (ours: the paper finds actors alone).
+
+        Args:
+            frames: (B, 3, P, P) RGB, uint8 or float in 0..255, P = `config.person_size`. Not modified.
+
+        Returns:
+            Boxes (B, N, 4) in pixels of these frames, one per cell, and their logits (B, N): is a person centred here?
+
+        Raises:
+            ValueError: without a person head, or for another shape.
+        """
+        size = self.config.person_size
+        if self.person is None:
+            raise ValueError("this network has no person head.")
+        if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[-2:] != (size, size):
+            raise ValueError(f"frames have shape {tuple(frames.shape)}; they must be (B, 3, {size}, {size}).")
+        return self.person(self.image(frames))
 
     def features(self, clip: Tensor, state: State, keys: Keys | None = None) -> tuple[Features, State]:
         """`step` without the head: what both paths see, and what fusion makes of it."""

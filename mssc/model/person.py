@@ -1,8 +1,8 @@
 """Everybody who is seen, whatever they do: a head of its own on the image path.
 
 The paper finds actors; who does nothing that counts is background to it. The image path starts from COCO's detector, which knew people, and
-this head keeps that knowledge (ours). It reads what the 2D backbone sees before anything is fused, and nothing reads it: a network gives
-the same actions with and without it.
+this head keeps that knowledge (ours). It reads what the image path sees of a larger frame, now and then, and nothing reads it: a network
+gives the same actions with and without it.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,6 @@ def people_every(rate: float | None) -> int:
     """In every how many frames of a stream people are looked for. Below `SLOW_RATE` frames a second they move far from one to the next,
     and are looked for in each."""
     return LOOK_EVERY if rate is None or rate >= SLOW_RATE else 1
-
-
-def looks_from(age: int, every: int = LOOK_EVERY) -> slice:
-    """In which of the next frames of a stream that has seen `age` frames people are looked for: in every so many."""
-    return slice(-age % every, None, every)
 
 
 class PersonHead(nn.Module):

@@ -38,7 +38,7 @@ TEACHER_SIDE = (
 )
 TEACHER_SCORE = 0.3  # from which on it is believed
 SAME = 0.6  # overlap from which on two of its boxes are one person
-MOST_TILES = 5  # along a side
+MOST_TILES = 8  # along a side
 SINGLE = 0.35  # share of images that are one frame
 VISIBLE = 0.35  # share of a box that must be left of it in a crop; who is less to be seen is nobody
 SMALLEST = 3.0  # pixels of the input that somebody must be high and wide
@@ -140,7 +140,7 @@ class People(TorchDataset):
         kept: Path | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self.cache, self.train, self.size, self.actions = cache, train, model.key_size, len(model.classes)
+        self.cache, self.train, self.size, self.actions = cache, train, model.person_size, len(model.classes)
         there = [(video, frame) for video in dataset.videos for frame in video.labelled or () if frame < cache.length(video.name)]
         self.samples = []
         for (video, frame), seen in zip(there, self._taught(there, teacher, kept, device), strict=True):

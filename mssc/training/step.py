@@ -115,8 +115,7 @@ class Learner(nn.Module):
             with torch.no_grad():
                 image = self.network.image(take(clip.transpose(1, 2), keys).flatten(0, 1))
             boxes, person = self.network.person(image)
-            none = boxes[:, :0], person[:, :0]
-            return Predictions(boxes, person, *none, boxes[:, :0], *none), {}
+            return Predictions(boxes, person, boxes[:, :0], person[:, :0], boxes[:, :0]), {}
         state = self.network.initial_state(len(clip))
         if self.phase == "video":
             video, _ = self.network.video(clip, state, keys)
@@ -135,7 +134,7 @@ def compute_losses(learner: nn.Module, batch: Batch, config: ModelConfig, train:
     if out is None:
         return losses
     if train.phase == "person":
-        return box_losses(out, batch.boxes, real, config.key_size, PERSON_STRIDES)
+        return box_losses(out, batch.boxes, real, config.person_size, PERSON_STRIDES)
     losses |= box_losses(out, batch.boxes, real, config.key_size)
     return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
 
