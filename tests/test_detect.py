@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -154,6 +155,31 @@ def test_steps_tell_what_there_is_so_far_and_end_as_detection_does(detector, toy
     assert counts[0] > 0 and counts[-1] == len(whole.tubes) > 0
     assert [(t.start, t.score) for t in step.result.tubes] == [(t.start, t.score) for t in whole.tubes], "asking changes nothing"
     assert (tmp_path / "o.mp4").exists()
+
+
+def test_what_is_wrong_with_a_file_is_told_with_the_result(detector, toy_videos, tmp_path):
+    whole = toy_videos.videos[0].path
+    found = pipeline.detect_video(whole, detector, 0.0)
+    assert found.notes == [] == found.to_json()["notes"]
+    assert found.to_json()["seconds"] == pytest.approx(len(found.times) / float(found.info.rate), abs=1e-3)
+    cut = tmp_path / "cut.mkv"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    data = cut.read_bytes()
+    cut.write_bytes(data[: len(data) * 6 // 10])
+    found = pipeline.detect_video(cut, detector, 0.0)
+    assert found.notes[-1] == f"{len(found.times)} of its {found.info.frames} frames can be decoded; it may have been cut off."
+    hurt = bytearray(whole.read_bytes())
+    middle = hurt.find(b"mdat") + (len(hurt) - hurt.find(b"mdat")) // 2
+    hurt[middle : middle + 60] = bytes(60)
+    (tmp_path / "hurt.mp4").write_bytes(hurt)
+    found = pipeline.detect_video(tmp_path / "hurt.mp4", detector, 0.0)
+    assert found.notes and "damaged" in found.notes[0] and str(tmp_path) not in found.notes[0]
+    assert found.to_json()["notes"] == found.notes
 
 
 @pytest.mark.parametrize("after", [3, 20])

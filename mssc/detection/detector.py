@@ -343,11 +343,11 @@ class DetectionStream:
                 predictions, self.state = self.detector.go_on(clip, self.state)
             with self.stopwatch("boxes"):
                 rows = to_detections(predictions, self.detector.config, [frame.size for frame in shown])
-            with self.stopwatch("people"):
-                for frame, here in zip(shown, rows, strict=True):
-                    if frame.large is not None:
+            for frame, here in zip(shown, rows, strict=True):
+                if frame.large is not None:
+                    with self.stopwatch("people"):
                         self.people = self.detector.people(frame.large, frame.size)
-                    found.append(replace(here, people=self.people[0], person=self.people[1]))
+                found.append(replace(here, people=self.people[0], person=self.people[1]))
         self.frames, self.last = self.frames + len(shows), found[-1]
         return [found[place] for place in shows]
 

@@ -18,12 +18,13 @@ import numpy as np
 
 from ..linking import LinkConfig, OnlineLinker
 from ..structures import DetectionLog, Detections, InputError, Tube
-from ..video import Frame, VideoInfo, Writer, drawing, probe, read
+from ..video import Frame, VideoInfo, Writer, drawing, noted, probe, read
 from .detector import FRAMES_AT_ONCE, Detector, Ready, shared_detector
 from .prefetch import prefetch
 from .result import VideoResult
 from .stopwatch import Stopwatch
 
+WHOLE = 0.9  # share of the frames that a file speaks of from which on the rest is a matter of counting
 Progress = Callable[[int, int | None, str], None]
 
 
@@ -102,15 +103,20 @@ def detect_steps(
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect, True, path) if output is not None else None
     linker = OnlineLinker(link, float(info.rate), threshold)
     video, detections = Path(output) if output is not None else None, DetectionLog()
-    result = VideoResult(info, detector.classes, [], detections, [], stopwatch.seconds, detector.name, threshold, video)
-    tubes, times = result.tubes, result.times
 
     def so_far() -> list[Tube]:
         return _in_order(linker.so_far())
 
-    for found in _first_pass(detector, info, times, linker, stopwatch):
-        detections.append(found)
-        yield Step(len(detections), info.frames, "looking for actions", result, False, so_far)
+    with noted(path) as notes:
+        result = VideoResult(
+            info, detector.classes, [], detections, [], stopwatch.seconds, detector.name, threshold, video, notes
+        )
+        tubes, times = result.tubes, result.times
+        for found in _first_pass(detector, info, times, linker, stopwatch):
+            detections.append(found)
+            yield Step(len(detections), info.frames, "looking for actions", result, False, so_far)
+        if info.frames and len(times) < WHOLE * info.frames:
+            notes.append(f"{len(times)} of its {info.frames} frames can be decoded; it may have been cut off.")
     with stopwatch("link"):
         tubes += _in_order(linker.finish())
     whole = Step(len(times), len(times), "looking for actions", result, True, lambda: list(tubes))

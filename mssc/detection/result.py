@@ -34,6 +34,7 @@ class VideoResult:
         model: its name.
         threshold: used.
         video: the annotated video, if one was asked for.
+        notes: sentences on what is wrong with the file, such as damage that frames were lost to.
     """
 
     info: VideoInfo
@@ -44,17 +45,22 @@ class VideoResult:
     timings: dict[str, float]
     model: str
     threshold: float
-    video: Path | None = field(default=None)
+    video: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def frames_per_second(self) -> float:
         """Of the whole pipeline."""
         return len(self.times) / max(sum(self.timings.values()), 1e-9)
 
+    @property
+    def end(self) -> float:
+        """Seconds when the last frame ends."""
+        return self.times[-1] + float(1 / self.info.rate)
+
     def seconds(self, tube: Tube) -> tuple[float, float]:
         """When a tube starts and ends; it ends when its last frame does."""
-        after = self.times[tube.stop] if tube.stop < len(self.times) else self.times[-1] + float(1 / self.info.rate)
-        return self.times[tube.start], after
+        return self.times[tube.start], self.times[tube.stop] if tube.stop < len(self.times) else self.end
 
     @cached_property
     def actors(self) -> list[int]:
@@ -136,12 +142,13 @@ class VideoResult:
             "height": self.info.height,
             "frames": len(self.times),
             "frames_per_second": float(self.info.rate),
-            "seconds": round(self.times[-1], 4),
+            "seconds": round(self.end, 4),
             "model": self.model,
             "threshold": self.threshold,
             "boxes_are": "x1, y1, x2, y2 in pixels of the video, one per frame from start_frame to end_frame",
             "tubes": self._told(),
             "people": everybody,
+            "notes": self.notes,
         }
 
     def write_json(self, path: Path, weights: str | None = None) -> None:

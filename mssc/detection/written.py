@@ -78,6 +78,7 @@ class Job:
             said.append(f"  actor {row['actor']}: {what}")
         found = len(result.tubes)
         what = counted(found, "action tube") if found else f"no action found at threshold {result.threshold:g}"
+        said += [f"  {note}" for note in result.notes]
         return [*said, f"{file}: {what}, {result.frames_per_second:.0f} frames a second by {detector.runtime}, in {self.base}.*"]
 
 

@@ -126,7 +126,8 @@ const show = () => {
   at("#threshold").value = threshold;
   at(".threshold output").textContent = threshold.toFixed(2);
   showClasses();
-  at(".found").replaceChildren(...views.flatMap(summary));
+  const notes = new Set(views.flatMap((view) => view.found.notes || []));
+  at(".found").replaceChildren(...views.flatMap(summary), ...[...notes].map((note) => make("p", "hint", `About this file: ${note}`)));
   showTable();
   showPictures();
   if (whole) span(0, length()); else span(from, to);

@@ -168,7 +168,8 @@ def describe(result: VideoResult, tubes: Sequence[Tube], people: Sequence[Person
     return {
         "size": [info.width, info.height],
         "times": packed(np.array(result.times, "<f4")),
-        "duration": round(result.times[-1] + float(1 / info.rate), 3),
+        "duration": round(result.end, 3),
+        "notes": result.notes,
         "tubes": [
             told(tube, number) | {"label": tube.label, "best": tube.start + int(tube.scores.argmax())}
             for tube, number in zip(tubes, numbers[len(people) :], strict=True)

@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from .notes import noted
 from .rate import frames_per_look
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "Writer",
     "frames_per_look",
     "is_drawn",
+    "noted",
     "open_video",
     "probe",
     "read",

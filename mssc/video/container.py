@@ -105,7 +105,7 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
     Raises:
         InputError: if there is no frame at all, or one is larger than allowed.
     """
-    frames, errors, avi = 0, 0, is_avi(container)
+    frames, errors, patched, avi = 0, 0, 0, is_avi(container)
     for packet in demux(path, container, stream):
         try:
             decoded = packet.decode()
@@ -117,11 +117,14 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
         for frame in decoded:
             check_size(path, frame.width, frame.height)
             frames += 1
+            patched += frame.is_corrupt
             if avi:
                 frame.pts = frame.dts
             yield frame
     if errors > 1:
         log.warning("%s: %d pieces of it could not be decoded.", path, errors)
+    if patched:
+        log.warning("%s: %d of its %d frames are damaged; the decoder patched them.", path, patched, frames)
     if not frames:
         why = f"it is empty, damaged, encrypted or larger than {MAX_SIDE} pixels a side"
         raise InputError(f"{path}: not one frame can be decoded: {why}. Get the complete file.")
