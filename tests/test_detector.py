@@ -302,3 +302,22 @@ def test_a_gpu_finds_what_the_cpu_finds():
         for one, other in zip(*answers, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
     assert len(there.stream(30)(frames)) == 20
+
+
+@pytest.mark.parametrize("rate", [0, -3, float("nan"), float("inf"), "x"])
+def test_a_rate_that_is_none_is_refused(detector, rate):
+    with pytest.raises(InputError, match=f"the rate is {rate!r}; give frames a second, above 0"):
+        detector.stream(rate)
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        (None, "the frames are of type NoneType"),
+        ([None], "a frame is of type NoneType"),
+        (np.zeros((3, 3)), "a frame is float64 of shape"),
+    ],
+)
+def test_what_is_no_frame_is_refused(detector, frames, said):
+    with pytest.raises(InputError, match=said):
+        detector.stream()(frames)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 import torch
@@ -69,6 +69,8 @@ def prepare(frames: Iterable[np.ndarray], side: int) -> Tensor:
     """
     small = []
     for frame in frames:
+        if not isinstance(frame, np.ndarray):
+            raise InputError(f"a frame is of type {type(frame).__name__}; it must be an array, uint8 of (H, W, 3), RGB.")
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
             raise InputError(f"a frame is {frame.dtype} of shape {frame.shape}; it must be uint8 of (H, W, 3), RGB.")
         small.append(resize(frame, side, side))
@@ -285,11 +287,16 @@ class DetectionStream:
         every: the network is shown every n-th frame.
         at_once: frames that go through one call of the network.
         people_every: people are looked for in every n-th frame that the network is shown, see `mssc.model.person.people_every`.
+
+    Raises:
+        InputError: for a rate that is no number above 0.
     """
 
     def __init__(
         self, detector: Detector, rate: float | None = None, size: Size | None = None, stopwatch: Stopwatch | None = None
     ) -> None:
+        if rate is not None and not (isinstance(rate, SupportsFloat) and 0 < float(rate) < float("inf")):
+            raise InputError(f"the rate is {rate!r}; give frames a second, above 0, or None to show the network every frame.")
         self.detector, self.size, self.stopwatch = detector, size, stopwatch or Stopwatch()
         self.every = 1 if rate is None else frames_per_look(rate)
         self.people_every = people_every(rate)
@@ -304,6 +311,8 @@ class DetectionStream:
         Args:
             frames: (H, W, 3) uint8 RGB, or several of them. Not modified.
         """
+        if not isinstance(frames, Iterable):
+            raise InputError(f"the frames are of type {type(frames).__name__}; give an array (H, W, 3) uint8, RGB, or several.")
         return list(self.iterate([frames] if isinstance(frames, np.ndarray) and frames.ndim == 3 else frames))
 
     def iterate(self, frames: Iterable[np.ndarray]) -> Iterator[Detections]:
@@ -320,9 +329,10 @@ class DetectionStream:
         stream's frames from 0."""
         if number % self.every:
             return None
-        detector, size = self.detector, self.size or (frame.shape[0], frame.shape[1])
-        searched = detector.model.person is not None and number % (self.every * self.people_every) == 0
-        return Ready(detector.prepare([frame]), size, prepare([frame], detector.config.person_size) if searched else None)
+        small, config = self.detector.prepare([frame]), self.detector.config
+        searched = config.person != "none" and number % (self.every * self.people_every) == 0
+        large = prepare([frame], config.person_size) if searched else None
+        return Ready(small, self.size or (frame.shape[0], frame.shape[1]), large)
 
     def follow(self, frames: Iterable[Ready | None]) -> Iterator[Detections]:
         """As `iterate`, of frames that are `ready`."""

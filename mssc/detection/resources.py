@@ -23,7 +23,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # an AssertionError where PyTorch was built without CUDA
-        raise InputError(f"the device {name!r} cannot be used ({str(error).splitlines()[0]}); use auto, cpu or cuda.") from None
+        why = str(error).splitlines()[0]
+        why = "there is no such device" if why.startswith("Expected one of") else why
+        raise InputError(f"the device {name!r} cannot be used ({why}); use auto, cpu or cuda.") from None
     return device
 
 

@@ -1,5 +1,5 @@
 // Looking inside: the network as a drawing, with what its parts do at a moment of the video in their places.
-let key = "", told = null, source = "";
+let key = "", told = null, source = "", asked = 0;
 const look = at("#look"), slider = at("[data-do=moment]"), modelMenu = at("[data-do=model]"), besideMenu = at("[data-do=beside]");
 const page = () => document.querySelector("#detect .stage video");  // the video on the first tab
 
@@ -35,6 +35,7 @@ look.addEventListener("click", () => {
   key = random();
   tell("Waiting for its turn …", 0);
   const threshold = document.querySelector("#detect #threshold");
+  asked = Number(slider.value);
   trigger("look", { key, models: [modelMenu.value, besideMenu.value].filter(Boolean), moment: Number(slider.value), threshold: Number(threshold ? threshold.value : 0.3) });
 });
 at("[data-do=stop]").addEventListener("click", () => { trigger("cancel", { job: key }); busy(false); tell("Cancelled."); });
@@ -304,7 +305,10 @@ const points = (one) => {
 
 const show = () => {
   at(".shown").hidden = false;
-  at(".boxes-are").textContent = `Frame ${told.frame}, at ${told.seconds.toFixed(2)} s. Nobody labelled your video: the boxes are ${told.boxes_are.split(";")[0]}, and may be wrong. “Inside” is the mean of a map inside the boxes: 1 is the average of the frame.`;
+  const elsewhere = Math.abs(told.seconds - asked) > 0.1 ? `Nobody has a box at ${asked.toFixed(2)} s; this is the nearest moment at which somebody has. ` : "";
+  slider.value = told.seconds;
+  slide();
+  at(".boxes-are").textContent = `${elsewhere}Frame ${told.frame}, at ${told.seconds.toFixed(2)} s. Nobody labelled your video: the boxes are ${told.boxes_are.split(";")[0]}, and may be wrong. “Inside” is the mean of a map inside the boxes: 1 is the average of the frame.`;
   const kinds = new Map(Object.keys(MAPS).filter((name) => name !== "attention" && told.models.some((one) => has(one, name))).reverse().map((name) => [kindOf(name), name]));
   at(".scales").replaceChildren(...[...kinds.values()].reverse().map(scaleOf));
   films();

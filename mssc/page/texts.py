@@ -4,8 +4,8 @@ import os
 
 TITLE = "Who does what, where and when?"
 INTRO = f"""# {TITLE}
-A box follows everybody in your video, for as long as an action lasts. Nobody else sees the video; it is deleted when you close the
-page."""
+Boxes follow the people in your video; in colour, with its name, for as long as an action lasts. Nobody else sees the video; it is
+deleted when you close the page."""
 INSIDE = """The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average,
 so that they stand out from the background. The **Semantic Correction Fusion Module** (SFM) lets the path that sees the picture and the
 path that sees motion correct each other. See for yourself, on your own video."""
@@ -28,7 +28,7 @@ PAPER = "https://openreview.net/forum?id=P9bm9tW6W6"
 FOOTER = f"""MS-SC re-implements the *Motion Sense and Semantic Correction* framework ([paper]({PAPER}), ICASSP 2024) from its poster. The
 models on people know everyday actions of short clips, so expect mistakes elsewhere; jhmdb-plain has neither MSM nor SFM, to compare
 with. The toy model knows six movements of drawn figures. {MORE}"""
-ABOUT = "Give it a video: a box follows everybody, for as long as an action lasts."
+ABOUT = "Give it a video: boxes follow the people in it, and say who does what, from when to when."
 CARD = f"""<meta property="og:title" content="{TITLE}">
 <meta property="og:description" content="{ABOUT}">
 <meta property="og:type" content="website">

@@ -25,7 +25,7 @@ const choose = (picked, example) => {
   else if (picked.size > props.most * 2 ** 20) refuse(`${file.name}: is larger than ${props.most} MB, which is the limit here. Cut it or scale it down first.`);
   else send(file, picked);
 };
-const refuse = (sentence) => { file.error = sentence; fail(sentence); };
+const refuse = (sentence) => { file.error = sentence; fail(sentence); say(""); };
 
 const send = (mine, picked) => {
   const request = new XMLHttpRequest(), form = new FormData();
@@ -63,14 +63,14 @@ watch("about", () => {
 video.addEventListener("error", () => {
   if (!file || !video.getAttribute("src") || file.broken) return;
   file.broken = true;
-  say("This browser does not play this kind of file. A copy that it plays is being made …");
+  say(file.error ? "" : "This browser does not play this kind of file. A copy that it plays is being made …");
   if (file.path || file.example) wantCopy();
 });
 const wantCopy = () => trigger("copy", { key: file.key, path: file.path, example: file.example });
 watch("copy", () => {
   const told = props.copy;
   if (!told || !file || told.key !== file.key) return;
-  if (told.error) { say("This browser cannot play the file; its actions can be found all the same."); return; }
+  if (told.error) { say(file.error ? "" : "This browser cannot play the file; its actions can be found all the same."); return; }
   say("");
   file.address = addressOf(told.path);
   play(file.address);
