@@ -141,4 +141,7 @@ def test_that_a_place_can_be_written_to_is_proved_and_nothing_left(tmp_path):
     for path in (tmp_path, tmp_path / "old.txt" / "a", Path("/proc/nowhere/a")):
         with pytest.raises(InputError, match="cannot be written"):
             prove_writable(path)
+    for below in ("a", "a/b/c"):
+        with pytest.raises(InputError, match="old.txt is a file, not a folder; choose another folder"):
+            prove_writable(tmp_path / "old.txt" / below)
     assert os.listdir(tmp_path) == ["old.txt"] and (tmp_path / "old.txt").read_text() == "old"
