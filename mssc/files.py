@@ -44,7 +44,9 @@ def explained(path: str | Path, *kinds: type[Exception]) -> Iterator[None]:
             why = f"the disk is full ({reason}); free some space or choose another folder"
         elif number in _FORBIDDEN:
             why = f"there is no permission to write there ({reason}); choose another folder"
-        elif number in (errno.EEXIST, errno.ENOTDIR) and (file := next((one for one in Path(path).parents if one.is_file()), None)):
+        elif number in (errno.EEXIST, errno.ENOTDIR) and (
+            file := next((one for one in Path(path).parents if one.is_file()), None)
+        ):
             why = f"{file} is a file, not a folder; choose another folder"
         else:
             why = f"{reason}; choose another file or folder"

@@ -546,6 +546,18 @@ def test_a_tab_closed_in_the_middle_of_a_share_leaves_nothing_and_a_second_tab_e
     stayer.leave()
 
 
+def test_that_a_file_is_cut_off_is_said_beside_what_was_found(visitor, clip, tmp_path):
+    cut = tmp_path / "cut.mp4"
+    data = clip.read_bytes()
+    index, media = data.find(b"moov") - 4, data.find(b"mdat") - 4
+    assert index < media, "the index comes first, as the writer puts it"
+    cut.write_bytes(data[: media + (len(data) - media) // 2])
+    visitor.upload(cut)
+    visitor.find()
+    assert "About this file: " in visitor.tab.inner_text("#detect .found")
+    assert "can be decoded; it may have been cut off." in visitor.tab.inner_text("#detect .found")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, size, scheme):
@@ -556,9 +568,17 @@ def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, 
     somebody.tab.mouse.move(0, 0)
     for ink, paper, what in somebody.tab.evaluate(READ, LIGHTS):
         assert contrast(ink, paper) >= 4.5, (what, ink, paper)
+    somebody.tab.get_by_role("tab", name="Look inside").click()
+    somebody.tab.click("#look")
+    somebody.tab.wait_for_selector("#inside section >> nth=1")
+    assert somebody.tab.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "nor does what is inside"
+    for ink, paper, what in somebody.tab.evaluate(READ, INSIDE):
+        assert contrast(ink, paper) >= 4.5, (what, ink, paper)
     somebody.leave()
 
 
+INSIDE = ["#inside .verdict", "#inside th", "#inside td", "#inside h5", "#inside .module", "#inside .node", "#inside .boxes-are"]
+INSIDE += ["#inside small", "#inside .off", "#inside .scale", "#inside figcaption", "#look"]
 LIGHTS = [
     "#detect td",
     "#detect .about",
@@ -627,6 +647,20 @@ def test_looking_inside_shows_two_models_side_by_side(looked, result):
         "[...document.querySelectorAll('#inside tbody th')].length > 5 && "
         "[...document.querySelectorAll('#inside tbody th')].every((one) => one.title)"
     ), "a sentence on pointing at a number's name"
+
+
+def test_another_moment_than_was_asked_for_is_said(looked, result):
+    tab = result.tab
+    tab.get_by_role("tab", name="Look inside").click()
+    assert "Nobody has a box" not in tab.inner_text("#inside .boxes-are")
+    tab.evaluate(
+        """() => { const slider = document.querySelector('#inside [data-do=moment]');
+        slider.max = 60; slider.value = 60; slider.dispatchEvent(new Event('input')); }"""
+    )
+    tab.click("#look")
+    tab.wait_for_function("document.querySelector('#inside .boxes-are').innerText.includes('Nobody has a box at 60.00 s')")
+    shown = float(tab.inner_text("#inside .boxes-are").split(", at ")[1].split(" s.")[0])
+    assert float(tab.evaluate("document.querySelector('#inside [data-do=moment]').value")) == pytest.approx(shown, abs=0.011) < 1
 
 
 def test_a_map_follows_the_video_and_can_be_chosen(looked, result):

@@ -13,7 +13,7 @@ from torch import nn
 from mssc import load_model
 from mssc.config import LOOK_EVERY, ModelConfig, TrainConfig
 from mssc.data.cache import FrameCache
-from mssc.detection.people import PeopleLinker, between_looks, everybody
+from mssc.detection.people import PeopleLinker, everybody, in_between
 from mssc.detection.postprocess import LOWEST_PERSON, to_people
 from mssc.model.checkpoint import save_model
 from mssc.model.export import export_model
@@ -21,7 +21,7 @@ from mssc.model.mssc import MSSC
 from mssc.model.person import PERSON_STRIDES
 from mssc.model.transfer import carry_over
 from mssc.page.live import Camera
-from mssc.structures import DetectionLog, Detections, InputError, Predictions
+from mssc.structures import DetectionLog, Detections, InputError, Predictions, Tube
 from mssc.training import loop
 from mssc.training.people import SMALLEST, People, collate_people, frames_to_learn, teach
 
@@ -155,7 +155,7 @@ def test_who_does_nothing_is_followed_and_who_acts_has_the_likeliest_actions():
     actor, bystander = linker.so_far(frames)
     assert len(actor.tube) == len(bystander.tube) == 20
     assert [label for label, _ in actor.likeliest] == [1] and bystander.likeliest == []
-    np.testing.assert_allclose(bystander.tube.boxes[-1], [69, 0, 79, 20])
+    np.testing.assert_allclose(bystander.tube.boxes[[3, 18, 19], 0], [53, 68, 68])  # the last look was at frame 18
 
 
 def test_the_camera_tells_of_somebody_without_an_action():
@@ -342,8 +342,10 @@ def test_feet_are_no_person_of_their_own():
 
 
 def test_boxes_between_two_looks_lie_on_a_line():
-    held = np.repeat(np.array([[0, 0, 10, 10], [8, 0, 18, 10]], np.float32), 4, 0)
-    assert between_looks(held, 4)[:, 0].tolist() == [0, 2, 4, 6, 8, 8, 8, 8]
-    still = np.concatenate([held[:4], held])
-    assert between_looks(still, 4)[:, 0].tolist() == [0, 0, 0, 0, 0, 2, 4, 6, 8, 8, 8, 8], "who stood still stands still"
-    assert between_looks(held[:1], 4).tolist() == held[:1].tolist()
+    looks = Tube(3, 0.8, 2, [[0, 0, 10, 10], [8, 0, 18, 10]], [0.7, 0.9])
+    tube = in_between(looks, 4, 100)
+    assert (tube.label, tube.score, tube.start, tube.stop) == (3, 0.8, 8, 16)
+    assert tube.boxes[:, 0].tolist() == [0, 2, 4, 6, 8, 8, 8, 8]
+    np.testing.assert_allclose(tube.scores, [0.7, 0.75, 0.8, 0.85, 0.9, 0.9, 0.9, 0.9], rtol=1e-6)
+    assert in_between(looks, 4, 13).stop == 13, "the video ends"
+    assert in_between(looks, 1, 100).boxes.tolist() == looks.boxes.tolist()

@@ -5,13 +5,12 @@ score is that times an action's probability.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ..boxes import CONTINUOUS, box_iou, box_share
-from ..linking import OnlineLinker
+from ..linking import LinkConfig, OnlineLinker
 from ..model.person import people_every
 from ..structures import Detections, Tube
 from ..video import frames_per_look
@@ -19,6 +18,7 @@ from .postprocess import PART
 
 PERSON_SCORE = 0.4  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens; 0.3 doubles wrong boxes
 LIKELIEST = 3  # actions told of each
+LINKS = LinkConfig(iou=0.2)  # from look to look people move farther than from frame to frame
 SAME = 0.5  # overlap from which on an actor's box and a person's are of one person
 _LOOKS = 50  # frames of a tube that tell what is likely
 
@@ -58,7 +58,7 @@ def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 class PeopleLinker:
-    """Follow everybody through one video, a frame at a time.
+    """Follow everybody through one video, a frame at a time; of these, those that people were looked for in count.
 
     Args:
         rate: frames per second.
@@ -66,28 +66,29 @@ class PeopleLinker:
     """
 
     def __init__(self, rate: float, label: int) -> None:
-        self._linker, self._label = OnlineLinker(None, rate, PERSON_SCORE), label
-        self._hold = people_every(rate) * frames_per_look(rate)  # frames that share one look
+        self._hold = people_every(rate) * frames_per_look(rate)
+        self._linker, self._label, self._frames = OnlineLinker(LINKS, rate / self._hold, PERSON_SCORE), label, 0
 
     def step(self, detections: Detections) -> None:
         """Take the next frame's rows."""
-        boxes, _, sure = everybody(detections)
-        self._linker.step(Detections(boxes, np.full(len(boxes), self._label), sure))
+        if self._frames % self._hold == 0:
+            boxes, _, sure = everybody(detections)
+            self._linker.step(Detections(boxes, np.full(len(boxes), self._label), sure))
+        self._frames += 1
 
     def so_far(self, frames: Sequence[Detections]) -> list[Person]:
         """Who there would be if the video ended here, in order of appearance; `frames` are the rows that `step` was given."""
-        tubes = sorted(self._linker.so_far(), key=lambda tube: (tube.start, -tube.score))
-        tubes = [replace(tube, boxes=between_looks(tube.boxes, self._hold)) for tube in tubes]
-        return [Person(tube, _likeliest(tube, frames)) for tube in tubes]
+        tubes = [in_between(tube, self._hold, self._frames) for tube in self._linker.so_far()]
+        return [Person(tube, _likeliest(tube, frames)) for tube in sorted(tubes, key=lambda tube: (tube.start, -tube.score))]
 
 
-def between_looks(boxes: np.ndarray, hold: int) -> np.ndarray:
-    """A tube's boxes (T, 4), of which some only repeat the one before, for people are not looked for in every frame: these move on a line
-    to the next that was seen, over the last `hold` frames before it."""
-    seen = np.flatnonzero(np.r_[True, (boxes[1:] != boxes[:-1]).any(1)])
-    known = np.unique(np.r_[seen, np.maximum(seen[1:] - hold, seen[:-1]), len(boxes) - 1])
-    frames = np.arange(len(boxes))
-    return np.stack([np.interp(frames, known, side) for side in boxes[known].T], 1)
+def in_between(tube: Tube, hold: int, frames: int) -> Tube:
+    """A tube of looks as one of the video's frames, of which people were looked for in every `hold`-th: boxes move on a line from look to
+    look, and stay after the last. The video has so many frames."""
+    start, stop = tube.start * hold, min(tube.stop * hold, frames)
+    looks, places = np.arange(start, tube.stop * hold, hold), np.arange(start, stop)
+    boxes = np.stack([np.interp(places, looks, side) for side in tube.boxes.T], 1)
+    return Tube(tube.label, tube.score, start, boxes, np.interp(places, looks, tube.scores))
 
 
 def _likeliest(tube: Tube, frames: Sequence[Detections]) -> list[tuple[int, float]]:
