@@ -20,6 +20,7 @@ import openvino
 import torch
 from yowov2_nano import SIDE, WINDOW, YowoV2Nano, facts
 
+from mssc.config import LOOK_EVERY
 from mssc.data import toy
 from mssc.detection.detector import FRAMES_AT_ONCE, Detector
 from mssc.detection.pipeline import detect_video
@@ -91,6 +92,11 @@ def streaming(name: str) -> None:
         for frames in (1, FRAMES_AT_ONCE):
             each = seconds(partial(go_through, detector, clip, frames)) / len(images)
             rows.append((f"{runtime}, {frames} frame{'s' * (frames > 1)} a call", each))
+        if detector.config.person != "none":
+            larger = detector.config.person_size
+            frame = torch.randint(0, 256, (1, 3, larger, larger), dtype=torch.uint8)
+            each = seconds(partial(detector.people, frame, (240, 320)))
+            rows.append((f"{runtime}, a search for people, in every {LOOK_EVERY}th frame", each))
         if runtime == "torch":
             each = seconds(partial(detector.window, images.numpy()[:window]), 3)
             rows.append((f"torch, {window} frames anew for each key frame", each))
