@@ -13,6 +13,7 @@ const root = ((window.gradio_config && window.gradio_config.root) || "").replace
 const addressOf = (path) => `${root}/gradio_api/file=${path.split("/").map(encodeURIComponent).join("/")}`;
 const models = new Map(props.models.map((one) => [one.name, one]));
 const GREY = "#b6bbc1";  // who does nothing that is sure
+const CROWD = 8;  // more of them have no labels
 
 // how far something is, or that it failed, in the part's own place for that
 const tell = (text, done, total) => {
@@ -54,7 +55,9 @@ const drawActors = (canvas, pen, [left, top, w, h], actors) => {
       pen.strokeRect(...place);
     }
   }
+  const crowd = actors.filter((one) => one.thin).length > CROWD;
   for (const one of [...actors].reverse()) {
+    if (crowd && one.thin && !one.bright) continue;  // their names would hide them; pointing at somebody tells
     const small = one.thin && !one.bright, size = small ? Math.max(Math.round(0.7 * full), 10) : full, high = size + (small ? 5 : 8);
     pen.font = `600 ${size}px system-ui, sans-serif`;
     const widest = Math.max(...one.lines.map(([text]) => pen.measureText(text).width + 10)), tallest = high * one.lines.length;

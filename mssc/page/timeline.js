@@ -39,7 +39,9 @@ const showRows = (view) => {
   if (!lines.length) lines.push(make("p", "none", view.complete ? "Nobody was seen." : "Nobody was seen yet."));
   view.over = make("div", "over");
   view.over.append(make("div", "unseen"), make("div", "head"));
-  view.rows.replaceChildren(...lines, view.over);
+  const all = make("div", "all");
+  all.append(...lines, view.over);
+  view.rows.replaceChildren(all);
 };
 
 const placeHeads = () => {
@@ -68,6 +70,7 @@ const span = (low, high) => {
     for (const bar of narrow) bar.classList.add("out", ...(share(bar.tube.end) > 75 ? ["end"] : []));
     view.over.firstChild.hidden = view.complete && view.found.duration >= end(view);
     view.over.firstChild.style.left = `${clamp(share(view.found.duration), 0, 100)}%`;
+    view.axis.style.marginRight = `${view.rows.offsetWidth - view.rows.clientWidth}px`;  // where many rows scroll
     const steps = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120], most = Math.max(view.axis.clientWidth / 70, 2);
     const step = steps.find((one) => (to - from) / one <= most) || 300, marks = [];
     for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {

@@ -28,6 +28,7 @@ COLOUR_BLIND = np.array(
 OKLAB_CONES = np.array([[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995, 0.1073970], [0.0883025, 0.2817188, 0.6299787]])
 OKLAB_AXES = np.array([[0.2104543, 0.7936178, -0.004072], [1.9779985, -2.4285922, 0.4505937], [0.025904, 0.7827718, -0.8086758]])
 GREY = (182, 187, 193)  # who does nothing that is sure
+CROWD = 8  # more of them have no labels
 LIGHTNESS = (0.5, 0.92)  # of Oklab; darker or lighter colours vanish on a dark or a white page
 
 
@@ -158,7 +159,9 @@ def draw(
             label, who = int(detections.labels[row]), "" if actors is None else f"{actors[row]}: "
             patches.append(_label(f"{who}{classes[label]} {detections.scores[row]:.2f}", colours[label], size))
         labelled.append((detections.boxes[rows[0]], patches))
-    for box, patches in [*labelled, *((box, [_label("person", GREY, max(11, 2 * size // 3))]) for box in people)]:
+    for box in people if len(people) <= CROWD else ():  # the names of many would hide them
+        labelled.append((box, [_label("person", GREY, max(11, 2 * size // 3))]))
+    for box, patches in labelled:
         width, height = max(patch.width for patch in patches), sum(patch.height for patch in patches)
         x, y = _place(box, width, height, canvas.size, occupied)
         occupied.append((x, y, x + width, y + height))
