@@ -19,6 +19,9 @@ from .structures import InputError
 
 log = logging.getLogger(__name__)
 
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+"""What frames in a folder are named, in small letters."""
+
 STALE = 24 * 60 * 60
 """Seconds after which a hidden, unfinished file counts as left behind by a process that was killed."""
 

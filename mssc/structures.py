@@ -9,6 +9,7 @@ from 0 in decoding order. Classes are counted from 0 and there is no background 
 
 from __future__ import annotations
 
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -28,8 +29,8 @@ class InputError(ValueError):
 
 
 def class_name(label: str) -> str:
-    """A class's name as it is written everywhere: `shoot_ball` becomes "shoot ball"."""
-    return label.replace("_", " ").strip()
+    """A class's name as it is written everywhere: `shoot_ball` becomes "shoot ball", and é, which some write as two letters, one."""
+    return unicodedata.normalize("NFC", " ".join(label.replace("_", " ").split()))
 
 
 def counted(number: int, what: str) -> str:

@@ -158,6 +158,26 @@ def test_a_clip_whose_seconds_count_from_0(tmp_path):
     assert ava.load(tmp_path).videos[0].labelled == (0, 10, 30)
 
 
+@pytest.mark.parametrize("number", [1, 5])
+def test_images_that_are_missing_would_shift_all_others(tmp_path, number):
+    write(tmp_path)
+    frames(tmp_path, "film", 70)
+    for lost in (number, 2):
+        (tmp_path / "frames" / "film" / f"film_{lost:06d}.jpg").unlink()
+    with pytest.raises(InputError, match="lacks images before film_000003.jpg; key frames are found by counting"):
+        ava.load(tmp_path, "train")
+
+
+def test_two_files_of_one_name(tmp_path, caplog):
+    write(tmp_path)
+    (tmp_path / "videos").mkdir()
+    for suffix in ("mkv", "mp4"):
+        test_video.make(tmp_path / "videos" / f"film.{suffix}", frames=70)
+    (tmp_path / "videos" / "._film.mp4").write_bytes(b"")
+    (video,) = ava.load(tmp_path, "train").videos
+    assert video.path.name == "film.mp4" and "film.mkv and film.mp4 have one name; the second is taken" in caplog.text
+
+
 def test_a_film_too_short_for_its_key_frames(tmp_path):
     frames(write(tmp_path), "film", 20)
     with pytest.raises(InputError, match="lasts 1 s, but its key frames are at 902"):

@@ -131,6 +131,20 @@ def test_leaks_by_picture_and_by_name(tmp_path):
     assert "picture" not in "\n".join(report_of(root).warnings)
 
 
+def test_copies_of_annotated_videos_are_no_background(tmp_path, caplog):
+    """Small proxies that cameras write beside a film, and a film beside its frames."""
+    root = write_folder(tmp_path)
+    write_video(root / "videos" / "proxy.lrv.mp4", seed=0, frames=13)
+    write_video(root / "videos" / "other_6.mp4", seed=6)
+    write_video(root / "videos" / "run_2.mov", seed=7)
+    warnings = "\n".join(report_of(root, "trainval").warnings)
+    assert (
+        "1 video without a box, but with the first picture and the length of one that has boxes: proxy.lrv.mp4 is like run_1.mp4"
+        in warnings
+    )
+    assert "have the name of one that has boxes; remove copies, they are no background: run_2.mov beside run_2.mp4" in caplog.text
+
+
 def test_the_hash_knows_a_picture_again_but_not_another(tmp_path):
     rng = np.random.default_rng(0)
     pictures = [np.asarray(Image.fromarray(rng.integers(0, 255, (5, 6, 3), np.uint8)).resize((160, 120), 3)) for _ in range(2)]

@@ -1,6 +1,7 @@
 """Your own videos: what is understood, and what is refused with which words."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mssc.data import custom
 from mssc.data.annotations import table
 from mssc.data.catalogue import load_dataset, several_at_once
 from mssc.data.decoding import decode
+from mssc.data.media import look
 from mssc.structures import InputError
 
 
@@ -179,7 +181,7 @@ def test_binary_files_and_missing_ones(tmp_path):
     with pytest.raises(InputError, match="cannot be read as text"):
         load(root)
     (root / "boxes.csv").unlink()
-    with pytest.raises(InputError, match="must hold one file of annotations.*it holds nothing"):
+    with pytest.raises(InputError, match="must hold one file of annotations.*it holds only videos"):
         load(root)
     with pytest.raises(InputError, match="is not a folder"):
         load(tmp_path / "nowhere")
@@ -197,10 +199,26 @@ def test_names_of_classes_are_written_with_spaces(tmp_path):
     assert load(root).classes == ("shoot ball", "run")
 
 
+def test_names_of_classes_that_look_alike(tmp_path, caplog):
+    """Tools compose letters in two ways, which nobody sees; whether Run is run, only the user knows."""
+    rows = [f"a,{frame},0,0,10,10,{action}," for frame, action in enumerate(("pe\u0301daler", "p\u00e9daler", "run", "Run"))]
+    root = write_folder(tmp_path, rows, ("a",))
+    assert load(root).classes == ("Run", "p\u00e9daler", "run")
+    assert (
+        "'Run' and 'run' are two actions; if they are one, write it in one way" in caplog.text
+        and caplog.text.count("two actions") == 1
+    )
+    (root / "classes.txt").write_text("Run\nrun\npe\u0301daler\n", encoding="utf-8")
+    assert load(root).classes == ("Run", "run", "p\u00e9daler")
+
+
 def test_a_list_of_classes_fixes_their_order_and_refuses_others(tmp_path):
     root = write_folder(tmp_path)
     (root / "classes.txt").write_text("run\nwalk\njump\n")
     assert load(root).classes == ("run", "walk", "jump")
+    (root / "classes.txt").write_text("run\nwalk\nrun \njump\n")
+    with pytest.raises(InputError, match=r"classes.txt lists 'run' more than once"):
+        load(root)
     (root / "classes.txt").write_text("run\n")
     with pytest.raises(InputError, match=r"boxes.csv, line \d+.*'jump' is not in classes.txt, which lists run"):
         load(root)
@@ -233,11 +251,23 @@ def test_names_may_be_composed_and_written_in_another_way(tmp_path):
     assert [(video.name, len(video.tubes)) for video in load(root).videos][:2] == [("B.mp4", 1), ("b.mp4", 0)]
 
 
+def test_names_from_the_folder_above_and_from_the_root(tmp_path):
+    rows = [
+        f"{name},0,1,1,9,9,run," for name in ("videos/a.mp4", "./videos\\b.mp4", f"{tmp_path}/videos/c.mp4", "elsewhere/d.mp4")
+    ]
+    root = write_folder(tmp_path, rows, ("a", "b", "c", "d"))
+    assert custom.survey(root).unknown == {"elsewhere/d.mp4": 1}
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
         ("3.png", r"3.png is 40x30, the first image there 64x48; a video's frames are of one size"),
         ("2.webp", r"holds 2.png and 2.webp; only one of them can be the frame"),
+        ("02.png", r"holds 02.png and 2.png; only one of them can be the frame"),
+        ("flow_x_2.png", r"holds 2.png and flow_x_2.png; only one of them can be the frame"),
+        ("2 - Copy.png", r"holds 2 - Copy.png and 2.png; only one of them can be the frame"),
+        ("2 (1).png", r"holds 2 \(1\).png and 2.png; only one of them can be the frame"),
         ("zero.png", r"zero.png cannot be read as an image"),
     ],
 )
@@ -255,6 +285,52 @@ def test_images_that_cannot_be_frames_of_one_video(tmp_path, name, says):
         list(decode(folder))
 
 
+def test_several_pictures_in_one_image_are_no_frame_and_a_preview_does_no_harm(tmp_path):
+    pictures = [Image.new("RGB", (64, 48), (value, 0, 0)) for value in (10, 20, 30)]
+    for name, more in (
+        ("stack.tif", pictures[1:]),
+        ("animation.webp", pictures[1:]),
+        ("preview.tif", [pictures[1].resize((16, 12))]),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        pictures[0].save(folder / name, save_all=True, append_images=more)
+        if name == "preview.tif":
+            assert next(decode(folder))[..., 0].mean() == 10
+        else:
+            with pytest.raises(InputError, match=f"{name} holds 3 pictures, a frame is one"):
+                list(decode(folder))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "says"),
+    [
+        (range(8), range(2, 6), None),
+        ([0, 1, 2, 4, 5], [0, 1, 2], None),  # what is missing comes later
+        (
+            [0, 1, 2, 4, 5],
+            [1, 4],
+            "numbers are missing among the images of 1 video: frame 3 of a is f_4.png, for it comes behind f_2.png",
+        ),
+        ([0, 5, 10, 15], [0, 3], "frame 1 of a is f_5.png"),
+        (range(1, 9), range(2, 6), "the images of 1 video from a later number: frame 2 of a is f_3.png; .*--first-frame 1"),
+        (range(1, 9), range(6), None),  # a frame 0 tells
+        (["1_1080p", "2_1080p", "3_1080p"], [1, 2], "frame 1 of a is f_2_1080p.png"),
+        (["a7", "b2", "c9"], [1, 2], None),  # no number there counts
+    ],
+)
+def test_numbers_of_images_that_are_not_those_of_frames_are_told(tmp_path, caplog, numbers, frames, says):
+    root = write_folder(tmp_path, [f"a,{frame},1,1,9,9,run,x" for frame in frames], ())
+    (root / "videos" / "a").mkdir(parents=True)
+    for number in numbers:
+        Image.new("RGB", (64, 48)).save(root / "videos" / "a" / f"f_{number}.png")
+    load(root)
+    if says is None:
+        assert "image" not in caplog.text
+    else:
+        assert re.search(says, caplog.text)
+
+
 def test_images_of_every_kind_are_seen_as_viewers_show_them(tmp_path):
     Image.fromarray(np.full((4, 6), 100 << 8, np.uint16)).save(tmp_path / "0.png")  # thermal and depth cameras: 16 bits
     Image.new("L", (6, 4), 100).save(tmp_path / "1.tif")
@@ -263,6 +339,18 @@ def test_images_of_every_kind_are_seen_as_viewers_show_them(tmp_path):
     found = list(decode(tmp_path))
     assert [image.shape for image in found] == [(4, 6, 3)] * 4
     assert [int(image.mean()) for image in found] == [100, 100, 255, 100]
+
+
+def test_images_that_would_be_black_are_told_or_refused(tmp_path, caplog):
+    for name, value in (("dim", 3000), ("bright", 30000)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((4, 6), value, np.uint16)).save(tmp_path / name / "0.png")
+        assert look(tmp_path / name).frames == 1
+    assert "dim/0.png has 16 bits and uses the lowest 12 of them" in caplog.text and "bright" not in caplog.text
+    (tmp_path / "float").mkdir()
+    Image.fromarray(np.full((4, 6), 0.5, np.float32)).save(tmp_path / "float" / "0.tif")
+    with pytest.raises(InputError, match="0.tif has floating-point numbers"):
+        look(tmp_path / "float")
 
 
 def test_two_videos_of_one_name(tmp_path):

@@ -99,6 +99,14 @@ def test_attributes_are_actions(tmp_path):
     assert rows.take(rows.track == "2").action.tolist() == ["run"]  # no attribute is about actions: the label is
 
 
+def test_tracks_of_which_nobody_chose_the_action_are_told(tmp_path, caplog):
+    tracks = [
+        track(box(1, action=action), box(2, outside=1, action=action), number=n) for n, action in enumerate(("jump", "", "none"))
+    ]
+    rows = cvat.read(write(tmp_path / "a.xml", *tracks))
+    assert set(rows.action) == {"jump"} and "1 box without an action left out, the first: track 1" in caplog.text
+
+
 def test_turned_boxes_count_as_the_upright_ones_around_them(tmp_path):
     turned = [box(t).replace("z_order", f'rotation="{degrees}" z_order') for t, degrees in enumerate((90, 180, 45, 0))]
     rows = cvat.read(write(tmp_path / "a.xml", track(*turned)))  # 10, 5, 30, 40: 20 by 35 around 20, 22.5

@@ -76,7 +76,9 @@ def test_people_without_a_sure_action_get_a_thin_grey_box_under_the_others():
     assert colour[130, 20:22].all() and not grey[:, :200].any(0)[60:].any()
     assert grey[40:59, 300:].sum() > 200, "a label above it"
     crowd = np.array([[50.0 * n, 60, 50 * n + 30, 200] for n in range(drawing.CROWD + 1)])
-    assert not has(drawing.draw(plain(480, 640), acting, CLASSES, people=crowd), drawing.GREY)[:59].any(), "labels would hide them"
+    assert not has(drawing.draw(plain(480, 640), acting, CLASSES, people=crowd), drawing.GREY)[:59].any(), (
+        "labels would hide them"
+    )
     same = drawing.draw(
         plain(480, 640), Detections([[300, 60, 400, 200]], [1], [0.8]), CLASSES, people=np.array([[300.0, 60, 400, 200]])
     )

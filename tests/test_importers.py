@@ -2,6 +2,7 @@
 
 import json
 import logging
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mssc.data.annotations import shared
 from mssc.data.catalogue import load_dataset
 from mssc.data.media import Videos
 from mssc.structures import InputError
+from mssc.video import Writer
 
 
 @pytest.fixture
@@ -94,6 +96,19 @@ def test_coco_annotations_that_name_their_own_frames_and_youtube_vis(root):
     boxes = [None, [10, 10, 20, 30], [12, 10, 20, 30], None]
     dump(root, coco([], [{"id": 9, "video_id": 4, "category_id": 3, "bboxes": boxes}], videos=films))
     assert tubes(root) == [("b.mp4", "run", 1, 2, [10, 10, 30, 40], [12, 10, 32, 40])]
+
+
+def test_coco_with_a_frame_id_that_is_text(root):
+    pictures = [{"id": 1, "file_name": "a/000009.jpg", "frame_id": "4"}, {"id": 2, "file_name": "a/000001.jpg", "frame_id": "0"}]
+    dump(root, coco(pictures, [{"image_id": 1, "category_id": 3, "bbox": [10, 5, 20, 35]}]))
+    assert [row[2] for row in tubes(root)] == [4]
+
+
+def test_youtube_vis_of_every_fifth_frame(root):
+    films = [{"id": 1, "file_names": [f"a/{number:05d}.jpg" for number in (0, 5, 10)], "length": 3}]
+    track = {"id": 9, "video_id": 1, "category_id": 3, "bboxes": [[10, 5, 20, 35], None, [20, 5, 20, 35]]}
+    dump(root, coco([], [track], videos=films))
+    assert tubes(root) == [("a.mp4", "run", 0, 11, [10, 5, 30, 40], [20, 5, 40, 40])]
 
 
 def test_a_file_name_means_that_image(tmp_path):
@@ -199,6 +214,27 @@ def test_coco_of_cvat_with_rotation_and_an_action_that_is_a_category(root):
     assert tubes(root) == [("a.mp4", "sit, down", 0, 1, [90, 40, 130, 60], [90, 40, 130, 60])]
 
 
+BOX = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", coco([{"id": [], "file_name": "a/1.png"}], [])),
+        ("a.json", coco([{"id": 1, "file_name": "a/1.png"}], [BOX | {"image_id": {}}])),
+        ("a.json", coco([{"id": 1, "file_name": "a/1.png"}], [BOX | {"category_id": []}])),
+        ("a.json", coco([{"id": 1, "file_name": "a/1.png", "width": "x", "height": 1}], [BOX])),
+        ("a.json", coco([{"id": 1, "file_name": "a/1.png", "frame_id": 10**30}], [BOX])),
+        ("a.txt", "1 1 0 0 9 9 1 1e999\n"),
+    ],
+)
+def test_values_that_no_tool_writes(root, name, content):
+    (root / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    (root / "classes.txt").write_text("run\n")
+    with pytest.raises(InputError, match=name):
+        annotations.read(root / name, Videos(root / "videos"))
+
+
 # -------------------------------------------------------------------- VIA
 
 VIA_ATTRIBUTES = {
@@ -236,9 +272,21 @@ def test_a_project_of_via(root, caplog):
     dump(root, via(*REGIONS))
     box = [10, 20, 40, 60], [14, 20, 44, 60]
     assert tubes(root) == [("a.mp4", "walk", 2, 3, *box), ("a.mp4", "watch (e.g., TV)", 2, 3, *box)]
-    assert "only rectangles are read; 2 entries of other kinds" in caplog.text
+    assert "only rectangles are read; 2 entries of other kinds" in caplog.text and "without an action" not in caplog.text
+    dump(root, via(*REGIONS, ([0.3], [2, 0, 0, 5, 5], {"3": "ann"})))
+    assert len(tubes(root)) == 2 and "1 box without an action left out, the first: 6" in caplog.text
     with pytest.raises(InputError, match="name their folder with --videos"):
         annotations.read(root / "export.json", Videos(None))
+
+
+@pytest.mark.parametrize(("aspect", "box"), [(2, [20, 20, 60, 60]), (Fraction(1, 2), [40, 10, 120, 30])])
+def test_via_of_pixels_that_are_not_square(tmp_path, aspect, box):
+    """Browsers make a video wider, or higher, and never smaller."""
+    with Writer(tmp_path / "videos" / "a.mp4", 200, 100, 25, pixel_aspect=Fraction(aspect)) as writer:
+        for _ in range(5):
+            writer.write(np.zeros((100, 200, 3), np.uint8))
+    dump(tmp_path, via(([0.08], [2, 40, 20, 80, 40], {"2": "1"})))
+    assert tubes(tmp_path) == [("a.mp4", "walk", 2, 1, box, box)]
 
 
 def test_the_csv_of_via(root):
@@ -385,6 +433,25 @@ def test_label_studio_with_another_frame_rate_and_from_0(root, caplog):
     assert [row[1:4] for row in tubes(root)] == [("Man", 0, 5)] and "counted from 0: there is a frame 0" in caplog.text
 
 
+def test_label_studio_of_a_video_with_variable_frame_rate(tmp_path, caplog):
+    """As many frames as the annotator counts, and yet others: it seeks by seconds, at an even rate."""
+    with Writer(tmp_path / "videos" / "a.mp4", 200, 100, 25) as writer:
+        for index in range(30):
+            writer.write(np.zeros((100, 200, 3), np.uint8), index / 10 if index < 10 else 0.8 + index / 50)
+    dump(tmp_path, [task(region(keyframe(5, 10), keyframe(16, 10, enabled=False), count=30, duration=1.5))])
+    assert [row[1:4] for row in tubes(tmp_path)] == [("Man", 2, 6)], "0.2 to 0.75 s" and "evenly" in caplog.text
+
+
+def test_label_studio_links_signed_or_beside_other_texts_and_regions_without_a_label(root, caplog):
+    box = region(keyframe(1, 50), keyframe(2, 50, enabled=False))
+    bare = region(keyframe(1, 10), labels=(), key="bare")
+    signed = task(box, bare, video="https://bucket.s3.example.org/videos/a.mp4?X-Amz-Signature=0a#t=1")
+    signed["data"] = {"note": "see protocol.v2"} | signed["data"]
+    dump(root, [signed])
+    assert tubes(root) == [("a.mp4", "Man", 0, 2, [100, 10, 140, 50], [100, 10, 140, 50])]
+    assert "1 box without an action left out, the first: bare" in caplog.text
+
+
 def test_label_studio_annotated_twice_or_damaged(root, caplog):
     one, other = ({"id": n, "result": [region(keyframe(1, n))], "was_cancelled": False} for n in (1, 2))
     dump(root, [task() | {"annotations": [{"id": 0, "result": [], "was_cancelled": True}, one, other | {"ground_truth": True}]}])
@@ -429,9 +496,29 @@ def test_motchallenge_as_cvat_exports_it(tmp_path):
     assert tubes(tmp_path) == [("street/img1", "person", 0, 2, [136, 56, 146, 80], [137, 56, 147, 80])]
 
 
+def test_motchallenge_of_one_video_as_its_archive_is_unpacked(tmp_path):
+    images(tmp_path / "img1", range(4))
+    (tmp_path / "gt").mkdir()
+    (tmp_path / "gt" / "labels.txt").write_text("walk\n")
+    (tmp_path / "gt" / "gt.txt").write_text("1,1,5,10,20,30,1,1,1.0\n2,1,5,10,20,30,1,1,1.0\n")
+    assert tubes(tmp_path) == [("img1", "walk", 0, 2, [5, 10, 25, 40], [5, 10, 25, 40])]
+
+
+def test_motchallenge_counts_classes_from_1_where_both_fit(tmp_path):
+    images(tmp_path / "videos" / "street", range(4))
+    (tmp_path / "gt" / "street" / "gt").mkdir(parents=True)
+    (tmp_path / "gt" / "labels.txt").write_text("walk\nrun\n")
+    (tmp_path / "gt" / "street" / "gt" / "gt.txt").write_text("1,1,5,10,20,30,1,1,1.0\n")
+    assert [row[1] for row in tubes(tmp_path)] == ["walk"]
+    (tmp_path / "gt" / "street" / "gt" / "gt.txt").write_text("1,1,5,10,20,30,1,1,1.0\n1,2,5,10,20,30,1,0,1.0\n")
+    assert {row[1] for row in tubes(tmp_path)} == {"walk", "run"}
+
+
 @pytest.mark.parametrize(
     ("text", "names", "says"),
     [
+        ("0 0.4 0.5 0.2 0.3 1\n", "run", "has 0.4 for an id, .* looks like YOLO's text of a single frame"),
+        ("0 1.5 200 30 20 30\n", "run", "has 1.5 for an id, its second number; it must be a whole one.$"),
         ("1 1 0 0 9 9\n1 1 0 0 x 9\n", "run", "line 2 is '1 1 0 0 x 9'; it must be numbers"),
         ("1 1 0 0 9 9\n", "", "no class in its eighth column, and there is no classes.txt"),
         ("1 1 0 0 9 9\n", "run\nwalk", "no class in its eighth column, and .*has 2 names"),

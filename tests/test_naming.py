@@ -84,6 +84,12 @@ def test_earlier_results_and_hidden_files_are_no_input(tmp_path):
         sources()
 
 
+def test_a_folder_of_frames_is_no_video_here(tmp_path):
+    (tmp_path / "frame_0.png").write_bytes(b"")
+    with pytest.raises(InputError, match="holds images and no video; make a video file of them first"):
+        find_sources([tmp_path])
+
+
 @pytest.mark.parametrize("stem", ["字" * 83 + "ab", "é" * 130, "x" * 255])
 def test_names_that_are_too_long_are_cut_between_letters_and_numbered(tmp_path, stem):
     places = [Source(write_video(tmp_path / f"{n}.mp4"), Path(f"{stem}{n}.mp4")) for n in range(2)]

@@ -239,7 +239,7 @@ def test_cover_pictures_are_not_the_video(tmp_path):
     assert [f.image.shape for f in read(tmp_path / "a.mkv")] == [(48, 64, 3)] * 5
 
 
-def test_change_of_size_in_midstream(tmp_path):
+def test_change_of_size_in_midstream(tmp_path, caplog):
     parts = [make(tmp_path / f"{w}.ts", frames=10, size=(w, h), codec="mpeg2video") for w, h in ((64, 48), (128, 96))]
     path = tmp_path / "a.ts"
     path.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
@@ -247,6 +247,7 @@ def test_change_of_size_in_midstream(tmp_path):
     assert len(frames) in (19, 20), "the decoder may lose the one that it held back"
     assert {f.image.shape for f in frames} == {(48, 64, 3)}
     assert quarters(frames[-1].image) == "RGBk"
+    assert caplog.text.count("on its pictures are 128x96, not 64x48; they are scaled to that, boxes too") == 1
     # The second part's timestamps start over.
     steps = np.diff([f.time for f in frames])
     assert (steps > 0).all() and frames[-1].time < 1.5

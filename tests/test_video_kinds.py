@@ -149,6 +149,22 @@ def test_joined_recordings_go_on_in_time(tmp_path, caplog, shift):
     assert seconds(tmp_path / "b.mp4") == pytest.approx(shown, abs=1e-3)
 
 
+def test_mp4s_that_were_joined_as_files_are_told(tmp_path, caplog):
+    """`cat a.mp4 b.mp4` gives a file of which nobody sees the second half."""
+    once = make(tmp_path / "once.mp4", frames=5).read_bytes()
+    pieces = {"movflags": "frag_keyframe+empty_moov"}
+    piece = make(tmp_path / "piece.mp4", frames=5, container_options=pieces).read_bytes()
+    (tmp_path / "twice.mp4").write_bytes(once + once)
+    (tmp_path / "stream.mp4").write_bytes(piece)
+    assert [len(list(read(tmp_path / name))) for name in ("once.mp4", "stream.mp4")] == [5, 5] and not caplog.text
+    assert len(list(read(tmp_path / "twice.mp4"))) == 5
+    assert "twice.mp4: 1 more video behind the first, which no player shows" in caplog.text
+
+
+def test_a_bare_stream_begins_at_zero(tmp_path):
+    assert seconds(make(tmp_path / "a.m2v", codec="mpeg2video", frames=8)) == pytest.approx(np.arange(8) / 25, abs=1e-6)
+
+
 def test_frames_of_an_avi_are_evenly_spaced_also_with_b_frames(tmp_path):
     """The container has no time stamps; what FFmpeg makes up for reordered frames jumps to and fro."""
     path = make(tmp_path / "a.avi", codec="mpeg4", frames=20, options={"bf": "2"})
@@ -163,6 +179,59 @@ def test_the_rate_is_that_of_the_first_frames_where_no_header_tells(tmp_path, mo
     path = make(tmp_path / "a.mkv", frames=20, times=[*np.arange(10) / 50, *(1 + np.arange(10) / 50)])
     monkeypatch.setattr("mssc.video.reader._rate", lambda stream: None)
     assert probe(path).rate == 50
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.h264", "libx264"), ("a.hevc", "libx265")])
+def test_a_bare_stream_has_the_rate_that_it_tells(tmp_path, name, codec):
+    """Its demuxer says 25, whatever is in it."""
+    path = make(tmp_path / name, codec=codec, frames=12, rate=Fraction(50), options={"bf": "2"} if codec == "libx264" else {})
+    assert probe(path).rate == 50 and seconds(path) == pytest.approx(np.arange(12) / 50, abs=1e-6)
+
+
+def test_a_clock_that_stands_still(tmp_path, caplog):
+    """As recorders write that have no clock."""
+
+    def still(_, packet):
+        packet.pts = packet.dts = 0
+
+    path = remux(make(tmp_path / "a.mp4", frames=20, options={"bf": "0"}), tmp_path / "a.mkv", still)
+    assert np.diff(seconds(path))[1:] == pytest.approx(np.full(18, 1 / 25), abs=1e-6)
+    assert "its clock stands still at 0.00 s; time goes on at 25 frames a second, right or wrong" in caplog.text
+
+
+def test_slow_videos_have_no_jumps(tmp_path, caplog):
+    """With B-frames, packets begin two pictures before time does."""
+    path = make(tmp_path / "a.mp4", frames=8, rate=Fraction(1, 10))
+    assert probe(path).duration == pytest.approx(80) and not caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
+def test_a_rate_that_was_only_meant(tmp_path, name):
+    """Screen recorders write 60 and record what they can."""
+    source = make(tmp_path / "source.mkv", frames=45, rate=Fraction(60), options={"bf": "0"})
+
+    def slower(_, packet):
+        packet.pts, packet.dts = packet.pts * 4, packet.dts * 4
+
+    path = remux(source, tmp_path / name, slower)
+    with av.open(str(path)) as plain:
+        assert plain.streams.video[0].average_rate == 60
+    assert float(probe(path).rate) == pytest.approx(15, rel=0.01) and probe(path).frames == pytest.approx(45, abs=2)
+    assert seconds(path) == pytest.approx(np.arange(45) / 15, abs=2e-3)
+
+
+def test_the_rate_of_what_an_edit_list_shows(tmp_path):
+    """The second half alone, in a file that claims twice its length."""
+    data = bytearray(make(tmp_path / "source.mp4", frames=40, options={"g": "10", "bf": "0"}).read_bytes())
+    at = data.index(b"elst")
+    struct.pack_into(">IiHH", data, at + 12, 400, 20 * 512, 1, 0)
+    (tmp_path / "a.mp4").write_bytes(data)
+    assert probe(tmp_path / "a.mp4").rate == 25 and probe(tmp_path / "a.mp4").frames == len(seconds(tmp_path / "a.mp4")) == 10
+
+
+def test_high_speed_cameras_are_believed(tmp_path):
+    path = make(tmp_path / "a.mov", codec="mpeg4", frames=12, rate=Fraction(2000))
+    assert probe(path).rate == 2000 and seconds(path) == pytest.approx(np.arange(12) / 2000, abs=1e-6)
 
 
 # -------------------------------------------------------------------------------------------------------------- which stream
@@ -206,11 +275,12 @@ def test_the_film_is_shown(tmp_path, name, parts, film):
     assert frames[0].image.shape == (*parts[film][1][::-1], 3) and (probe(path).width, probe(path).height) == parts[film][1]
 
 
-def test_the_default_stream_is_the_film(tmp_path):
+def test_the_default_stream_is_the_film(tmp_path, caplog):
     path = streams(tmp_path / "a.mkv", (30, (128, 96), 0), (20, (64, 48), DEFAULT))
     with av.open(str(path)) as plain:
         assert [bool(stream.disposition & Disposition.default) for stream in plain.streams] == [False, True]
     assert {frame.image.shape for frame in read(path)} == {(48, 64, 3)}
+    assert "holds 2 video streams, as of two cameras; the one of 64x48 is looked at" in caplog.text
 
 
 # -------------------------------------------------------------------------------------------------------------------- colour
@@ -270,6 +340,37 @@ def test_hybrid_log_gamma(tmp_path):
     assert (np.diff(ramp) > 0).all() and ramp[0] == 0 and ramp[-1] == pytest.approx(1, abs=1e-3)
     image = next(read(high_range(tmp_path / "a.mkv", HLG, np.array([[0, 0, 0], [0.75] * 3, [1.0] * 3])))).image
     assert image[24, 8::16, 1] == pytest.approx(255 * np.array([0, hlg, 1]), abs=3)
+
+
+@pytest.mark.parametrize("tags", [(9, 9, 16, 1), (6, 1, 1, 2)])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_tags_of_colour_that_only_the_container_has(tmp_path, name, tags):
+    """As tools mend them, such as mkvpropedit; HEVC's decoder then says that it knows nothing."""
+    path = make(tmp_path / "plain.mkv", codec="libx265", frames=4, options={"x265-params": "log-level=none:bframes=0"})
+    with av.open(str(path)) as old, av.open(str(tmp_path / name), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = tags
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    plain, tagged = (next(read(file)).image.astype(int) for file in (path, tmp_path / name))
+    assert np.abs(plain - tagged).max() > 10
+
+
+def test_colours_that_are_known_to_be_wrong_are_told(tmp_path, caplog):
+    """Dolby Vision's profile 5, by the name of its track, and a matrix that swscale does not have."""
+    path = make(tmp_path / "a.mp4", codec="libx265", frames=4, options={"x265-params": "log-level=none:bframes=0"})
+    path.write_bytes(path.read_bytes().replace(b"hev1", b"dvh1"))
+    next(read(path))
+    assert "a.mp4: is Dolby Vision that only its own players show rightly" in caplog.text
+    path = make(tmp_path / "b.mp4", frames=2, options={"x264-params": "colormatrix=YCgCo"})
+    next(read(path))
+    assert "b.mp4: its colours are coded as YCgCo, which is taken for another" in caplog.text
+    caplog.clear()
+    next(read(make(tmp_path / "c.mp4", frames=2)))
+    assert not caplog.text
 
 
 def test_half_pictures_are_made_whole(tmp_path):

@@ -28,6 +28,7 @@ import numpy as np
 from mssc.data import media
 from mssc.data.annotations.table import numbers_of, read_text
 from mssc.data.dataset import Dataset, Video
+from mssc.data.decoding import counting, image_files
 from mssc.data.media import Media, check_missing, find_clips, first_few
 from mssc.files import visible
 from mssc.structures import InputError, Tube
@@ -256,6 +257,14 @@ def load(
 
 def _video(name: str, path: Path, look: Media, rows: AvaRows, label: dict[int, int]) -> Video:
     """One film: a tube of one frame for each box and action."""
+    if path.is_dir():
+        files = image_files(path)
+        numbers = counting(files) or []
+        gap = next((i for i, number in enumerate(numbers) if number != numbers[0] + i or numbers[0] > 1), None)
+        if gap is not None:
+            raise InputError(
+                f"{path} lacks images before {files[gap].name}; key frames are found by counting, so none may be missing."
+            )
     alone = rows.second.min() >= FIRST_SECOND and (path.is_dir() or look.times[-1] < SEGMENT_SECONDS)
     begin = FIRST_SECOND if alone else 0
     # The frame that a player shows then; half a frame is room for rates such as 29.97.

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from ..boxes import CONTINUOUS, box_iou
 from ..files import whole_file, write_whole
-from ..structures import Detections, InputError, Tube
+from ..structures import Detections, InputError, Tube, counted
 from ..video import fonts
 from ..video.container import open_video
 from ..video.drawing import draw
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SAME_TUBE = 0.9  # mean overlap of two tubes of one class from which they annotate the same thing twice
 HASH_SIDE = 16  # a first frame's hash compares neighbours in this many rows and columns: 512 bits
+SAME_LENGTH = 0.02  # share of its frames by which a copy may be longer or shorter
 SAME_FRAME = 0.06  # share of bits that may differ between two encodings of one picture
 FLAT = 4.0  # grey levels of spread below which a frame is too plain to be compared (black, a title)
 SMALL = 0.01  # of the frame's area; smaller boxes are hard to learn from small inputs
@@ -126,6 +127,7 @@ def check(
         report.warnings.append(
             f"{len(differ)} videos show another number of frames than they claim: {first_few(differ)}; {advice}."
         )
+    _copies(report, [video for _, video in videos.values()], hashes)
     _leaks(report, {video: part for video, (part, _) in videos.items()}, hashes)
     _classes(report, parts)
     if pictures:
@@ -237,6 +239,26 @@ def frame_hash(image: np.ndarray) -> np.ndarray | None:
     across = small[:-1, 1:] > small[:-1, :-1]
     down = small[1:, :-1] > small[:-1, :-1]
     return np.concatenate([across.ravel(), down.ravel()])
+
+
+def _copies(report: Report, videos: Sequence[Video], hashes: Mapping[str, np.ndarray | None]) -> None:
+    """Videos without boxes that seem to show what others with boxes do: proxies of cameras, films beside their frames."""
+    seen = [video for video in videos if hashes[video.name] is not None]
+    bits = np.array([hashes[video.name] for video in seen])
+    found = []
+    for index, bare in enumerate(seen):
+        if bare.tubes:
+            continue
+        alike = (bits != bits[index]).mean(1) <= SAME_FRAME
+        for other in (seen[number] for number in np.flatnonzero(alike)):
+            if other.tubes and abs(other.frames - bare.frames) <= max(1, SAME_LENGTH * other.frames):
+                found.append(f"{bare.name} is like {other.name}")
+                break
+    if found:
+        report.warnings.append(
+            f"{counted(len(found), 'video')} without a box, but with the first picture and the length of one that has boxes: "
+            f"{first_few(found)}; remove copies, or their actions are learnt as background."
+        )
 
 
 def _leaks(report: Report, part_of: Mapping[str, str], hashes: Mapping[str, np.ndarray | None]) -> None:

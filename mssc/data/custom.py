@@ -29,10 +29,11 @@ import numpy as np
 from mssc.data import annotations
 from mssc.data.annotations import table
 from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import IMAGES
+from mssc.data.decoding import counting, image_files
 from mssc.data.division import divide
 from mssc.data.joining import tubes
 from mssc.data.media import Media, Videos, first_few
+from mssc.files import IMAGES
 from mssc.structures import InputError, class_name, counted
 from mssc.video import VIDEO_SUFFIXES
 
@@ -98,7 +99,40 @@ def survey(root: str | Path, progress=lambda names: names) -> Folder:
             "%s: the first box of each of %d videos is in frame 1; if your tool counts frames from 1, not 0, convert it: %s",
             *(rows.source, len(begins), _again(rows.source) + " --first-frame 1"),
         )
+    _warn_of_numbers(kept, videos)
     return Folder(kept, videos.paths, media, videos.unreadable, unknown, _classes(root, rows), parts)
+
+
+def _warn_of_numbers(rows: table.Rows, videos: Videos) -> None:
+    """Say where images' own numbers are not those of the frames that the rows mean, which are counted in order from 0."""
+    if rows.source.suffix.lower() not in (*table.CSV, ""):
+        return  # other tools count images in order as well
+    gaps, late = [], []
+    for name in dict.fromkeys(rows.video):
+        if not videos.paths[name].is_dir() or name in videos.by_image or name in videos.unreadable:
+            continue
+        files = image_files(videos.paths[name])
+        numbers = counting(files)
+        if numbers is None:
+            continue
+        frames = rows.frame[rows.video == name]
+        gap = next((i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1), None)
+        if gap is not None and frames.max() >= gap:
+            gaps.append(f"frame {gap} of {name} is {files[gap].name}, for it comes behind {files[gap - 1].name}")
+        elif gap is None and numbers[0] > 0 and rows.source.suffix.lower() in table.CSV[:2]:
+            first = min(int(frames.min()), len(files) - 1)
+            late.append(f"frame {first} of {name} is {files[first].name}")
+    if gaps:
+        log.warning(
+            "%s: frames are counted in order, and numbers are missing among the images of %s: %s; see that your annotations count so.",
+            *(rows.source, counted(len(gaps), "video"), gaps[0]),
+        )
+    if late and (rows.frame > 0).all():
+        log.warning(
+            "%s: frames are counted from 0, but the images of %s from a later number: %s; if yours are the images' numbers, convert "
+            "it: %s",
+            *(rows.source, counted(len(late), "video"), late[0], _again(rows.source) + " --first-frame 1"),
+        )
 
 
 def load(root: str | Path, part: str = "train", seed: int = 0) -> Dataset:
@@ -140,6 +174,7 @@ def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dat
         result.append(Video(video, folder.paths[video], look.frames, look.width, look.height, look.rate, found))
     bare = [video.name for video in result if not video.tubes]
     if bare:
+        _warn_of_copies(bare, folder.rows)
         log.info("%d of %d %s videos have no box and serve as background: %s", len(bare), len(result), part, first_few(bare))
     if cut:
         boxes, videos = counted(len(cut), "box"), counted(len(set(cut)), "video")
@@ -149,11 +184,30 @@ def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dat
     return Dataset(f"{name} {part}", folder.classes, tuple(result))
 
 
+def _warn_of_copies(bare: Sequence[str], rows: table.Rows) -> None:
+    """Say which videos without a box are named as one that has boxes: a camera's proxy, a film beside its frames."""
+
+    def stem(name: str) -> str:
+        path = Path(name)
+        return (path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path).as_posix().casefold()
+
+    annotated = {stem(name): name for name in dict.fromkeys(rows.video)}
+    found = [f"{name} beside {annotated[stem(name)]}" for name in bare if stem(name) in annotated]
+    if found:
+        log.warning(
+            "videos without a box have the name of one that has boxes; remove copies, they are no background: %s",
+            first_few(found),
+        )
+
+
 def _classes(root: Path, rows: table.Rows) -> tuple[str, ...]:
     seen = sorted(set(rows.action))
     if not (root / "classes.txt").is_file():
         return tuple(seen)
     names = [class_name(line) for line in table.read_text(root / "classes.txt").splitlines() if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{root / 'classes.txt'} lists {twice[0]!r} more than once; remove it there.")
     unknown = [name for name in seen if name not in names]
     if unknown:
         first = rows.at(rows.action == unknown[0])

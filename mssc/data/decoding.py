@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from PIL import Image, ImageOps
 
 from mssc import video as video_files
 from mssc.data.dataset import Video
-from mssc.files import visible
+from mssc.files import IMAGES, visible
 from mssc.structures import InputError
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+COPY = re.compile(r" ?\(\d+\)$")  # as Windows, browsers and macOS name another file of the same name
+STACKS = ("TIFF", "WEBP", "PNG")  # may hold many pictures of equal rank; a JPEG's second one is its depth or a preview
 
 
 def decode(path: Path) -> Iterator[np.ndarray]:
@@ -41,35 +42,75 @@ def image_files(folder: Path) -> list[Path]:
     """The images of a folder as the frames that they are: frame_2 comes before frame_10.
 
     Raises:
-        InputError: if there is none, or one is there under two suffixes.
+        InputError: if there is none, or two that claim to be the same frame: under two suffixes (2.png, 2.jpg), numbered alike (2.png,
+            02.png; img_2.png, flow_x_2.png), or as copies (2.png, 2 (1).png).
     """
     files = [file for file in visible(folder, "*") if file.suffix.lower() in IMAGES]
     if not files:
         raise InputError(f"the folder {folder} holds no image ({', '.join(IMAGES)}).")
-    first: dict[str, Path] = {}
+    stems = {file.stem: file for file in files}
+    first: dict[str | tuple[int, ...], Path] = {}
     for file in files:
-        if first.setdefault(file.stem, file) != file:
-            names = " and ".join(sorted((first[file.stem].name, file.name)))
-            raise InputError(f"the folder {folder} holds {names}; only one of them can be the frame: remove the other.")
+        original = COPY.sub("", file.stem)
+        for claim in (file.stem, original if original in stems else file.stem, frame_numbers(file) or file.stem):
+            if (other := first.setdefault(claim, file)) != file:
+                names = " and ".join(sorted((other.name, file.name)))
+                raise InputError(f"the folder {folder} holds {names}; only one of them can be the frame: remove the other.")
     return sorted(
         files, key=lambda file: ([int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)], file.name)
     )
+
+
+def frame_numbers(file: Path) -> tuple[int, ...]:
+    """All numbers in an image's name, from the left."""
+    return tuple(int(part) for part in re.findall(r"\d+", file.stem))
+
+
+def counting(files: Sequence[Path]) -> list[int] | None:
+    """The one number that counts images, of each; None where names differ in more than that, so that none of their numbers need be it."""
+    if len({re.sub(r"\d+", "0", file.stem) for file in files}) != 1:
+        return None
+    columns = [list(column) for column in zip(*map(frame_numbers, files), strict=True)]
+    changing = [column for column in columns if len(files) == 1 or len(set(column)) > 1]
+    return changing[0] if len(changing) == 1 else None
 
 
 def open_image(file: Path) -> Image.Image:
     """An image as it is shown, in RGB: cameras note in the file how they were held.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if it cannot be read, or holds several pictures of one size, as stacks of microscopes and animations do.
     """
     try:
         with Image.open(file) as image:
+            if image.format in STACKS and (count := _pictures(image)) > 1:
+                raise InputError(f"{file} holds {count} pictures, a frame is one; write each into a file of its own.")
+            if image.mode == "F":
+                raise InputError(f"{file} has floating-point numbers, which say nothing of black and white; write 8 or 16 bits.")
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):  # Pillow would cut 16 bits off at 255
                 upright = Image.fromarray((np.asarray(upright).clip(0, 65535) >> 8).astype(np.uint8))
             return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{file} cannot be read as an image: {error}.") from None
+
+
+def is_dim(file: Path) -> bool:
+    """Whether an image of 16 bits uses the lowest 12 alone, as cameras of 12 bits write them: 16 of 256 levels would be left."""
+    with Image.open(file) as image:
+        return image.mode.startswith("I") and 0 < int(np.asarray(image).max()) < 4096
+
+
+def _pictures(image: Image.Image) -> int:
+    """How many pictures a file holds, without smaller ones that preview the first."""
+    count, size = getattr(image, "n_frames", 1), image.size
+    if count > 1:
+        image.seek(1)
+        count = count if image.size == size else 1
+        image.seek(0)
+    return count
 
 
 def fingerprint(video: Video) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mssc import video as video_files
-from mssc.data.decoding import IMAGES, image_files, open_image
-from mssc.files import walk
+from mssc.data.decoding import image_files, is_dim, open_image
+from mssc.files import IMAGES, walk
 from mssc.structures import InputError
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,15 @@ FRAMES_RATE = Fraction(25)
 
 
 class Media(NamedTuple):
-    """A video before it is decoded: frames, width and height in pixels as shown, frames per second, seconds of each frame."""
+    """A video before it is decoded: frames, width and height in pixels as shown, frames per second, seconds of each frame, and width
+    of a pixel over its height where players stretch it."""
 
     frames: int
     width: int
     height: int
     rate: Fraction
     times: np.ndarray
+    pixel_aspect: Fraction = Fraction(1)
 
 
 def find(folder: Path) -> dict[str, Path]:
@@ -68,6 +70,7 @@ class Videos:
     Attributes:
         paths: by name, see `find`.
         unreadable: by name, why a video that was asked for cannot be used.
+        by_image: names of those of which frames were told by their images' names.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -76,12 +79,14 @@ class Videos:
         self.unreadable: dict[str, str] = {}
         self._looks: dict[str, Media | None] = {}
         self._images: dict[str, dict[str, int]] = {}
+        self.by_image: set[str] = set()
         self._elsewhere: set[str] = set()
         self._meant: list[defaultdict[str, list[str]]] = [defaultdict(list) for _ in range(8)]
         for name in self.paths:
             path = Path(name)
             stem = path.name if path.suffix.lower() not in video_files.VIDEO_SUFFIXES else path.stem
-            last = path.parent.name if path.name == "img1" else stem  # MOTChallenge's folders: <video>/img1 beside <video>/gt
+            # MOTChallenge's folders: <video>/img1 beside <video>/gt; of one video, its folder may be all that there is.
+            last = path.parent.name or Path(folder or "").resolve().name if path.name == "img1" else stem
             keys = [plain(key) for key in (name, path.with_name(stem).as_posix(), path.name, last)]
             for table, key in zip(self._meant, keys + [key.casefold() for key in keys], strict=True):
                 table[key].append(name)
@@ -95,13 +100,19 @@ class Videos:
             InputError: for a name that fits several videos.
         """
         meant = plain(given.replace("\\", "/").removeprefix("./"))
-        keys = [meant] * 4 + [meant.casefold()] * 4
-        fits = next((table[key] for table, key in zip(self._meant, keys, strict=True) if key in table), [])
+        fits = self._fits(meant)
+        if not fits and self.folder is not None:  # written from the folder above, or from the root
+            above = [plain(folder.as_posix()) + "/" for folder in (Path(self.folder.name), self.folder, self.folder.resolve())]
+            fits = next((self._fits(meant.removeprefix(place)) for place in above if meant.startswith(place)), [])
         if len(fits) > 1:
             raise InputError(
                 f"the video {given!r} may be {fits[0]} or {fits[1]}; write the path from the videos' folder, with the suffix."
             )
         return fits[0] if fits else None
+
+    def _fits(self, meant: str) -> list[str]:
+        keys = [meant] * 4 + [meant.casefold()] * 4
+        return next((table[key] for table, key in zip(self._meant, keys, strict=True) if key in table), [])
 
     def look(self, given: str) -> Media | None:
         """What is known of a video; None if it is not there or cannot be read."""
@@ -154,6 +165,7 @@ class Videos:
         if above and not inside and above[0] not in self._elsewhere:
             self._elsewhere.add(above[0])
             log.warning("%s is not in %s; its images are taken for those of %s.", above[0], self.folder, found[0][0])
+        self.by_image.add(found[0][0])
         return found[0]
 
     def _frame(self, name: str, stem: str) -> int | None:
@@ -179,6 +191,8 @@ def look(path: Path, rate: Fraction = FRAMES_RATE) -> Media:
     if path.is_dir():
         files = image_files(path)
         width, height = open_image(files[0]).size
+        if is_dim(files[0]):
+            log.warning("%s has 16 bits and uses the lowest 12 of them, so it is nearly black; scale the images first.", files[0])
         return Media(len(files), width, height, rate, np.arange(len(files)) / float(rate))
     with contextlib.suppress(OSError):  # of which opening it tells more
         status = path.stat()
@@ -191,7 +205,7 @@ def _look(path: Path, *_: int) -> Media:
     """Of a video file as it is; each part of a data set asks anew."""
     info = video_files.probe(path)
     times = video_files.times(path)
-    return Media(len(times), info.width, info.height, info.rate, times)
+    return Media(len(times), info.width, info.height, info.rate, times, info.pixel_aspect)
 
 
 def find_clips(root: Path, names: Iterable[str], files: Collection[str], frames: Collection[str]) -> dict[str, Path]:
@@ -210,7 +224,13 @@ def find_clips(root: Path, names: Iterable[str], files: Collection[str], frames:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
         if base in frames:
             return {path.name: path for path in paths if path.is_dir()}
-        return {path.stem: path for path in paths if path.suffix.lower() in video_files.VIDEO_SUFFIXES}
+        found: dict[str, Path] = {}
+        for path in paths:
+            if path.suffix.lower() in video_files.VIDEO_SUFFIXES and not path.name.startswith("."):
+                if path.stem in found:
+                    log.warning("%s and %s have one name; the second is taken.", found[path.stem], path.name)
+                found[path.stem] = path
+        return found
 
     found = {}
     for name in names:

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import shortened, walk
+from ..files import IMAGES, shortened, walk
 from ..structures import InputError
 from ..video import VIDEO_SUFFIXES, is_drawn
 from .result import CSV_COLUMNS
@@ -52,6 +52,8 @@ def find_sources(given: Iterable[Path]) -> tuple[list[Source], list[Path], list[
         drawn += earlier
         if len(earlier) == len(inside):
             but = f" but {len(earlier)} annotated by an earlier run" if earlier else ""
+            if any(file.suffix.lower() in IMAGES for file in others):
+                raise InputError(f"the folder {path} holds images and no video{but}; make a video file of them first.")
             raise InputError(
                 f"the folder {path} holds no video{but} ({', '.join(sorted(VIDEO_SUFFIXES))}); name the files themselves."
             )

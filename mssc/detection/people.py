@@ -16,7 +16,9 @@ from ..structures import Detections, Tube
 from ..video import frames_per_look
 from .postprocess import PART
 
-PERSON_SCORE = 0.35  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens; lower ones are more often things
+PERSON_SCORE = (
+    0.35  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens; lower ones are more often things
+)
 LIKELIEST = 3  # actions told of each
 LINKS = LinkConfig(iou=0.2)  # from look to look people move farther than from frame to frame
 SAME = 0.5  # overlap from which on an actor's box and a person's are of one person

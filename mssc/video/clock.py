@@ -24,13 +24,16 @@ LONGEST_PICTURE = 3600.0
 LONGEST_WITH_RESETS = 10.0
 """Likewise, in formats whose clock may start anew in mid-file, such as MPEG-TS (as ffmpeg takes it)."""
 
+STANDING = 4
+"""So many equal time stamps in a row say nothing of time; fewer are rounding."""
+
 SET_BACK = 0.3
 """Seconds by which time stamps that go on from there must be too early to be a join: less is disorder."""
 
 
 def start(container: InputContainer, stream: VideoStream) -> float | None:
     """The time stamp at which a player begins to count, in seconds; None for that of the first frame."""
-    if is_avi(container):
+    if is_avi(container) or container.format.flags & Flags.no_timestamps.value:
         return None
     first = (container.start_time or 0) / 1e6
     if first < 0 or {"mov", "matroska"} & set(container.format.name.split(",")):
@@ -72,10 +75,14 @@ class _Clock:
         self._path, self._zero, self._period = path, zero, period
         self._longest = max(longest, 100 * period)
         self._last = -period
+        self._stamp: float | None = None
+        self._same, self._told = 0, False
 
     def __call__(self, stamp: float | None, following: float | None) -> float:
         if self._zero is None:
             self._zero = stamp or 0.0
+        self._same = self._same + 1 if stamp is not None and stamp == self._stamp else 0
+        self._stamp = stamp
         here = None if stamp is None else stamp - self._zero
         after = None if following is None else following - self._zero
         self._last = max(self._second(here, after), 0.0)
@@ -94,6 +101,17 @@ class _Clock:
         if after is not None and self._goes_on(after):
             return (last + after) / 2
         if here is None:
+            return last + period
+        if self._same >= STANDING - (2 if after == here else 1):
+            if not self._told:
+                self._told = True
+                log.warning(
+                    "%s: its clock stands still at %.2f s; time goes on at %.4g frames a second, right or wrong.",
+                    self._path,
+                    last,
+                    1 / period,
+                )
+            self._zero = (self._zero or 0.0) + here - (last + period)
             return last + period
         if here > last or (here < last - SET_BACK and (after is None or after > here)):
             log.warning("%s: its clock jumps at %.2f s, as where recordings were joined; time goes on.", self._path, last)

@@ -18,6 +18,7 @@ import av
 from av.container import Container, InputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from ..structures import InputError
@@ -59,6 +60,8 @@ PLAYLISTS = {
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # `Path` makes one slash of two; one letter is a drive
 _BOXES = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
 _EBML = b"\x1a\x45\xdf\xa3"
+UNKNOWN = 2  # a tag of colour that says nothing
+_MOST_BOXES = 10_000
 _FAILURES = 50  # in a row, after which the rest of a file counts as unreadable
 
 
@@ -71,7 +74,7 @@ def open_video(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]
     """
     with _open_file(path) as file:
         with _demuxer(path, file) as container:
-            films = _films(path, container)
+            films = find_films(path, container)
             if len(films) == 1:
                 yield container, _ready(path, films[0])
                 return
@@ -106,6 +109,9 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
         InputError: if there is no frame at all, or one is larger than allowed.
     """
     frames, errors, patched, avi = 0, 0, 0, is_avi(container)
+    context = stream.codec_context
+    # By the container, before the decoder has its say.
+    told = context.colorspace, context.color_primaries, context.color_trc, context.color_range
     for packet in demux(path, container, stream):
         try:
             decoded = packet.decode()
@@ -120,6 +126,7 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
             patched += frame.is_corrupt
             if avi:
                 frame.pts = frame.dts
+            _tag(frame, *told)
             yield frame
     if errors > 1:
         log.warning("%s: %d pieces of it could not be decoded.", path, errors)
@@ -128,6 +135,36 @@ def decode(path: str | Path, container: InputContainer, stream: VideoStream) -> 
     if not frames:
         why = f"it is empty, damaged, encrypted or larger than {MAX_SIDE} pixels a side"
         raise InputError(f"{path}: not one frame can be decoded: {why}. Get the complete file.")
+
+
+def _tag(frame: VideoFrame, matrix: int, primaries: int, transfer: int, reach: int) -> None:
+    """Give a frame the container's tags of colour where its own say nothing: some encoders, and tools that mend tags, write only those."""
+    if frame.colorspace == frame.color_primaries == frame.color_trc == UNKNOWN and reach == ColorRange.JPEG:
+        frame.color_range = reach  # HEVC's decoder says limited where nothing is said
+    if frame.colorspace == UNKNOWN != matrix:
+        frame.colorspace = matrix
+    if frame.color_primaries == UNKNOWN != primaries:
+        frame.color_primaries = primaries
+    if frame.color_trc == UNKNOWN != transfer:
+        frame.color_trc = transfer
+
+
+def ignored_films(path: str | Path) -> int:
+    """How many more MP4s follow the first one in a file, as `cat` joins them: players show the first alone, and so does FFmpeg."""
+    kinds = []
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        size, place = os.fstat(file.fileno()).st_size, 0
+        while place + 8 <= size and len(kinds) < _MOST_BOXES:
+            file.seek(place)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            length = int.from_bytes(head[8:16], "big") if length == 1 else length
+            if length < 8:
+                break  # to the end of the file, or damage
+            kinds.append(kind)
+            place += length
+    # Pieces of a stream repeat their index, and are all shown.
+    return 0 if b"moof" in kinds else max(kinds.count(b"moov") - 1, 0)
 
 
 def is_avi(container: Container) -> bool:
@@ -204,7 +241,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _films(path: str | Path, container: InputContainer) -> list[VideoStream]:
+def find_films(path: str | Path, container: InputContainer) -> list[VideoStream]:
     """The video streams that are no pictures and can be decoded: one at least."""
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
     streams = [stream for stream in container.streams.video if not stream.disposition & pictures]

@@ -7,6 +7,7 @@
 Nothing is ever sought: only sequential decoding numbers the frames rightly in every container.
 """
 
+import contextlib
 import itertools
 import logging
 import os
@@ -21,23 +22,42 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.format import Flags
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ..structures import counted
 from .clock import clocked, resets, start
 from .colour import ToRGB, deinterlaced
-from .container import decode, demux, is_avi, open_video
+from .container import decode, demux, find_films, ignored_films, is_avi, open_video
 
 log = logging.getLogger(__name__)
 
 FALLBACK_RATE = Fraction(25)
 """Frames per second, where neither the container nor the codec gives a believable number."""
 
+FASTEST = 100_000
+"""Frames per second that are believed where they are counted; elsewhere 1000 or 90000 is a clock's ticks."""
+
+NOMINAL = {"matroska", "flv", "nut"}
+"""Formats whose headers say a rate that nobody counted."""
+
+NOMINAL_FRAMES = 250
+"""So many of their frames tell the true one, if there are more than `RATE_FRAMES`."""
+
 RATE_FRAMES = 30
 """From so many frames the rate is estimated where the container has none."""
 
 LEAST_BYTES = 1000
 """A second of video has more; if a header says otherwise, one bad time stamp may have made it, and its packets are asked."""
+
+DOLBY = ("dvh1", "dvhe", "dvav", "dva1")
+"""What tracks are called whose pictures are meant for Dolby's decoder alone; those that others show are called as usual."""
+
+UNUSUAL = {8: "YCgCo", 14: "ICtCp"}
+"""Matrices of ITU-T H.273 that are not known to the converter."""
+
+CONVERT = "convert it to a usual MP4 first."
 
 PROMISED = ("h264", "hevc", "av1", "mjpeg")
 """Codecs of which a packet in an MP4 or Matroska file is a frame that is shown."""
@@ -95,9 +115,10 @@ def probe(path: str | Path) -> VideoInfo:
         aspect = 1 / aspect if turn.transpose else aspect
         rate = _rate(stream) or _rate_of([first.time, *(frame.time for frame in islice(frames, RATE_FRAMES))])
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / 1e6
-        count, doubtful = _listed(stream), resets(container) or seconds > os.path.getsize(path) / LEAST_BYTES
+        listed, doubtful = _listed(stream), resets(container) or seconds > os.path.getsize(path) / LEAST_BYTES
+    rate = _kept_rate(path, rate)
     duration = _length(path) if doubtful else float(seconds) if seconds > 0 else None
-    count = count or (max(1, round(duration * rate)) if duration else None)
+    count = listed or (max(1, round(duration * rate)) if duration else None)
     return VideoInfo(Path(path), width, height, rate, count, duration, aspect)
 
 
@@ -112,7 +133,17 @@ def read(path: str | Path) -> Iterator[Frame]:
         InputError: if the file is missing, unreadable, no video, too large (`MAX_SIDE`, `MAX_PIXELS`) or gives no frame.
     """
     with open_video(path) as (container, stream):
-        pictures = _pictures(deinterlaced(decode(path, container, stream)))
+        if (films := len(find_films(path, container))) > 1:
+            size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+            log.warning("%s: holds %d video streams, as of two cameras; the one of %s is looked at.", path, films, size)
+        if "mov" in container.format.name and (more := ignored_films(path)):
+            what = counted(more, "more video")
+            log.warning("%s: %s behind the first, which no player shows; join them with a tool for videos.", path, what)
+        if stream.codec_context.codec_tag in DOLBY:
+            log.warning(
+                "%s: is Dolby Vision that only its own players show rightly: greens and purples are wrong here; %s", path, CONVERT
+            )
+        pictures = _pictures(path, deinterlaced(decode(path, container, stream)))
         for index, (time, image) in enumerate(clocked(pictures, path, *_clockwork(container, stream))):
             yield Frame(index, time, image)
 
@@ -163,8 +194,10 @@ def _promised(container: InputContainer, stream: VideoStream) -> list[float] | N
 def _length(path: str | Path) -> float | None:
     """Seconds by the packets, where the container's own number counts a clock that may start anew; takes reading the file."""
     with open_video(path) as (container, stream):
-        stamps = (packet.dts for packet in demux(path, container, stream) if packet.size)
-        seconds = ((None if stamp is None else float(stamp * (stream.time_base or 0)), None) for stamp in stamps)
+        packets = [(packet.pts, packet.dts) for packet in demux(path, container, stream) if packet.size]
+        # In the order of decoding; with B-frames that begins earlier than what is shown.
+        ahead = next((pts - dts for pts, dts in packets if pts is not None and dts is not None), 0)
+        seconds = ((None if dts is None else float((dts + ahead) * (stream.time_base or 0)), None) for _, dts in packets)
         zero, period, anew = _clockwork(container, stream)
         last = max((time for time, _ in clocked(seconds, path, zero, period, anew)), default=None)
         return None if last is None else last + period
@@ -177,35 +210,81 @@ def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float | 
 
 def _listed(stream: VideoStream) -> int:
     """Frames by the container; in MP4 without those that its edit list leaves out."""
-    left_out = sum(entry.is_discard for entry in stream.index_entries) if "mov" in stream.container.format.name else 0
-    return max(stream.frames - left_out, 0)
+    return len(_edited(stream)) or stream.frames
+
+
+def _edited(stream: VideoStream) -> list[int]:
+    """Time stamps of the frames of an MP4 whose edit list leaves out others, or shows some twice; none for other files."""
+    entries = list(stream.index_entries) if "mov" in stream.container.format.name else []
+    return [entry.timestamp for entry in entries if not entry.is_discard] if any(entry.is_discard for entry in entries) else []
 
 
 def _rate(stream: VideoStream) -> Fraction | None:
     """The average, unless it is missing or absurd (a clock's 1000 or 90000 ticks a second taken for frames)."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    known = "mov" in stream.container.format.name and stream.frames > 1  # counted, so that even high speed cameras are believed
+    if stream.container.format.flags & Flags.no_timestamps.value:
+        rates = (stream.codec_context.framerate, *rates)  # a bare stream; the demuxer's rate is always the same
     if is_avi(stream.container):  # it counts the halves of H.264's frames
         rates = rates[1:]
-    elif 0 < _listed(stream) < stream.frames and stream.duration and stream.time_base and stream.guessed_rate:
-        true = Fraction(_listed(stream)) / (stream.duration * stream.time_base)  # the average is that of what is not shown too
+    elif known and stream.average_rate and 1000 <= stream.average_rate <= FASTEST:
+        return Fraction(stream.average_rate)
+    elif len(stamps := _edited(stream)) > 1 and stream.time_base and stream.guessed_rate and max(stamps) > min(stamps):
+        true = (len(stamps) - 1) / (
+            (max(stamps) - min(stamps)) * stream.time_base
+        )  # the average is that of what is not shown too
         rates = (stream.guessed_rate if abs(stream.guessed_rate / true - 1) < 0.01 else true.limit_denominator(1001), *rates[1:])
     return next((Fraction(rate) for rate in rates if rate and 0.001 <= rate < 1000), None)
 
 
 def _rate_of(stamps: list[float | None]) -> Fraction:
-    """Frames per second, of time stamps."""
+    """Frames per second, of time stamps: that of the usual step, of which rounded ones are averaged."""
     steps = [b - a for a, b in itertools.pairwise(stamps) if a is not None and b is not None and 0.001 < b - a < 1000]
-    return Fraction(1 / statistics.median(steps)).limit_denominator(1001) if steps else FALLBACK_RATE
+    usual = statistics.median(steps) if steps else 0.0
+    alike = [step for step in steps if 0.75 * usual <= step <= 1.25 * usual]
+    return Fraction(len(alike) / sum(alike)).limit_denominator(1001) if alike else FALLBACK_RATE
 
 
-def _pictures(frames: Iterator[VideoFrame]) -> Iterator[tuple[float | None, np.ndarray]]:
+def _kept_rate(path: str | Path, rate: Fraction) -> Fraction:
+    """The rate of a header, or that of the first frames where it is only what was meant once: screen recorders write 60 and record less."""
+    with open_video(path) as (container, stream):
+        if not NOMINAL & set(container.format.name.split(",")) or not stream.time_base:
+            return rate
+        stamps = []
+        with contextlib.suppress(av.FFmpegError, OSError, IndexError):  # damage is told where frames are decoded
+            for packet in islice(container.demux(stream), NOMINAL_FRAMES):
+                stamps += [packet.pts * stream.time_base] if packet.pts is not None else []
+    if len(stamps) <= RATE_FRAMES:
+        return rate
+    seen = _rate_of([float(stamp) for stamp in sorted(stamps)])
+    return seen if abs(seen / rate - 1) > 0.25 else rate
+
+
+def _pictures(path: str | Path, frames: Iterator[VideoFrame]) -> Iterator[tuple[float | None, np.ndarray]]:
     """Time stamps and images, upright and all of the first one's size."""
-    to_rgb, size, turn, rotation = ToRGB(), None, _Turn(), None
-    for frame in frames:
+    to_rgb, size, turn, rotation, told = ToRGB(), None, _Turn(), None, False
+    for number, frame in enumerate(frames):
         if rotation != frame.rotation:
             # Not for every frame: PyAV's side data keeps its frame alive until the garbage collector comes.
             turn, rotation = _Turn.of(frame), frame.rotation
-        size = size or turn.shown(frame.width, frame.height)
+        own = turn.shown(frame.width, frame.height)
+        size = size or own
+        if number == 0 and frame.colorspace in UNUSUAL:
+            log.warning(
+                "%s: its colours are coded as %s, which is taken for another: they are wrong; %s",
+                path,
+                UNUSUAL[frame.colorspace],
+                CONVERT,
+            )
+        if own != size and not told:
+            told = True
+            log.warning(
+                "%s: from frame %d on its pictures are %dx%d, not %dx%d; they are scaled to that, boxes too.",
+                path,
+                number,
+                *own,
+                *size,
+            )
         yield frame.time, turn(to_rgb(frame, *turn.shown(*size)))
 
 

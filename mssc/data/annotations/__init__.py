@@ -8,7 +8,7 @@ import numpy as np
 
 from mssc.data.annotations import coco, cvat, label_studio, mot, table, via
 from mssc.data.annotations.table import Rows, write_csv
-from mssc.data.media import Videos, say_missing
+from mssc.data.media import Videos, first_few, say_missing
 from mssc.structures import InputError
 
 __all__ = ["KINDS", "Rows", "find", "read", "to_pixels", "write_csv"]
@@ -34,8 +34,8 @@ def find(root: Path) -> Path:
     if not found and mot.files_of(root):
         return root
     if len(found) != 1:
-        names = ", ".join(file.name for file in found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-        raise InputError(f"{root} must hold one file of annotations, boxes.csv or {KINDS}; it holds {names or 'nothing'}.")
+        names = first_few(file.name for file in found) or "only " + (first_few(file.name for file in shown) or "hidden files")
+        raise InputError(f"{root} must hold one file of annotations, boxes.csv or {KINDS}; it holds {names}.")
     return found[0]
 
 
@@ -50,11 +50,21 @@ def read(path: Path, videos: Videos, first_frame: int | None = None, video: str 
         occluded: "keep", or "drop" boxes that CVAT marks so.
 
     Raises:
-        InputError: for another kind, and for what the readers refuse.
+        InputError: for another kind, for what the readers refuse, and for values of which they make nothing, such as a list for an id.
     """
-    kind = path.suffix.lower()
     if not path.exists():
         raise InputError(f"{path} is not there; name {KINDS}.")
+    try:
+        with np.errstate(invalid="ignore"):  # what is no number is refused in the end
+            return _read(path, videos, first_frame, video, occluded)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} holds what no tool writes there ({type(error).__name__}: {error}); export it again.") from None
+
+
+def _read(path: Path, videos: Videos, first_frame: int | None, video: str | None, occluded: str) -> Rows:
+    kind = path.suffix.lower()
     if (path.is_dir() or kind == ".txt") and mot.files_of(path):
         return mot.read(path, videos, first_frame, video)
     if kind in table.CSV and path.is_file():

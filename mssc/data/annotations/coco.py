@@ -2,7 +2,8 @@
 
 An image belongs to the video that its `video_id` names in `videos`, or to the folder that its `file_name` lies in. If that video is a
 folder of images, the frame is the image of that name; else it is `frame_id` (also `frame_index` or `frame`), or the number at the end of
-the file's name. Annotations may name `video_id` and `frame_id` themselves, or have `bboxes`, one for each frame of their video or null.
+the file's name. Annotations may name `video_id` and `frame_id` themselves, or have `bboxes`, one or null for each of their video's
+`file_names`, or for each frame.
 
 A box's action is its category, or what its `attributes` say under `action`; they may also turn the box about its centre, by `rotation`.
 Its track is `track_id` or `instance_id`, also under `attributes`.
@@ -16,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mssc.data.annotations import table
-from mssc.data.annotations.shared import counted_from, split_actions, upright
+from mssc.data.annotations.shared import counted_from, split_actions, upright, warn_of_bare
 from mssc.data.media import Videos
 from mssc.structures import InputError
 
@@ -46,23 +47,27 @@ def read(content: dict, path: Path, videos: Videos, first_frame: int | None = No
             raise InputError(f"{path}: {key!r} must be a list of objects with names and values.")
     categories = {item.get("id"): str(item.get("name", "")).strip() for item in lists["categories"]}
     films = {item.get("id"): str(item.get("name") or _folder(item) or "") for item in lists["videos"]}
+    pictures = {item.get("id"): _pictures(item) for item in lists["videos"]}
     images = {}
     for image in lists["images"]:
         if images.setdefault(image.get("id"), image) is not image:
             raise InputError(f"{path}: the image id {image.get('id')!r} is there twice.")
     found: list[tuple[table.Row, bool]] = []
-    bare = []
+    bare, undone = [], []
     for number, item in enumerate(lists["annotations"], 1):
         where = f"{path}: annotation {item.get('id', number)}"
         if not item.get("bbox") and not isinstance(item.get("bboxes"), list):
             bare.append(where)
             continue
-        for place, corners in _boxes(item, images, where):
+        for place, corners in _boxes(item, images, pictures, where):
             name, frame, exact = _place(place, films, where, video, videos)
-            rows = [table.Row(name, frame, corners, action, _track(item), number) for action in _actions(item, categories, path)]
-            found += [(row, exact or "bboxes" in item) for row in rows]
+            actions = _actions(item, categories, path)
+            undone += [] if actions or _is_answered(item) else [item.get("id", number)]
+            rows = [table.Row(name, frame, corners, action, _track(item), number) for action in actions]
+            found += [(row, exact or ("bboxes" in item and "file_name" not in place)) for row in rows]
     if bare:
         log.warning("%s has no box and is left out%s.", bare[0], f", like {len(bare) - 1} more" if len(bare) > 1 else "")
+    warn_of_bare(path, list(dict.fromkeys(map(str, undone))))
     if not found:
         raise InputError(f"{path} holds {len(lists['annotations'])} annotations and no action; annotate at least one box.")
     places = {key: _place(image, films, f"{path}: image {key}", video, videos) for key, image in images.items()}
@@ -87,12 +92,21 @@ def _folder(item: dict) -> str:
     return PurePosixPath(str(names[0])).parent.as_posix().removeprefix(".") or str(item.get("file_name") or "")
 
 
-def _boxes(item: dict, images: dict, where: str) -> Iterator[tuple[dict, table.Box]]:
+def _pictures(item: dict) -> list[str]:
+    """The images of a video, where their names say which frames they are: not all may be there."""
+    names = item.get("file_names")
+    names = [str(name) for name in names] if isinstance(names, list) else []
+    return names if all(re.search(r"\d$", PurePosixPath(name).stem) for name in names) else []
+
+
+def _boxes(item: dict, images: dict, pictures: dict, where: str) -> Iterator[tuple[dict, table.Box]]:
     """Each box of an annotation, and what says where it is: an image, or the annotation itself."""
     if isinstance(item.get("bboxes"), list):
         for frame, box in enumerate(item["bboxes"]):
             if box is not None:
-                yield {"video_id": item.get("video_id"), "frame_id": frame}, _corners(item, box, where)
+                names = pictures.get(item.get("video_id"), [])
+                which = {"file_name": names[frame]} if len(names) == len(item["bboxes"]) else {"frame_id": frame}
+                yield {"video_id": item.get("video_id")} | which, _corners(item, box, where)
     elif "image_id" in item or "video_id" not in item:
         if item.get("image_id") not in images:
             raise InputError(f"{where} is of image {item.get('image_id')!r}, which is not there.")
@@ -127,6 +141,7 @@ def _place(place: dict, films: dict, where: str, video: str | None, videos: Vide
         raise InputError(f"{where} is {file.name}, which is not among the images of {known}; add it, or remove its boxes.")
     if frame is None and (digits := re.search(r"(\d+)$", file.stem)):
         frame = int(digits[1])
+    frame = int(frame) if isinstance(frame, str) and frame.isascii() and frame.isdecimal() else frame
     if not isinstance(frame, int | float) or isinstance(frame, bool) or not math.isfinite(frame) or frame % 1:
         raise InputError(f"{where} ({file.name}) does not say which frame it is: add frame_id.")
     return name, int(frame), False
@@ -143,6 +158,11 @@ def _actions(item: dict, categories: dict, path: Path) -> list[str]:
     if not category:
         raise InputError(f"{path}: the category {item.get('category_id')!r} has no name in 'categories'.")
     return [category]
+
+
+def _is_answered(item: dict) -> bool:
+    """Whether the attributes say anything of the action, if only that there is none."""
+    return any(str(item["attributes"].get(key) or "").strip() for key in ("action", "actions"))
 
 
 def _track(item: dict) -> str:

@@ -22,7 +22,7 @@ from xml.parsers import expat
 import numpy as np
 
 from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, NOTHING, Key, between, split_actions
+from mssc.data.annotations.shared import ACTION, NOTHING, Key, between, split_actions, warn_of_bare
 from mssc.structures import InputError
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def read(path: Path, occluded: str = "keep", video: str | None = None) -> table.
         log.warning("%s: only boxes are read; left out are %s.", path, ", ".join(f"{n} {tag}" for tag, n in other.items()))
     options = _options(root)
     rows: list[table.Row] = []
+    bare: list[str] = []
     sizes = {}
     for number, track in enumerate(tracks):
         task = _task_of(track, tasks, path, video)
@@ -70,7 +71,11 @@ def read(path: Path, occluded: str = "keep", video: str | None = None) -> table.
         where = f"{path}: track {track.get('id')} ({track.get('label')})"
         name = f"{track.get('task_id', '')}:{track.get('id') or number}".lstrip(":")
         keys = _keys(track, where, options, occluded)
-        rows += [table.Row(task.video, *row, number + 1) for row in between(where, name, keys)]
+        found = between(where, name, keys)
+        rows += [table.Row(task.video, *row, number + 1) for row in found]
+        if not found and not _is_answered(track):
+            bare.append(f"track {track.get('id')}")
+    warn_of_bare(path, bare)
     if not rows:
         raise InputError(f"{path} holds no box inside the frame in its {len(tracks)} tracks; annotate tracks of boxes in CVAT.")
     return table.make(path, rows, sizes=sizes)
@@ -191,6 +196,13 @@ def _options(root: Element) -> set[str]:
     """What can be chosen for an attribute `action`, as the file says."""
     described = [item for item in root.iter("attribute") if ACTION.fullmatch((item.findtext("name") or "").strip())]
     return {line.strip() for item in described for line in (item.findtext("values") or "").splitlines()}
+
+
+def _is_answered(track: Element) -> bool:
+    """Whether a track without an action has no box, or says that there is none."""
+    shown = [box for box in track.findall("box") if box.get("outside") != "1"]
+    about = [item for item in track.iter("attribute") if (item.get("name") or "").strip().lower().startswith("action")]
+    return not shown or any((item.text or "").strip() for item in about)
 
 
 def _actions(attributes: list[Element], options: Collection[str]) -> tuple[str, ...] | None:

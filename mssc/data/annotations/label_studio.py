@@ -5,7 +5,8 @@ key frames boxes move evenly, until one that is not `enabled`; an enabled last o
 labels, or the choices of a control named `action`; its track is its id.
 
 Frames count from 1 as in the annotator's window, unless there is a frame 0. Where the video has another number of frames than
-`framesCount`, the frame rate that was set there was not the video's, and frames are found by their seconds.
+`framesCount`, the frame rate that was set there was not the video's, and frames are found by their seconds; so are those of videos
+whose frames do not follow each other evenly, as phones record them.
 """
 
 import logging
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import unquote
 
+import numpy as np
+
 from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, Key, between, counted_from
+from mssc.data.annotations.shared import ACTION, Key, between, counted_from, warn_of_bare
 from mssc.data.media import Videos
 from mssc.structures import InputError
 
@@ -43,6 +46,8 @@ def read(content: list[dict], path: Path, videos: Videos, first_frame: int | Non
         for number, (name, key, value, labels) in enumerate(found, 1):
             keys = _keys(name, value, labels, first, path, videos)
             rows += [table.Row(name, *row, number) for row in between(f"{path}: region {key}", key, keys, "corner")]
+        bare = [key for _, key, _, labels in found if not labels]
+        warn_of_bare(path, bare)
         return table.make(path, rows)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
@@ -55,8 +60,10 @@ def read(content: list[dict], path: Path, videos: Videos, first_frame: int | Non
 def _regions(task: dict, path: Path, videos: Videos, video: str | None) -> Iterator[tuple[str, str, dict, list[str]]]:
     """Video, id, value and labels of each region of a task."""
     data = task.get("data", task)
-    link = next((str(value) for value in data.values() if isinstance(value, str) and re.search(r"\.\w{2,5}$", value)), "")
-    name = video or _named(link, videos)
+    links = [_address(value) for value in data.values() if isinstance(value, str)]
+    links = [link for link in links if re.search(r"\.\w{2,5}$", link)]
+    named = [_named(link, videos) for link in links]
+    name = video or next((one for one in named if videos.name(one)), next(iter(named), ""))
     if not name:
         raise InputError(f"{path}: task {task.get('id')} does not say which video it is of; name it with --video.")
     if "data" not in task:  # JSON-MIN: a list of values for each control
@@ -80,6 +87,11 @@ def _regions(task: dict, path: Path, videos: Videos, video: str | None) -> Itera
             yield name, str(item["id"]), item["value"], chosen.get(item["id"]) or list(item["value"].get("labels", []))
 
 
+def _address(link: str) -> str:
+    """Without what signed links have behind the file's name."""
+    return re.sub(r"(?i)^([a-z][a-z0-9+.-]*://[^?#]*)[?#].*", r"\1", link)
+
+
 def _named(link: str, videos: Videos) -> str:
     """The video that a link means; uploads have eight letters or digits before their own names."""
     path = unquote(link).split("?d=")[-1]
@@ -91,13 +103,20 @@ def _keys(name: str, value: dict, labels: list[str], first: int, path: Path, vid
     """A region's key frames, in pixels."""
     width, height = videos.size(name, path)
     seen, count = videos.look(name), int(value.get("framesCount") or 0)
+    duration = float(value.get("duration") or 0)
     other_rate = False
-    if seen is not None and count > 0 and abs(seen.frames - count) > 1 and float(value.get("duration") or 0) > 0:
-        other_rate = True
-        log.warning("%s counts %d frames of %s, which has %d: they are found by their seconds.", path, count, name, seen.frames)
+    if seen is not None and count > 0 and duration > 0:
+        if abs(seen.frames - count) > 1:
+            other_rate = True
+            log.warning(
+                "%s counts %d frames of %s, which has %d: they are found by their seconds.", path, count, name, seen.frames
+            )
+        elif abs(seen.times - np.arange(seen.frames) * duration / count).max() > 1.5 * duration / count:
+            other_rate = True
+            log.warning("%s: frames of %s do not follow each other evenly: they are found by their seconds.", path, name)
 
     def at(number: float) -> int:
-        return videos.frame_at(name, (number - first) * float(value["duration"]) / count) if other_rate else int(number) - first
+        return videos.frame_at(name, (number - first) * duration / count) if other_rate else int(number) - first
 
     sequence = sorted(value["sequence"], key=lambda item: item["frame"])
     for item, following in zip_longest(sequence, sequence[1:]):

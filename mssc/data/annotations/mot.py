@@ -6,7 +6,8 @@
 
 The video is named as the file, or as the folder around ``gt/gt.txt``. x, y is the box's first corner in pixels, or its centre where all
 numbers are shares of the frame, as YOLO has them. Frames count from 1, unless there is a frame 0. The action is the class's name in
-classes.txt or labels.txt beside the file or above it, counted from 0 or, as in MOTChallenge, from 1; without classes, the only name there.
+classes.txt or labels.txt beside the file or above it, counted from 0 or, in ``gt/gt.txt`` as in MOTChallenge, from 1, unless only the
+other fits; without classes, the only name there.
 """
 
 import logging
@@ -49,6 +50,13 @@ def read(place: Path, videos: Videos, first_frame: int | None = None, video: str
     if video is not None and len(files) > 1:
         raise InputError(f"{place} holds texts of {len(files)} videos; --video names one.")
     values = {file: _numbers(file) for file in files}
+    for file, rows in values.items():
+        if (rows[:, 1] % 1 != 0).any():
+            line = int(np.flatnonzero(rows[:, 1] % 1)[0])
+            looks = (
+                " It looks like YOLO's text of a single frame (class x y w h): write one text a video." if _is_yolo(rows) else ""
+            )
+            raise InputError(f"{file} has {rows[line, 1]:g} for an id, its second number; it must be a whole one.{looks}")
     left_out = sum(int(_ignored(rows).sum()) for rows in values.values())
     if left_out:
         log.info("%s: %d lines have a score of 0, which says that they do not count; they are left out.", place, left_out)
@@ -78,6 +86,11 @@ def read(place: Path, videos: Videos, first_frame: int | None = None, video: str
     return table.make(files[0] if len(files) == 1 else place, found)
 
 
+def _is_yolo(rows: np.ndarray) -> bool:
+    """Whether lines are as YOLO writes them of one image: a class, then shares of the frame."""
+    return bool(((rows[:, 1:5] >= 0) & (rows[:, 1:5] <= 1)).all())
+
+
 def _ignored(rows: np.ndarray) -> np.ndarray:
     return rows[:, 6] == 0 if rows.shape[1] > 6 else np.zeros(len(rows), bool)
 
@@ -104,7 +117,8 @@ def _classes(place: Path, values: dict[Path, np.ndarray]) -> tuple[list[str], in
     names = [line.strip() for line in table.read_text(listed).splitlines() if line.strip()] if listed else []
     if all(rows.shape[1] > 7 and (rows[:, 7] >= 0).all() for rows in values.values()):
         numbers = {int(number) for rows in values.values() for number in rows[:, 7]}
-        for offset in (0, 1):
+        challenge = all(file.stem == "gt" for file in values)  # MOTChallenge's own layout, which CVAT exports
+        for offset in (1, 0) if challenge else (0, 1):
             if names and offset <= min(numbers) and max(numbers) < len(names) + offset:
                 log.info("%s: classes are counted from %d, so %d is %s.", place, offset, offset, names[0])
                 return names, offset

@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 
 from mssc.data.annotations.table import MOST_FRAMES, Box
 from mssc.data.media import Videos
-from mssc.structures import InputError
+from mssc.structures import InputError, counted
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,12 @@ def pieces(text: str, options: Collection[str] = ()) -> list[str]:
     whole = [rf"\s*{re.escape(option)}(?=\s*(?:[,;]|$))" for option in sorted(options, key=len, reverse=True) if option.strip()]
     found = re.findall("|".join([*whole, r"(?:\([^()]*\)|[^,;])+"]), text)
     return [piece.strip() for piece in found if piece.strip()]
+
+
+def warn_of_bare(path: Path, bare: Sequence[object]) -> None:
+    """Say how many boxes were drawn and never given an action, and which is the first; "none" would be an answer."""
+    if bare:
+        log.warning("%s: %s without an action left out, the first: %s.", path, counted(len(bare), "box"), bare[0])
 
 
 class Key(NamedTuple):

@@ -12,6 +12,8 @@ test) may be left out, and the first line as well if the columns stand in this o
 import csv
 import io
 import logging
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,7 +142,17 @@ def make(
         if np.any(bad):
             bad = np.asarray(bad, bool)
             raise InputError(f"{table.at(bad)} {says}: {table.text(bad)}; correct or remove it.")
+    _warn_of_twins(source, actions)
     return _without(_without(table, "without area", (sides == 0).any(1)), "that repeat others")
+
+
+def _warn_of_twins(source: Path, actions: np.ndarray) -> None:
+    """Say which actions look like one that was written in two ways: they stay two."""
+    alike: dict[str, str] = {}
+    for name in sorted(set(actions)):
+        key = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold()) or name
+        if alike.setdefault(key, name) != name:
+            log.warning("%s: %r and %r are two actions; if they are one, write it in one way.", source, alike[key], name)
 
 
 def _without(table: Rows, which: str, bad: np.ndarray | None = None) -> Rows:

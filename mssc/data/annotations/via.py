@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, NOTHING, TRACK, pieces, split_actions
+from mssc.data.annotations.shared import ACTION, NOTHING, TRACK, pieces, split_actions, warn_of_bare
 from mssc.data.media import Videos
 from mssc.structures import InputError
 
@@ -133,6 +133,8 @@ def _explained(parts: Callable[[], tuple[dict, list[_Region]]], path: Path, vide
 def _rows(attributes: dict, regions: list[_Region], path: Path, videos: Videos, video: str | None) -> table.Rows:
     rows: list[table.Row] = []
     left_out = 0
+    stretched: set[str] = set()
+    bare: list[int] = []
     of_regions = [key for key, item in attributes.items() if not str(item.get("anchor_id", "XY1")).endswith("XY0")]
     named = [key for key in of_regions if ACTION.fullmatch(str(attributes[key]["aname"]).strip())] or of_regions
     named = named if len(named) == 1 else [key for key in named if not TRACK.fullmatch(str(attributes[key]["aname"]).strip())]
@@ -146,12 +148,31 @@ def _rows(attributes: dict, regions: list[_Region], path: Path, videos: Videos, 
             continue
         x, y, width, height = (float(value) for value in region.shape[1:5])
         name, frame = _place(region, path, videos, video)
-        for action in _actions(attributes[named[0]], str(region.values.get(named[0], "")), f"{path}, entry {number}"):
-            box = (x, y, x + width, y + height)
+        across, down = _stretch(name, path, videos, stretched)
+        value = str(region.values.get(named[0], "")).strip()
+        bare += [] if value else [number]
+        for action in _actions(attributes[named[0]], value, f"{path}, entry {number}"):
+            box = (x / across, y / down, (x + width) / across, (y + height) / down)
             rows.append(table.Row(name, frame, box, action, str(region.values.get(track, "")).strip(), number))
+    warn_of_bare(path, bare)
     if left_out:
         log.warning("%s: only rectangles are read; %d entries of other kinds are left out.", path, left_out)
     return table.make(path, rows)
+
+
+def _stretch(name: str, path: Path, videos: Videos, said: set[str]) -> tuple[float, float]:
+    """By how much the browser, in which VIA runs, stretches a video of pixels that are not square: its width or its height grows."""
+    seen = videos.look(name)
+    aspect = float(seen.pixel_aspect) if seen is not None else 1.0
+    if aspect != 1 and name not in said:
+        said.add(name)
+        log.info(
+            "%s: pixels of %s are %.3g times as wide as high; boxes are taken for those of the stretched picture.",
+            path,
+            name,
+            aspect,
+        )
+    return max(aspect, 1.0), max(1 / aspect, 1.0)
 
 
 def _place(region: _Region, path: Path, videos: Videos, video: str | None) -> tuple[str, int]:
