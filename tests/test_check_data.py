@@ -38,7 +38,7 @@ def test_a_good_folder_is_counted_and_drawn(tmp_path, caplog):
     assert sheet.shape == (240 + 18, 4 * 320, 3)
     colours = {tuple(c) for c in drawing.class_colours(("jump", "run"))}
     assert colours <= {tuple(pixel) for pixel in sheet.reshape(-1, 3).tolist()}
-    for word in ("Fit to be trained on.", "run_1", "32 boxes in 4 of 4 videos", "frames without action"):
+    for word in ("Fit to be trained on", "run_1", "32 boxes in 4 of 4 videos", "frames without action"):
         assert word in caplog.text
 
 
@@ -189,3 +189,16 @@ def test_actors_with_several_actions_train_a_multilabel_model(tmp_path):
     train = ("--epochs", "1", "--batch", "2", "--clip-length", "4", "--keys", "1", "--workers", "0")
     assert run("train", "--dataset", "custom", "--data", root, "-o", tmp_path / "run", *small, *train) == 0
     assert load_model(tmp_path / "run" / "model").config.actions == "multilabel"
+
+
+def test_what_was_said_while_reading_is_in_the_report(tmp_path, caplog):
+    root = write_folder(tmp_path / "own")
+    (root / "videos" / "more").mkdir()
+    (root / "videos" / "more" / "x.mp4").write_bytes((root / "videos" / "run_1.mp4").read_bytes())
+    with caplog.at_level("INFO"):
+        assert run("check-data", "--dataset", "custom", "--data", root, "-o", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["usable"] and any("learnt as background" in sentence for sentence in report["warnings"])
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert all(sentence in report["warnings"] for sentence in logged)
+    assert f"Fit to be trained on, if what the lines above say ({len(report['warnings'])} warning" in caplog.text

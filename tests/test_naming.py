@@ -109,3 +109,13 @@ def test_videos_behind_links_are_found_and_what_is_gone_is_named(tmp_path):
     assert sources(tmp_path / "in") == [("a.mp4", "a.mp4"), ("dead.mp4", "dead.mp4"), ("x.mp4", "link/far/x.mp4")]
     with pytest.raises(InputError, match=r"dead\.mp4: is a link to .*gone\.mp4, which is not there"):
         next(read(tmp_path / "in" / "dead.mp4"))
+
+
+def test_patterns_that_the_shell_left_stand_for_files(tmp_path):
+    for name in ("a.mp4", "b.mp4", ".c.mp4", "d.txt"):
+        (tmp_path / name).touch()
+    assert sources(tmp_path / "*.mp4") == [("a.mp4", "a.mp4"), ("b.mp4", "b.mp4")]
+    (tmp_path / "what?.mp4").touch()
+    assert sources(tmp_path / "what?.mp4") == [("what?.mp4", "what?.mp4")], "a file of just that name"
+    with pytest.raises(InputError, match=r"no file or folder has a name like .*\*\.mov; check the path"):
+        find_sources([tmp_path / "*.mov"])

@@ -30,11 +30,14 @@ class CheckData(OnData):
     def run(self) -> None:
         """Read every part that is there, decode every video, report."""
         from ..data.check import check
+        from ..video.notes import warned
 
         if self.output is not None:
             claim(self.output, "usable", "report.json", "boxes.png")
-        parts, problems = self._custom() if self.dataset == "custom" else self._known()
-        report = check(f"{self.dataset} in {self.data}", parts, problems, lambda videos: _bar(videos, "decoding"))
+        with warned("mssc") as said:
+            parts, problems = self._custom() if self.dataset == "custom" else self._known()
+            report = check(f"{self.dataset} in {self.data}", parts, problems, lambda videos: _bar(videos, "decoding"))
+        report.warnings[:0] = said
         for line in report.lines():
             log.info("%s", line)
         if self.output is not None:

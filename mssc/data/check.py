@@ -73,7 +73,11 @@ class Report:
             lines += [*_table(rows), ""]
         lines += [f"look: {sentence}" for sentence in self.warnings]
         lines += [f"PROBLEM: {sentence}" for sentence in self.problems]
-        verdict = f"Problems to mend before training: {len(self.problems)}." if self.problems else "Fit to be trained on."
+        verdict = "Fit to be trained on."
+        if self.problems:
+            verdict = f"Problems to mend before training: {len(self.problems)}."
+        elif self.warnings:
+            verdict = f"Fit to be trained on, if what the lines above say ({counted(len(self.warnings), 'warning')}) is meant so."
         return [*lines, verdict]
 
     def write(self, folder: Path) -> None:

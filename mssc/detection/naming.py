@@ -30,18 +30,18 @@ def find_sources(given: Iterable[Path]) -> tuple[list[Source], list[Path], list[
     Files and folders whose names begin with a dot are none: macOS keeps notes beside each file under such names.
 
     Args:
-        given: files and folders.
+        given: files and folders, also with ``*`` and ``?`` in their names, which some shells leave to the programs.
 
     Returns:
         The videos, each once; and of those folders, left out, the annotated videos of earlier runs, and what is no video by its name.
 
     Raises:
-        InputError: if nothing was given, or a folder holds no video.
+        InputError: if nothing was given, nothing has such a name, or a folder holds no video.
     """
     found: dict[Path, Source] = {}
     drawn: list[Path] = []
     others: list[Path] = []
-    for path in given:
+    for path in (match for one in given for match in _matches(one)):
         if not path.is_dir():
             found.setdefault(path.resolve(), Source(path, Path(path.name)))
             continue
@@ -63,6 +63,16 @@ def find_sources(given: Iterable[Path]) -> tuple[list[Source], list[Path], list[
     if not found:
         raise InputError("no video was named; give video files or folders of them.")
     return list(found.values()), drawn, others
+
+
+def _matches(path: Path) -> list[Path]:
+    """The path itself, or what a pattern stands for where there is no such file."""
+    if path.exists() or not set("*?") & set(path.name):
+        return [path]
+    matches = sorted(one for one in path.parent.glob(path.name) if not one.name.startswith("."))
+    if not matches:
+        raise InputError(f"no file or folder has a name like {path}; check the path.")
+    return matches
 
 
 def free_places(folder: Path, sources: Iterable[Source]) -> list[Path]:
