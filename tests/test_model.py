@@ -86,7 +86,7 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     with torch.no_grad():
         out, _ = model.step(clip, model.initial_state(2), keys)
         features, _ = model.features(clip, model.initial_state(2), keys)
-    assert [tuple(x.shape) for x in out] == [(4, 84, 4), (4, 84), (4, 4, 4), (4, 4), (4, 4, 3), (4, 0, 4), (4, 0)]
+    assert [tuple(x.shape) for x in out] == [(4, 84, 4), (4, 84), (4, 4, 4), (4, 4), (4, 4, 3)]
     assert all(x.isfinite().all() for x in out)
     levels = 6 if config.fusion_branch == "task" else 3
     widths = (64, 64, 64) if config.paths == "clip" or config.fusion_position == "stems" else (64, 128, 256)
@@ -202,7 +202,7 @@ def test_the_streaming_step_can_be_exported():
         for t in range(6):  # longer than the window
             wanted, got = step(clip[:, :, t : t + 1], *state), exported(clip[:, :, t : t + 1], *state)
             assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-5) for a, b in zip(wanted, got, strict=True)), t
-            state = got[7:]  # after boxes, objectness, actions and people
+            state = got[5:]  # after boxes, objectness and actions
             assert [x.shape for x in state] == [x.shape for x in pytree.tree_leaves(model.initial_state())]
 
 

@@ -284,13 +284,13 @@ def test_what_the_phase_needs_is_said(thinned, tiny_config, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_a_graph_gives_everybody_too(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr("mssc.model.export.FRAMES", (1,))
+    monkeypatch.setattr("mssc.model.export.FRAMES", ())  # the others are tested elsewhere, and take their time
     from mssc.detection.detector import Detector
 
     torch.manual_seed(0)
     save_model(MSSC(replace(tiny_config, person="head")).eval(), tmp_path)
     deviations = export_model(tmp_path, tmp_path)
-    assert set(deviations) == {"step-1.onnx", "people.onnx"} and max(deviations.values()) < 1e-4
+    assert deviations.keys() == {"people.onnx"} and deviations["people.onnx"] < 1e-4
     assert "`people` (1, P, 4), boxes in pixels" in (tmp_path / "step.md").read_text()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     detectors = {runtime: Detector.load(tmp_path, "cpu", runtime) for runtime in ("torch", "onnx", "openvino")}
