@@ -268,7 +268,8 @@ def test_names_from_the_folder_above_and_from_the_root(tmp_path):
         ("flow_x_2.png", r"holds 2.png and flow_x_2.png; only one of them can be the frame"),
         ("2 - Copy.png", r"holds 2 - Copy.png and 2.png; only one of them can be the frame"),
         ("2 (1).png", r"holds 2 \(1\).png and 2.png; only one of them can be the frame"),
-        ("zero.png", r"zero.png cannot be read as an image"),
+        ("4.png", r"4.png cannot be read as an image"),
+        ("cover.png", r"holds cover.png, which has no number, among numbered images; remove or number it"),
     ],
 )
 def test_images_that_cannot_be_frames_of_one_video(tmp_path, name, says):
@@ -277,7 +278,7 @@ def test_images_that_cannot_be_frames_of_one_video(tmp_path, name, says):
     for number in range(3):
         Image.new("RGB", (64, 48)).save(folder / f"{number}.png")
     assert len(list(decode(folder))) == 3
-    if name == "zero.png":
+    if name == "4.png":
         (folder / name).write_bytes(b"")
     else:
         Image.new("RGB", (40, 30)).save(folder / name)

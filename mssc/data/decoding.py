@@ -43,11 +43,16 @@ def image_files(folder: Path) -> list[Path]:
 
     Raises:
         InputError: if there is none, or two that claim to be the same frame: under two suffixes (2.png, 2.jpg), numbered alike (2.png,
-            02.png; img_2.png, flow_x_2.png), or as copies (2.png, 2 (1).png).
+            02.png; img_2.png, flow_x_2.png), or as copies (2.png, 2 (1).png); or one without a number among numbered ones (cover.png).
     """
     files = [file for file in visible(folder, "*") if file.suffix.lower() in IMAGES]
     if not files:
         raise InputError(f"the folder {folder} holds no image ({', '.join(IMAGES)}).")
+    plain = [file for file in files if not frame_numbers(file)]
+    if plain and len(plain) < len(files):
+        raise InputError(
+            f"the folder {folder} holds {plain[0].name}, which has no number, among numbered images; remove or number it."
+        )
     stems = {file.stem: file for file in files}
     first: dict[str | tuple[int, ...], Path] = {}
     for file in files:
