@@ -20,8 +20,10 @@ import gradio as gr
 import httpx
 import numpy as np
 import pytest
+from gradio.utils import diff
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from gradio_client.utils import apply_diff
 from page_server import save_models, serve
 
 import app
@@ -393,6 +395,16 @@ def test_first_tubes_come_before_the_end(clip, tmp_path, models, monkeypatch):
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".json", ".csv"}
     assert json.loads(next(tmp_path.glob("*.json")).read_text()) == messages[-1].result
     assert messages[-1].run["phase"] == "done" and messages[-1].seen.times == pipeline.detect_video(clip, models["big"]).times
+
+
+def test_what_gradio_makes_of_messages_is_what_was_sent(monkeypatch):
+    """It sends differences, which are wrong where lists in lists become shorter (6.31)."""
+    many, few = ([{"score": n / 20, "boxes": "A" * n} for n in range(count)] for count in (18, 6))
+    runs = [{"phase": phase, "found": {"tubes": tubes}} for phase, tubes in (("looking", many), ("done", few[::-1]))]
+    monkeypatch.setattr(answers, "_work", lambda *args: (detection.Message(run) for run in runs))
+    sent = list(answers.find(event(job="j", example="toy-two.mp4", models=["big"]), ANNA))
+    heard = apply_diff([sent[0]], diff([sent[0]], [sent[1]]))
+    assert json.loads(heard[0]["runs"][0]["found"])["tubes"] == few[::-1]
 
 
 def test_a_filter_shows_what_a_run_at_that_threshold_would_find(clip, tmp_path, models, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from page_server import save_models, serve
 from PIL import Image
 
-from mssc import video
+from mssc import detect_video, video
 from mssc.page import detection, limits, live, offer, share
 
 pytestmark = pytest.mark.slow
@@ -67,8 +67,13 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(place, tiny_config, tmp_path_factory):
-    with serve(place, save_models(tmp_path_factory.mktemp("models"), tiny_config)) as url:
+def saved(tiny_config, tmp_path_factory):
+    return save_models(tmp_path_factory.mktemp("models"), tiny_config)
+
+
+@pytest.fixture(scope="module")
+def address(place, saved):
+    with serve(place, saved) as url:
         yield url
 
 
@@ -272,6 +277,16 @@ def test_bars_rows_and_thumbnails_are_the_tubes_and_move_the_video(result):
         "start => Math.abs(document.querySelector('#detect video').currentTime - start) < 0.05", arg=starts[index]
     )
     assert result.count(".bar.lit") == 1, "what is pointed at is lit everywhere"
+
+
+def test_the_rows_are_what_the_pipeline_finds(result, saved, clip):
+    """What a page hears is put together from differences."""
+    found = detect_video(clip, saved["big"], detection.LOWEST)
+    wanted = sorted([found.classes[tube.label], f"{tube.score:.2f}", f"{found.seconds(tube)[1]:.2f} s"] for tube in found.tubes)
+    shown = result.tab.eval_on_selector_all(
+        "#detect tbody tr", "rows => rows.map(row => [1, 2, 4].map(cell => row.cells[cell].innerText))"
+    )
+    assert sorted(shown) == wanted
 
 
 def test_threshold_and_actions_filter_all_of_it_at_once(result):

@@ -1,6 +1,7 @@
 """What the page answers: to its own scripts, and to clients."""
 
 import html
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def find(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
     """Work on a visitor's video with one or two models, one after the other, and tell the page how it goes.
 
     Yields:
-        ``job``; ``runs``, one for each model that has begun, see `mssc.page.detection.work`; ``error``, a sentence, if that was the end.
+        ``job``; ``runs``, one for each model that has begun, see `mssc.page.detection.work`, ``found`` as JSON; ``error``, a sentence, if
+        that was the end.
     """
     job, models = str(event._data.get("job"))[:64], event._data.get("models")
     runs: list[dict[str, Any]] = []
@@ -53,12 +55,18 @@ def find(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
             if visits.is_cancelled(job):
                 return
             for message in _work(path, model, LOWEST, request.session_hash, job):
-                yield {"job": job, "runs": [*runs, message.run]}
+                yield {"job": job, "runs": [*runs, _sent(message.run)]}
                 if message.seen:
-                    runs, seen = [*runs, message.run], [*seen, message.seen]
+                    runs, seen = [*runs, _sent(message.run)], [*seen, message.seen]
                     visits.keep(request.session_hash, job, seen)
     except InputError as error:
         yield {"job": job, "runs": runs, "error": without_folders(error, path)}
+
+
+def _sent(run: dict[str, Any]) -> dict[str, Any]:
+    """A message with what was found as text. Gradio sends only what has changed, and where lists in lists became shorter it says so wrongly
+    (6.31): the page would show some of what was found first for what was found in the end."""
+    return run | ({"found": json.dumps(run["found"])} if "found" in run else {})
 
 
 def copy(event: gr.EventData, request: gr.Request) -> Any:

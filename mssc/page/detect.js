@@ -85,7 +85,7 @@ watch("value", () => {
   runs = told.runs || runs;  // changed in place, so that nothing can be compared with what it was
   views.forEach((view, place) => {
     const run = runs[place];
-    if (run && view.version !== run.version) { view.found = unpacked(run.found); view.version = run.version; }
+    if (run && view.version !== run.version) { view.found = unpacked(run.found && JSON.parse(run.found)); view.version = run.version; }
     view.stopped = Boolean(run) && run.phase === "stopped";
     view.complete = Boolean(run) && (view.stopped || run.phase === "done");
   });
