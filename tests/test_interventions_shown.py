@@ -81,6 +81,8 @@ def test_the_sentence_leaves_out_what_is_not_there():
     )
     alone = row(MOTION_INPUT, OTHER, -0.2, float("nan"), float("nan"))
     assert in_words(replace(found(), rows=(alone,))) == "In this model another class's motion costs 20 points of box accuracy."
+    little = row(MOTION_INPUT, OTHER, -0.012, float("nan"), float("nan"))
+    assert in_words(replace(found(), rows=(little,))).endswith("costs 1 point of box accuracy.")
 
 
 # -------------------------------------------------------------------- picture and tables

@@ -64,5 +64,6 @@ def in_words(found: Interventions) -> str:
 
 def _lost(change: Interval, unit: str = "") -> str:
     """In whole points; what is gained is negative."""
-    lost = f"{round(-100 * change.value)}{unit}"
+    points = round(-100 * change.value)
+    lost = f"{points}{unit.replace('points', 'point') if points == 1 else unit}"
     return f"{lost} [{round(-100 * change.high)}, {round(-100 * change.low)}]" if np.isfinite(change.low) else lost
