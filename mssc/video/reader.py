@@ -136,7 +136,7 @@ def read(path: str | Path) -> Iterator[Frame]:
         if (films := len(find_films(path, container))) > 1:
             size = f"{stream.codec_context.width}x{stream.codec_context.height}"
             log.warning("%s: holds %d video streams, as of two cameras; the one of %s is looked at.", path, films, size)
-        if "mov" in container.format.name and (more := ignored_films(path)):
+        if more := ignored_films(path, container):
             what = counted(more, "more video")
             log.warning("%s: %s behind the first, which no player shows; join them with a tool for videos.", path, what)
         if stream.codec_context.codec_tag in DOLBY:
