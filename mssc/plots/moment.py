@@ -94,9 +94,7 @@ def _timeline(axes: Any, result: VideoResult, frame: int, paint: Sequence[str]) 
         axes.barh(names.index(tube.label), stop - start, 0.55, start, color=paint[tube.label], edgecolor="white", linewidth=0.4)
     axes.axvline(result.times[frame], color="black", linewidth=0.8)
     room = max(4 - len(names), 0) / 2  # few bars are not to be thick ones
-    axes.set(
-        xlim=(0, result.times[-1] + float(1 / result.info.rate)), ylim=(len(names) - 0.5 + room, -0.5 - room), xlabel="seconds"
-    )
+    axes.set(xlim=(0, result.end), ylim=(len(names) - 0.5 + room, -0.5 - room), xlabel="seconds")
     axes.set_yticks(range(len(names)), [result.classes[label] for label in names])
     if not names:
         axes.text(0.5, 0.5, "no sure action", ha="center", va="center", transform=axes.transAxes, color=GREY)

@@ -45,7 +45,7 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
             rows.append((kind, result.classes[tube.label], tube.score, tube.start, tube.stop - 1, start, stop))
     for line in wanted:
         axes.axvline(result.times[line], color=GREY, linewidth=0.5, linestyle=":", zorder=0)
-    axes.set(xlim=(0, result.times[-1] + float(1 / result.info.rate)), ylim=(max(len(names), 1) - 0.5, -0.5))
+    axes.set(xlim=(0, result.end), ylim=(max(len(names), 1) - 0.5, -0.5))
     axes.set_xlabel("seconds (filled: found; outlined: true)" if truth else "seconds")
     axes.set_yticks(range(len(names)), [result.classes[label] for label in names])
     if not names:
