@@ -1,6 +1,8 @@
 """Many videos, by several processes and machines: the same files as one process gives, whatever becomes of some of them."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -222,18 +224,44 @@ def test_a_run_that_is_stopped_ends_all_its_processes_and_leaves_no_half_file(ho
         time.sleep(0.05)
     others = psutil.Process(one.pid).children(recursive=True)
     (os.killpg if how == signal.SIGINT else os.kill)(one.pid, how)  # Ctrl-C reaches all of them
-    try:
-        said, _ = one.communicate(timeout=15)
-    except (
-        subprocess.TimeoutExpired
-    ):  # Python loses an interrupt that comes while it frees an object; who waits presses Ctrl-C again
-        os.killpg(one.pid, how)
-        said, _ = one.communicate(timeout=45)
+    said, _ = one.communicate(timeout=60)
     assert not psutil.wait_procs(others, timeout=30)[1] and len(others) >= 2
     assert one.returncode == (-how if how == signal.SIGKILL else 2) and "Traceback" not in said
     found = contents(out)
     assert 0 < len(found) < 600 and not [name for name in found if name.startswith(".")]
     assert how == signal.SIGKILL or said.endswith("mssc: stopped.\n")
+
+
+def answer(detector, item, tick):
+    return item
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupt_that_python_loses_stops_the_run_all_the_same(jobs):
+    ended = []
+
+    def lose(name, share):
+        with contextlib.suppress(KeyboardInterrupt):  # as in a destructor
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        ended += workers.each(answer, {"a": 1, "b": 2, "c": 3}, dict, jobs, lose)
+    assert not ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="POSIX only")
+def test_an_interrupt_while_a_process_starts_is_not_lost(monkeypatch):
+    start = multiprocessing.get_context("spawn").Process.start
+
+    def slowly(self):
+        start(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        list(workers.each(answer, {"a": 1, "b": 2}, dict, 2))
+    assert not multiprocessing.active_children()
 
 
 def test_a_launch_divides_the_videos_and_brings_the_failures_together(videos, whole, model, tmp_path):

@@ -10,8 +10,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -101,15 +102,38 @@ def each(
     Raises:
         InputError: for a model that cannot be loaded.
     """
-    if min(jobs, len(items)) > 1:
-        yield from _side_by_side(work, items, load, jobs, moved)
+    how = _side_by_side if min(jobs, len(items)) > 1 else _one_by_one
+    with interrupts_kept() as check, contextlib.closing(how(work, items, load, jobs, moved)) as ends:
+        for end in ends:
+            check()
+            yield end
+
+
+@contextlib.contextmanager
+def interrupts_kept() -> Iterator[Callable[[], None]]:
+    """Ctrl-C, also where Python loses it: the exception that it raises is gone if it meets a destructor or a callback of C code. Yields a
+    function that raises it again then."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield check
         return
-    with one_thread():
-        detector = load() if items else None
-        for name, item in items.items():
-            answer, reason = attempt(name, work, detector, item, partial(moved, name))
-            moved(name, 1.0)
-            yield name, answer, reason
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def attempt(name: str, work: Callable[..., R], *arguments: object) -> tuple[R | None, str | None]:
@@ -133,21 +157,29 @@ def refuse(failed: Sequence[str], count: int) -> None:
         raise InputError("\n".join([f"{len(failed)} of {count} videos failed:", *failed] if count > 1 else failed))
 
 
+def _one_by_one(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Generator[tuple, None, None]:
+    with one_thread():
+        detector = load() if items else None
+        for name, item in items.items():
+            answer, reason = attempt(name, work, detector, item, partial(moved, name))
+            moved(name, 1.0)
+            yield name, answer, reason
+
+
 # -------------------------------------------------------------------- several processes
 
 
-def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Iterator[tuple]:
+def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Generator[tuple, None, None]:
     context, waiting = multiprocessing.get_context("spawn"), deque(items)
     busy: dict[Connection, tuple[BaseProcess, str]] = {}
+    started: list[BaseProcess] = []
 
     def start() -> tuple[Connection, BaseProcess]:
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, load, work), daemon=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C reaches all, and this process ends the others
-        try:
+        with _ignored_by_children():
             process.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
+            started.append(process)
         theirs.close()
         return ours, process
 
@@ -182,7 +214,26 @@ def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int,
                 moved(name, 1.0)
                 yield name, *said
     finally:
-        _end([process for process, _ in busy.values()])
+        _end(started)
+
+
+@contextlib.contextmanager
+def _ignored_by_children() -> Iterator[None]:
+    """Ctrl-C reaches all processes, and this one ends the others: who starts within the block inherits that it is ignored. Where the system
+    can, one that comes meanwhile waits for the block's end."""
+    held = hasattr(signal, "pthread_sigmask")
+    if held:
+        from multiprocessing import resource_tracker  # POSIX only
+
+        resource_tracker.ensure_running()  # which lets interrupts through when it starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
