@@ -25,6 +25,7 @@ from mssc.data import toy
 from mssc.detection.detector import FRAMES_AT_ONCE, Detector
 from mssc.detection.pipeline import detect_video
 from mssc.detection.runtime import RUNTIMES
+from mssc.model.person import shape_looked_at
 from mssc.model.shipped import model_folder
 from mssc.structures import InputError
 from mssc.video import Writer, read
@@ -93,10 +94,11 @@ def streaming(name: str) -> None:
             each = seconds(partial(go_through, detector, clip, frames)) / len(images)
             rows.append((f"{runtime}, {frames} frame{'s' * (frames > 1)} a call", each))
         if detector.config.person != "none":
-            larger = detector.config.person_size
-            frame = torch.randint(0, 256, (1, 3, larger, larger), dtype=torch.uint8)
-            each = seconds(partial(detector.people, frame, (240, 320)))
-            rows.append((f"{runtime}, a search for people, in every {LOOK_EVERY}th frame", each))
+            for height, width in ((240, 320), (720, 1280)):
+                shape = shape_looked_at(height, width, detector.config.person_size)
+                frame = torch.randint(0, 256, (1, 3, *shape), dtype=torch.uint8)
+                each = seconds(partial(detector.people, frame, (height, width)))
+                rows.append((f"{runtime}, a search for people, in every {LOOK_EVERY}th frame of {width}x{height}", each))
         if runtime == "torch":
             each = seconds(partial(detector.window, images.numpy()[:window]), 3)
             rows.append((f"torch, {window} frames anew for each key frame", each))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from .structures import InputError
 
 CONFIG_VERSION = 3
-LATER: Mapping[str, Any] = {"person": "none", "person_size": 224, "fusion_residual": "part"}
+LATER: Mapping[str, Any] = {"person": "none", "person_size": 640, "fusion_residual": "part"}
 """Fields that version 3 has got since, and what a config without them means."""
 
 LOOK_EVERY = 6
@@ -90,10 +90,8 @@ class ModelConfig:
     motion_dropout: float = 0.1  # likewise, whose motion fusion does not see
     rgb_dropout: float = 0.5  # share of clips of which the video path sees the flow stream alone in training (ours)
     kept: int = 32  # boxes per frame whose actions are classified
-    person: Literal["none", "head"] = (
-        "none"  # a head that finds everybody, whatever they do, from the 2D path alone, or none (ours)
-    )
-    person_size: int = 320  # side of the frames that it looks at: people in a crowd are smaller than actors
+    person: Literal["none", "detector"] = "none"  # what finds everybody, whatever they do (ours)
+    person_size: int = 640  # longer side of the frames that it looks at, at most: people in a crowd are smaller than actors
     version: int = CONFIG_VERSION
 
     def __post_init__(self) -> None:
@@ -119,11 +117,6 @@ class ModelConfig:
         for name in ("window", "width", "hidden", "kept", "fusion_reduction", "fusion_head_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.person != "none" and (self.paths == "clip" or self.backbone2d != "cspdarknet_nano"):
-            raise InputError(
-                f"person is {self.person!r}, which reads maps of the backbone cspdarknet_nano in the 2D path; here paths is "
-                f"{self.paths!r} and backbone2d {self.backbone2d!r}."
-            )
         if self.motion_wide < 0 or (self.motion_wide and self.motion_wide % 2 == 0):
             raise InputError(f"motion_wide is {self.motion_wide}; it must be odd, or 0 for no wide kernel.")
         if not 0 <= self.motion_ffn_ratio < math.inf:
@@ -190,7 +183,9 @@ class TrainConfig:
     image_head_weight: float = 0.3  # of the image path's training head
     motion_head_weight: float = 0.5  # of the video path's training head
     distance_head_weight: float = 0.3  # of the training head that asks MSM for distance
-    phase: Literal["all", "video", "person"] = "all"  # video trains that path alone, to start from; person the person head alone
+    phase: Literal["all", "video", "person"] = (
+        "all"  # video trains that path alone, to start from; person the detector of people alone
+    )
     label_smoothing: float = 0.1  # of the action loss
     mixup: float = 0.4  # share of batches whose clips are mixed
     smallest_crop: float = 0.4  # least share of the frame's area that a crop keeps

@@ -22,13 +22,12 @@ def test_it_is_backbone_neck_and_stems(size):
     images = _images(2, size)
     kept = images.clone()
     with torch.no_grad():
-        levels, maps, fine = path(images)
+        levels, maps = path(images)
         wanted = path.neck(path.backbone(images.float()))  # YOLOX takes 0..255
         stems = [stem(x) for stem, x in zip(path.stems, wanted, strict=True)]
         alone = path(images[1:])
     assert [tuple(x.shape) for x in levels] == [(2, c, size // s, size // s) for c, s in zip(path.dims, (8, 16, 32), strict=True)]
     assert [tuple(x.shape) for x in maps] == [(2, TINY.width, size // s, size // s) for s in (8, 16, 32)]
-    assert fine is not None and fine.shape == (2, 32, size // 4, size // 4)
     for found, expected in zip((*levels, *maps), (*wanted, *stems), strict=True):
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max()) and found.abs().max() > 0.1
     for whole, one in zip((*levels, *maps), (*alone.levels, *alone.maps), strict=True):
@@ -63,10 +62,6 @@ def test_without_it_its_maps_are_zeros():
     path = build_image_path(replace(TINY, paths="clip"))
     assert isinstance(path, NoImage) and path.dims == () and not list(path.parameters()) and not path.state_dict()
     for dtype in (torch.float32, torch.float64):
-        levels, maps, fine = path.to(dtype)(_images(3, 96))
-        assert (
-            levels == ()
-            and fine is None
-            and [tuple(x.shape) for x in maps] == [(3, TINY.width, 96 // s, 96 // s) for s in (8, 16, 32)]
-        )
+        levels, maps = path.to(dtype)(_images(3, 96))
+        assert levels == () and [tuple(x.shape) for x in maps] == [(3, TINY.width, 96 // s, 96 // s) for s in (8, 16, 32)]
         assert not any(x.any() for x in maps) and all(x.dtype == dtype for x in maps)

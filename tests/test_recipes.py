@@ -14,6 +14,7 @@ from mssc.commands.train import Recipe as Choice
 from mssc.data import toy
 from mssc.data.clips import ClipDataset
 from mssc.model.checkpoint import load_model
+from mssc.model.convert import CocoDetector
 from mssc.model.mssc import MSSC
 from mssc.structures import InputError
 from mssc.training import recipes
@@ -149,6 +150,18 @@ def test_a_card_tells_what_the_parts_are_worth(tmp_path, recipe, toy_videos, mon
     written = (model / "README.md").stat().st_mtime_ns
     main(command)
     assert (model / "README.md").stat().st_mtime_ns == written, "it is measured once"
+
+
+def test_a_recipe_ends_with_somebody_who_sees_people(tmp_path, recipe, toy_videos, toy_cache, monkeypatch):
+    monkeypatch.setattr("mssc.training.loop.coco_weights", lambda path: CocoDetector())
+    first = replace(recipe.stages[0], train={**SHORT, "learning_rate": 1e-12})
+    people = Stage("people", recipes.PEOPLE | {"epochs": 1, "batch": 16}, {"person": "detector"}, start="first", all_videos=True)
+    at = replace(kitchen(tmp_path / "run", toy_videos, toy_cache), coco=tmp_path / "yolox.onnx", frames=tmp_path / "frames")
+    model = follow("tiny", replace(recipe, stages=(first, people)), at)
+    before = load_model(tmp_path / "run" / "first" / "model").state_dict()
+    after = model.state_dict()
+    assert model.person is not None and all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert json.loads((tmp_path / "run" / "model" / "about.json").read_text())["stages"][1]["steps"] == 1
 
 
 def test_every_recipe_can_be_asked_for():

@@ -143,9 +143,9 @@ class Train(Settings):
             usual = ModelConfig()
             asked = {f.name: getattr(base, f.name) for f in dataclasses.fields(usual)}
             base = dataclasses.replace(start.config, **{k: v for k, v in asked.items() if v != getattr(usual, k)})
-        if start is not None and self.config.phase == "person":  # that head alone is new
+        if start is not None and self.config.phase == "person":  # that part alone is new
             size = self.model.person_size
-            base = dataclasses.replace(base, classes=start.config.classes, person="head", person_size=size)
+            base = dataclasses.replace(base, classes=start.config.classes, person="detector", person_size=size)
             return base, carry_over(start, base, self.config.seed)
         config = dataclasses.replace(base, classes=classes, actions="multilabel" if several else base.actions)
         return config, None if start is None else carry_over(start, config, self.config.seed)

@@ -3,7 +3,7 @@
 ::
 
     frames --> prepare: resize ----------------> step: the network -------> to_detections: NMS, source pixels --> Detections
-           --> now and then: resize, larger ---> people: the person head -> to_people ----------------------------^
+           --> now and then: resize, larger ---> people: who is there -------> to_people -------------------------^
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ from ..data.decoding import resize
 from ..model.checkpoint import load_model
 from ..model.layers import fold_batch_norms
 from ..model.mssc import MSSC
-from ..model.person import people_every
+from ..model.person import people_every, shape_looked_at
 from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
 from ..model.video import Keys, State
 from ..structures import Detections, InputError, Predictions
@@ -46,7 +46,7 @@ class Ready(NamedTuple):
     Attributes:
         frame: (1, 3, S, S) uint8, see `prepare`.
         size: of the source.
-        large: (1, 3, P, P) uint8, the same where people are looked for in it; else None.
+        large: (1, 3, H, W) uint8, the same where people are looked for in it, see `mssc.model.person.shape_looked_at`; else None.
     """
 
     frame: Tensor
@@ -77,6 +77,20 @@ def prepare(frames: Iterable[np.ndarray], side: int) -> Tensor:
     if not small:
         raise InputError("there is no frame; give at least one.")
     return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
+
+
+def prepare_large(frame: np.ndarray, most: int) -> Tensor:
+    """A frame as people are looked for in it.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB. Not modified.
+        most: pixels of its longer side, `config.person_size` of the network.
+
+    Returns:
+        (1, 3, height, width) uint8, see `mssc.model.person.shape_looked_at`.
+    """
+    small = resize(frame, *shape_looked_at(frame.shape[0], frame.shape[1], most))
+    return torch.from_numpy(small).permute(2, 0, 1)[None]
 
 
 class Detector:
@@ -183,18 +197,18 @@ class Detector:
         (M,), the surest first.
 
         Args:
-            frame: (1, 3, P, P) uint8, see `prepare`; P = `config.person_size`.
+            frame: (1, 3, H, W) uint8, see `prepare_large`.
             size: of the source.
 
         Raises:
-            ValueError: if the network has no person head.
+            ValueError: if the network has no detector of people.
         """
         if self.graphs is None:
             with inference_threads():
                 found = self.model.people(frame.to(self.device))
         else:
             found = self.graphs.people(frame)
-        return to_people(*found, self.config.person_size, [size])[0]
+        return to_people(*found, (frame.shape[2], frame.shape[3]), [size])[0]
 
     def detect(self, clip: Tensor, size: Size, keys: Tensor | None = None) -> list[Detections]:
         """Detections in clips from their true start.
@@ -331,7 +345,7 @@ class DetectionStream:
             return None
         small, config = self.detector.prepare([frame]), self.detector.config
         searched = config.person != "none" and number % (self.every * self.people_every) == 0
-        large = prepare([frame], config.person_size) if searched else None
+        large = prepare_large(frame, config.person_size) if searched else None
         return Ready(small, self.size or (frame.shape[0], frame.shape[1]), large)
 
     def follow(self, frames: Iterable[Ready | None]) -> Iterator[Detections]:

@@ -1,7 +1,7 @@
 """Everybody who is seen, whatever they do: who has no sure action still has a box, a tube, and the actions that are likeliest.
 
-A model with a person head says who is there. Of others, a frame's rows of one box sum up to how surely somebody is there, for a row's
-score is that times an action's probability.
+A model with a detector of people says who is there. Of others, a frame's rows of one box sum up to how surely somebody is there, for a
+row's score is that times an action's probability.
 """
 
 from collections.abc import Sequence

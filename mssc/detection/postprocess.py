@@ -46,7 +46,7 @@ def to_detections(
     boxes, logits = predictions.boxes.float().cpu(), predictions.logits.float().cpu()
     actor = predictions.objectness.float().sigmoid().cpu()
     batch, kept = actor.shape
-    boxes = _in_source(boxes, config.key_size, sizes)
+    boxes = _in_source(boxes, (config.key_size, config.key_size), sizes)
     scores = (actor[..., None] * action_probabilities(logits, config)).clamp(0, 1)
     frame = torch.arange(batch).repeat_interleave(kept)
     likely = (scores >= lowest).any(2).flatten().nonzero()[:, 0]
@@ -63,20 +63,20 @@ def to_detections(
 
 
 def to_people(
-    boxes: torch.Tensor, logits: torch.Tensor, side: int, sizes: Sequence[tuple[int, int]]
+    boxes: torch.Tensor, logits: torch.Tensor, shape: tuple[int, int], sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Turn what `MSSC.people` found in B frames into people: NMS, none that is a part of another, source pixels.
 
     Args:
-        boxes: (B, N, 4) in pixels of square frames.
+        boxes: (B, N, 4) in pixels of frames that were brought to one shape.
         logits: (B, N).
-        side: of those frames.
+        shape: height and width of those frames.
         sizes: (height, width) of each source frame in pixels.
 
     Returns:
         B times boxes (M, 4) and scores (M,), the surest first.
     """
-    boxes, scores = _in_source(boxes.float().cpu(), side, sizes), logits.float().sigmoid().cpu()
+    boxes, scores = _in_source(boxes.float().cpu(), shape, sizes), logits.float().sigmoid().cpu()
     frame, cell = (scores >= LOWEST_PERSON).nonzero(as_tuple=True)
     boxes, scores = boxes[frame, cell], scores[frame, cell]
     kept = _strongest(boxes, scores, frame)
@@ -84,10 +84,10 @@ def to_people(
     return [_whole(places[mine], sure[mine]) for mine in (frame.numpy() == index for index in range(len(sizes)))]
 
 
-def _in_source(boxes: torch.Tensor, side: int, sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Boxes (B, N, 4) of square frames in pixels of their source frames, and inside these."""
+def _in_source(boxes: torch.Tensor, shape: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Boxes (B, N, 4) of frames that were brought to one shape in pixels of their source frames, and inside these."""
     limit = torch.tensor([[(width, height, width, height)] for height, width in sizes], dtype=boxes.dtype)
-    return torch.minimum((boxes * (limit / side)).clamp(min=0), limit)
+    return torch.minimum((boxes * (limit / torch.tensor(shape[::-1] * 2))).clamp(min=0), limit)
 
 
 @cache

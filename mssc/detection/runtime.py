@@ -55,7 +55,7 @@ class GraphStep:
             return self.engines[kind]
 
     def people(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """`MSSC.people` of a frame (1, 3, P, P) uint8."""
+        """`MSSC.people` of a frame (1, 3, H, W) uint8."""
         boxes, logits = self._engine(PEOPLE)({"frames": frame.permute(0, 2, 3, 1).contiguous().numpy()})
         return torch.from_numpy(boxes), torch.from_numpy(logits)
 

@@ -62,15 +62,7 @@ class CSPDarknet(Backbone2d):
         self.std = (1.0,) * in_channels
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.above(self.fine(images))
-
-    def fine(self, images: Tensor) -> Tensor:
-        """The map at stride 4, of half the width of the next."""
-        return self.dark2(self.stem(images))
-
-    def above(self, fine: Tensor) -> tuple[Tensor, ...]:
-        """The maps at strides 8, 16 and 32 from that at stride 4."""
-        c3 = self.dark3(fine)
+        c3 = self.dark3(self.dark2(self.stem(images)))
         c4 = self.dark4(c3)
         return c3, c4, self.dark5(c4)
 

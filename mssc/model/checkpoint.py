@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 from pathlib import Path
 
 import torch
@@ -15,6 +16,10 @@ from ..structures import InputError
 from .layers import ConvBlock
 from .mssc import MSSC
 from .shipped import ABOUT, CONFIG, WEIGHTS, model_folder
+
+log = logging.getLogger(__name__)
+EARLIER_PERSON = "head"
+"""What a config called the part that looks for people while it read the image path's maps."""
 
 
 def save_model(model: MSSC, folder: Path, about: dict | None = None) -> None:
@@ -57,6 +62,8 @@ def load_config(folder: Path) -> ModelConfig:
     values = read_json(path, "copy the model's folder again")
     if not isinstance(values, dict):
         raise InputError(f"{path} holds {type(values).__name__}, not a config; copy the model's folder again.")
+    if values.get("person") == EARLIER_PERSON:
+        values = {**values, "person": "none"}
     return ModelConfig.from_mapping(values)
 
 
@@ -77,6 +84,12 @@ def load_model(name: str | Path) -> MSSC:
         raise InputError(f"{folder} holds no weights: {WEIGHTS} is missing there.")
     with undamaged(path, again):
         tensors = load_file(path)
+    if read_json(folder / CONFIG, again).get("person") == EARLIER_PERSON:
+        log.warning(
+            "%s looks for people with an earlier form of that part, which is left out; mssc train --phase person adds one.",
+            folder,
+        )
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("person.")}
     wanted = model.state_dict()
     for names, what in ((sorted(set(wanted) - set(tensors)), "lacks"), (sorted(set(tensors) - set(wanted)), "has unknown")):
         if names:

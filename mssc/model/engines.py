@@ -79,12 +79,22 @@ def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
 
 
 def _engine(compiled) -> Engine:
-    request, count, one = compiled.create_infer_request(), len(compiled.outputs), threading.Lock()
+    """The graph reads its inputs where they lie, and writes its outputs into arrays that are the caller's; only those whose shapes it does
+    not know before are copied."""
+    import openvino
+
+    request, one = compiled.create_infer_request(), threading.Lock()
+    fixed = not any(port.partial_shape.is_dynamic for port in compiled.outputs)
+    places = [(list(port.shape), port.element_type.to_dtype()) for port in compiled.outputs] if fixed else []
+    count = len(compiled.outputs)
 
     def run(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         with one:  # several streams may share a detector
-            request.infer(dict(feed))
-            return [request.get_output_tensor(place).data.copy() for place in range(count)]
+            found = [np.empty(shape, kind) for shape, kind in places]
+            for place, array in enumerate(found):
+                request.set_output_tensor(place, openvino.Tensor(array, shared_memory=True))
+            request.infer(dict(feed), share_inputs=True)
+            return found or [request.get_output_tensor(place).data.copy() for place in range(count)]
 
     return run
 

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from ..files import claim, explained, whole_file, write_whole
 from ..structures import InputError
+from .backbone2d import STRIDES
 from .checkpoint import load_model
 from .engines import installed, locale_kept, open_graph
 from .graph import for_graphs
@@ -34,6 +35,8 @@ PEOPLE = 0
 """Stands for the graph that looks for people in one frame, whatever came before."""
 OUTPUTS = ("boxes", "objectness", "logits")
 """Predictions that a graph of the step gives."""
+PEOPLE_SHAPE = (64, 96)
+"""Of the frame that stands for all that people are looked for in while their graph is made and tried."""
 EVERYBODY = ("people", "person")
 """What the graph of `PEOPLE` gives."""
 OPSET = 18
@@ -147,7 +150,10 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
     import onnx
     import torchvision  # noqa: F401  # its operators must be known before tracing
 
+    sides = None
     if frames == PEOPLE:
+        coarsest = STRIDES[-1]
+        sides = ({1: coarsest * torch.export.Dim("rows"), 2: coarsest * torch.export.Dim("columns")},)
         graph_of, shown, names, leaves, outputs = _People(model), _frames(model, PEOPLE), [], [], EVERYBODY
     else:
         graph_of, shown, names, outputs = _Step(model), _frames(model, frames), state_names(model), OUTPUTS
@@ -160,6 +166,7 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
                 input_names=["frames", *names],
                 output_names=[*outputs, *(f"next_{name}" for name in names)],
                 opset_version=OPSET,
+                dynamic_shapes=sides,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
@@ -203,8 +210,8 @@ def _point_to_weights(graph, weights: Path, prefix: str) -> None:
 
 def _frames(model: MSSC, frames: int, generator: torch.Generator | None = None) -> Tensor:
     """What a graph takes: that many random frames (T, S, S, 3) uint8, or one for the people in it, all zeros without a generator."""
-    size = model.config.person_size if frames == PEOPLE else model.config.key_size
-    shape = (max(frames, 1), size, size, 3)
+    size = model.config.key_size
+    shape = (1, *PEOPLE_SHAPE, 3) if frames == PEOPLE else (frames, size, size, 3)
     if generator is None:
         return torch.zeros(shape, dtype=torch.uint8)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
@@ -236,11 +243,12 @@ def _description(model: MSSC, found: dict[str, float]) -> str:
     for name, leaf in zip(state_names(model), pytree.tree_leaves(model.initial_state(1)), strict=True):
         rows.append(f"| `{name}` | {tuple(leaf.shape)} | {str(leaf.dtype).removeprefix('torch.')} |")
     deviations = "\n".join(f"- `{name}`: {value:.1e}" for name, value in found.items())
-    people, larger = "", model.config.person_size
+    people = ""
     if model.person is not None:
         people = (
-            f"\n`people.onnx` looks for everybody, whatever they do, in one frame: `frames` (1, {larger}, {larger}, 3), as above, to\n"
-            "`people` (1, P, 4), boxes in pixels of that square, and `person` (1, P), their logits.\n"
+            "\n`people.onnx` looks for everybody in one frame: `frames` (1, H, W, 3), RGB 0..255, uint8, of about its own shape\n"
+            f"(multiples of {STRIDES[-1]}, {model.config.person_size} at most), to `people` (1, P, 4), boxes in pixels of that frame,\n"
+            "and `person` (1, P), their logits.\n"
         )
     return f"""# The streaming step as a graph
 

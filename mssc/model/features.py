@@ -11,17 +11,15 @@ class ImageFeatures(NamedTuple):
     Attributes:
         levels: (B, C_l, H_l, W_l), the neck's maps; () without an image path.
         maps: (B, C_l, H_l, W_l), what enters the fusion: the same maps, or these behind the stems, all of width C.
-        fine: (B, C_f, H_f, W_f), the backbone's map at stride 4, which the person head reads; None where there is none.
     """
 
     levels: tuple[Tensor, ...]
     maps: tuple[Tensor, ...]
-    fine: Tensor | None = None
 
     def among(self, frames: slice) -> "ImageFeatures":
         """Those of some of the B frames."""
         levels, maps = (tuple(x[frames] for x in part) for part in (self.levels, self.maps))
-        return ImageFeatures(levels, maps, None if self.fine is None else self.fine[frames])
+        return ImageFeatures(levels, maps)
 
 
 class VideoFeatures(NamedTuple):

@@ -133,9 +133,11 @@ class GraphFocus(Focus):
 def for_graphs(model: MSSC) -> MSSC:
     """The same network in these forms, its parameters by the same names. The model itself stays as it is."""
     fusion = GraphFusion(model.fusion)
-    stem = getattr(getattr(model.image, "backbone", None), "stem", None)
     model = _with(model, "fusion", fusion)
-    return _with(model, "image.backbone.stem", GraphFocus(stem)) if isinstance(stem, Focus) else model
+    for part in ("image", "person"):
+        stem = getattr(getattr(getattr(model, part), "backbone", None), "stem", None)
+        model = _with(model, f"{part}.backbone.stem", GraphFocus(stem)) if isinstance(stem, Focus) else model
+    return model
 
 
 def _with(module: Network, place: str, part: nn.Module) -> Network:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .backbone2d import STRIDES, Backbone2d, CSPDarknet, build_backbone2d
+from .backbone2d import STRIDES, Backbone2d, build_backbone2d
 from .features import ImageFeatures
 from .layers import ConvBlock
 from .neck import PAFPN
@@ -38,12 +38,8 @@ class ImagePath(nn.Module):
     def forward(self, images: Tensor) -> ImageFeatures:
         """(B, 3, S, S) RGB in 0..255."""
         images = ((images.to(self.mean.dtype) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        if isinstance(self.backbone, CSPDarknet):
-            fine = self.backbone.fine(images)
-            levels = self.neck(self.backbone.above(fine))
-        else:
-            fine, levels = None, self.neck(self.backbone(images))
-        return ImageFeatures(levels, tuple(stem(x) for stem, x in zip(self.stems, levels, strict=True)), fine)
+        levels = self.neck(self.backbone(images))
+        return ImageFeatures(levels, tuple(stem(x) for stem, x in zip(self.stems, levels, strict=True)))
 
 
 class NoImage(nn.Module):

@@ -4,12 +4,13 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..structures import Predictions
+from .backbone2d import STRIDES
 from .features import Features
 from .fusion import build_fusion
 from .head import build_head
 from .hub import HubMixin
 from .image import build_image_path
-from .person import build_person_head
+from .person import build_person_detector
 from .video import Keys, State, build_video_path, take
 
 
@@ -22,7 +23,7 @@ class MSSC(nn.Module, HubMixin):
                                                                         +--> Fusion: SFM per level --> Head: boxes, actions
         clip -------> VideoPath: backbone, P3, MSM, collapse of time ---+
 
-    A person head on the image path, where there is one, finds everybody, whatever they do: see `people`.
+    A detector of people, where there is one, finds everybody, whatever they do: see `people`.
 
     Args:
         config: what it is made of.
@@ -36,7 +37,7 @@ class MSSC(nn.Module, HubMixin):
         self.video = build_video_path(config, pretrained)
         self.fusion = build_fusion(config, self.image.widths)
         self.head = build_head(config, self.fusion.widths, self.image.dims, self.video.flow_dims)
-        self.person = build_person_head(config, self.image)
+        self.person = build_person_detector(config)
 
     def forward(self, clip: Tensor, keys: Keys | None = None, boxes: Tensor | None = None) -> Predictions:
         """Detect in the key frames of clips, each seen from its true start.
@@ -75,20 +76,22 @@ class MSSC(nn.Module, HubMixin):
         """Look for everybody, whatever they do (ours: the paper finds actors alone).
 
         Args:
-            frames: (B, 3, P, P) RGB, uint8 or float in 0..255, P = `config.person_size`. Not modified.
+            frames: (B, 3, H, W) RGB, uint8 or float in 0..255, H and W multiples of 32, see `mssc.model.person.shape_looked_at`. Not
+                modified.
 
         Returns:
             Boxes (B, N, 4) in pixels of these frames, one per cell, and their logits (B, N): is a person centred here?
 
         Raises:
-            ValueError: without a person head, or for another shape.
+            ValueError: without a detector of people, or for another shape.
         """
-        size = self.config.person_size
         if self.person is None:
-            raise ValueError("this network has no person head.")
-        if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[-2:] != (size, size):
-            raise ValueError(f"frames have shape {tuple(frames.shape)}; they must be (B, 3, {size}, {size}).")
-        return self.person(self.image(frames))
+            raise ValueError("this network has no detector of people.")
+        if frames.ndim != 4 or frames.shape[1] != 3 or any(side % STRIDES[-1] for side in frames.shape[2:]):
+            raise ValueError(
+                f"frames have shape {tuple(frames.shape)}; they must be (B, 3, H, W), sides multiples of {STRIDES[-1]}."
+            )
+        return self.person(frames)
 
     def features(self, clip: Tensor, state: State, keys: Keys | None = None) -> tuple[Features, State]:
         """`step` without the head: what both paths see, and what fusion makes of it."""

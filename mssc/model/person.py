@@ -1,26 +1,22 @@
-"""Everybody who is seen, whatever they do: a head of its own on the image path.
+"""Everybody who is seen, whatever they do: a detector of people beside the network of the figure.
 
-The paper finds actors; who does nothing that counts is background to it. The image path starts from COCO's detector, which knew people, and
-this head keeps that knowledge (ours). It reads what the image path sees of a larger frame, now and then, and nothing reads it: a network
-gives the same actions with and without it.
+The paper finds actors; who does nothing that counts is background to it. COCO's detector, whose weights the image path starts from, knew
+people, and this part keeps that knowledge (ours). It looks at larger frames than the network, in their own shape, now and then; nothing
+else reads what it sees, so a network gives the same actions with and without it.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import LOOK_EVERY, ModelConfig
-from .features import ImageFeatures
+from .backbone2d import STRIDES, CSPDarknet
 from .head import BoxHead
-from .image import ImagePath, NoImage
-from .layers import ConvBlock, conv3x3
-
-PERSON_STRIDES = (4, 8, 16, 32)
-"""Of the levels: one finer than the fused maps', for people in a crowd are a few pixels wide."""
+from .layers import DecoupledTower
+from .neck import PAFPN
 
 SLOW_RATE = 20.0
+SMALLEST_SIDE = 416
+"""A smaller frame is enlarged, until its longer side has so many pixels: COCO's detector learnt from such images."""
 
 
 def people_every(rate: float | None) -> int:
@@ -29,43 +25,49 @@ def people_every(rate: float | None) -> int:
     return LOOK_EVERY if rate is None or rate >= SLOW_RATE else 1
 
 
-class PersonHead(nn.Module):
-    """Boxes and person logits per cell.
+def shape_looked_at(height: int, width: int, most: int) -> tuple[int, int]:
+    """How large a frame is made for people to be looked for in it: about its own shape, both sides multiples of 32.
+
+    Args:
+        height: of the frame in pixels.
+        width: likewise.
+        most: pixels of the longer side.
+    """
+    coarsest, longer = STRIDES[-1], max(height, width)
+    side = min(most, max(longer, SMALLEST_SIDE))
+    rows, columns = (max(round(length * side / longer / coarsest), 1) * coarsest for length in (height, width))
+    return rows, columns
+
+
+class PersonDetector(nn.Module):
+    """YOLOX-nano with one class.
 
     ::
 
-        map at stride 4 --------+
-                                +-- concat -- 1x1 --+
-        map at stride 8 -- up --+                   +--> per level two 3x3 blocks --> a box and a logit per cell
-        maps at strides 8, 16, 32 ------------------+
-
-    Args:
-        fine: channels of the map at stride 4.
-        dims: of the others; where they are not `width`, a 1x1 brings them to it.
-        width: of everything inside.
+        (B, 3, H, W) --> CSPDarknet --> PAFPN --> towers --> per cell a box, is something there, is it a person
     """
 
-    def __init__(self, fine: int, dims: Sequence[int], width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.stems = nn.ModuleList(ConvBlock(dim, width) if dim != width else nn.Identity() for dim in dims)
-        self.up = ConvBlock(width, fine)
-        self.join = ConvBlock(2 * fine, width)
-        self.towers = nn.ModuleList(nn.Sequential(conv3x3(width, width), conv3x3(width, width)) for _ in PERSON_STRIDES)
-        self.boxes = BoxHead(width, PERSON_STRIDES)
+        self.backbone = CSPDarknet()
+        self.neck = PAFPN(self.backbone.dims)
+        self.tower = DecoupledTower(self.neck.dims)
+        self.boxes = BoxHead(self.tower.width)
+        self.kinds = nn.ModuleList(nn.Conv2d(self.tower.width, 1, 1) for _ in STRIDES)
 
-    def forward(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
-        """Boxes (B, P, 4) in pixels of the input and logits (B, P) of every cell of all levels, from the maps of B key frames."""
-        assert image.fine is not None
-        maps = [stem(x) for stem, x in zip(self.stems, image.maps, strict=True)]
-        up = F.interpolate(self.up(maps[0]), size=image.fine.shape[-2:], mode="nearest")
-        levels = [self.join(torch.cat([image.fine, up], 1)), *maps]
-        boxes, logits = self.boxes([tower(x) for tower, x in zip(self.towers, levels, strict=True)])
-        return boxes, torch.cat([level.flatten(1) for level in logits], 1)
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames in 0..255 to boxes (B, P, 4) in their pixels and logits (B, P), one per cell, levels fine to coarse, rows before columns.
+
+        A cell's probability is that of an object times that of a person; this is its logit.
+        """
+        pixels = frames.to(self.boxes.reg_preds[0].get_parameter("weight").dtype).contiguous(memory_format=torch.channels_last)
+        kinds, boxes = zip(*self.tower(self.neck(self.backbone(pixels))), strict=True)
+        places, objects = self.boxes(list(boxes))
+        kind = torch.cat([conv(x).flatten(1) for conv, x in zip(self.kinds, kinds, strict=True)], 1)
+        thing = torch.cat([level.flatten(1) for level in objects], 1)
+        return places, -torch.logsumexp(torch.stack([-thing, -kind, -thing - kind]), 0)
 
 
-def build_person_head(config: ModelConfig, image: ImagePath | NoImage) -> PersonHead | None:
-    """The person head that `config` asks for, which sees to it that the image path has a map at stride 4."""
-    if config.person == "none":
-        return None
-    assert isinstance(image, ImagePath)
-    return PersonHead(image.backbone.dims[0] // 2, image.widths, config.width)
+def build_person_detector(config: ModelConfig) -> PersonDetector | None:
+    """The detector of people that `config` asks for."""
+    return None if config.person == "none" else PersonDetector()

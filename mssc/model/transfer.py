@@ -13,6 +13,7 @@ from .backbone3d import CausalDarknet
 from .convert import CocoDetector
 from .image import ImagePath
 from .mssc import MSSC
+from .person import PersonDetector
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,23 @@ def start_from_coco(model: MSSC, detector: CocoDetector) -> list[nn.Parameter]:
     if isinstance(model.video.backbone, CausalDarknet):
         model.video.backbone.inflate(detector.backbone)
         started += list(model.video.backbone.net.parameters())
+    if model.person is not None:
+        people_from_coco(model.person, detector)
     return started
+
+
+def people_from_coco(person: PersonDetector, detector: CocoDetector) -> None:
+    """Make of a detector of people the COCO detector, of whose classes the first is a person.
+
+    Args:
+        person: changed in place.
+        detector: see `mssc.model.convert.coco_weights`.
+    """
+    pairs = ((person.backbone, detector.backbone), (person.neck, detector.neck), (person.tower, detector.tower))
+    pairs += ((person.boxes.reg_preds, detector.reg_preds), (person.boxes.obj_preds, detector.obj_preds))
+    for ours, theirs in pairs:
+        ours.load_state_dict(theirs.state_dict())
+    person.kinds.load_state_dict({name: tensor[:1] for name, tensor in detector.cls_preds.state_dict().items()})
 
 
 def _same_shapes(ours: nn.Module, theirs: nn.Module) -> bool:

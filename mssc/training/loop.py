@@ -31,13 +31,14 @@ from ..files import claim, explained, read_json, undamaged, whole_file, write_wh
 from ..model.checkpoint import save_model
 from ..model.convert import CocoDetector, coco_weights
 from ..model.mssc import MSSC
-from ..model.transfer import start_from_coco
+from ..model.person import PersonDetector
+from ..model.transfer import people_from_coco, start_from_coco
 from ..structures import Detections, InputError
 from ..video import frames_per_look
 from .entropy import exchange_entropies
 from .heads import TrainingHeads
 from .losses import total
-from .people import People, collate_people
+from .people import People, PersonLearner, collate_people
 from .step import Learner, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
 
 log = logging.getLogger(__name__)
@@ -136,8 +137,8 @@ class Trainer:
         share: how many processes train on this process's GPU.
 
     Raises:
-        InputError: if the folder holds another run, the data set's classes are not the model's, or the phase "person" has no teacher or no
-            head to teach.
+        InputError: if the folder holds another run, the data set's classes are not the model's, or the phase "person" has no teacher or
+            nothing to teach.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Trainer:
         people = config.phase == "person"
         if people and (coco is None or start is None or model_config.person == "none"):
             raise InputError(
-                "the phase 'person' adds a person head to a model, taught by a COCO detector; name both, with --start and --coco."
+                "the phase 'person' adds a detector of people to a model, taught by COCO's; name both, with --start and --coco."
             )
         if coco is None and start is None:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
@@ -181,12 +182,11 @@ class Trainer:
         freeze(model, config)
         heads = () if people else config.heads
         self.heads = TrainingHeads(model_config, heads, model.image.widths).to(self.accelerator.device)
-        learner = Learner(model, self.heads, config.phase)
+        learner = self._person_learner(model, coco) if people else Learner(model, self.heads, config.phase)
         optimizer = torch.optim.AdamW(parameter_groups(learner, started, config), fused=True)
         device = self.accelerator.device
         if people:
-            assert coco is not None  # refused above
-            clips = People(training, cache, coco_weights(coco), model_config, config, folder / "teacher.npz", device)
+            clips = People(training, cache, model_config, config)
             joined: Callable = functools.partial(collate_people, actions=len(model_config.classes))
         else:
             clips = ClipDataset(training, cache, model_config, config)
@@ -212,6 +212,14 @@ class Trainer:
         self.kept: list[Tensor] = []
         self._open_folder()
         self._keep_state()
+
+    def _person_learner(self, model: MSSC, coco: Path | None) -> PersonLearner:
+        """The network with a teacher, as which its detector of people begins."""
+        assert model.person is not None and coco is not None  # refused before
+        teacher, detector = PersonDetector(), coco_weights(coco)
+        for person in (teacher, model.person):
+            people_from_coco(person, detector)
+        return PersonLearner(model, teacher)
 
     def _coco(self, path: Path, training: Dataset) -> CocoDetector:
         """COCO's detector with BatchNorm statistics of this data: its convolutions came folded."""

@@ -5,8 +5,6 @@ anchors, 5 x (1 - GIoU) over the assigned ones, both divided by their number. Ac
 cross-entropy where the classes exclude each other, binary cross-entropy where they do not.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,10 +20,10 @@ IOU_COST = 3.0
 TINY = 1e-7
 
 
-def anchor_centres(size: int, device: torch.device, levels: Sequence[int] = STRIDES) -> tuple[Tensor, Tensor]:
+def anchor_centres(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Centres (N, 2) of all cells of a square input of `size` pixels at these strides, and their strides (N,)."""
     centres, strides = [], []
-    for stride in levels:
+    for stride in STRIDES:
         side = -(-size // stride)
         line = (torch.arange(side, device=device) + 0.5) * stride
         ys, xs = torch.meshgrid(line, line, indexing="ij")
@@ -84,9 +82,7 @@ def _area(sides: Tensor) -> Tensor:
     return sides[..., 0] * sides[..., 1]  # not prod, whose gradient waits for a GPU
 
 
-def box_losses(
-    predictions: Predictions, boxes: Tensor, real: Tensor, size: int, levels: Sequence[int] = STRIDES
-) -> dict[str, Tensor]:
+def box_losses(predictions: Predictions, boxes: Tensor, real: Tensor, size: int) -> dict[str, Tensor]:
     """Objectness and box losses.
 
     Args:
@@ -94,7 +90,6 @@ def box_losses(
         boxes: (B, M, 4), padded.
         real: (B, M), whether a row is a box and not padding.
         size: of the input in pixels.
-        levels: strides of the cells, fine to coarse.
 
     Returns:
         ``objectness`` and ``box`` (1 - GIoU), each summed and divided by the number of assigned anchors.
@@ -102,7 +97,7 @@ def box_losses(
     if not boxes.shape[1]:
         boxes, real = boxes.new_zeros(len(boxes), 1, 4), real.new_zeros(len(boxes), 1)
     anchors, objectness = predictions.anchor_boxes.float(), predictions.anchor_objectness.float()
-    assigned, which = assign(anchors.detach(), objectness.detach(), boxes, real, *anchor_centres(size, boxes.device, levels))
+    assigned, which = assign(anchors.detach(), objectness.detach(), boxes, real, *anchor_centres(size, boxes.device))
     count = assigned.sum().clamp(min=1)
     wanted = assigned.to(objectness.dtype)
     found = F.binary_cross_entropy_with_logits(objectness, wanted, reduction="sum") / count

@@ -1,8 +1,7 @@
-"""Learning to see everybody: what a COCO detector finds in single frames is the truth for the person head.
+"""Learning to see everybody: a detector of people that begins as COCO's and is taught by it, without annotations.
 
-The teacher looks at frames at a size at which it sees people in a crowd; the network has to find the same people in its own small input.
-True actors count as people too, whatever the teacher says. Data sets of actions show one or two people from near by, so frames are laid
-side by side, shrunk, as tiles of one image: that makes crowds of them.
+The teacher looks at clean images, at their mirror images, and at twice their size; the detector has to say the same of what is blurred,
+dark or coarse. Data sets of actions show one or two people from near by, so frames are laid side by side, shrunk: that makes crowds.
 """
 
 import dataclasses
@@ -12,36 +11,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
-from torchvision.ops import nms
 
-from ..boxes import CONTINUOUS, box_iou
 from ..config import ModelConfig, TrainConfig
-from ..data.augment import draw_view, move_boxes, render
+from ..data.augment import draw_view
 from ..data.cache import FrameCache
 from ..data.clips import Batch
 from ..data.dataset import Dataset, Video
 from ..data.decoding import resize
 from ..data.media import Videos, first_few
-from ..files import undamaged, whole_file
 from ..model.backbone2d import STRIDES
-from ..model.convert import CocoDetector
-from ..model.layers import fold_batch_norms
+from ..model.mssc import MSSC
+from ..model.person import PersonDetector
 from ..structures import InputError
+from .losses import generalised_iou
 
 log = logging.getLogger(__name__)
 
 FRAMES_PER_VIDEO = 4  # that are learnt from
-TEACHER_SIDE = (
-    512  # of a frame's longer side as the teacher looks at it, in pixels: more would show it smaller people, and miss near ones
-)
-TEACHER_SCORE = 0.3  # from which on it is believed
-SAME = 0.6  # overlap from which on two of its boxes are one person
-MOST_TILES = 8  # along a side
-SINGLE = 0.35  # share of images that are one frame
-VISIBLE = 0.35  # share of a box that must be left of it in a crop; who is less to be seen is nobody
-SMALLEST = 3.0  # pixels of the input that somebody must be high and wide
+SHAPES = ((1, 1), (3, 4), (4, 3), (9, 16), (9, 16), (16, 9))  # of images, height to width
+SMALLEST = 320  # pixels of an image's longer side
+MOST_TILES = 5  # along a side
+SINGLE = 0.5  # share of images that are one frame
+SURE = 0.1  # probability from which on the teacher's box counts
+BOX_WEIGHT = 3.0
 
 
 def frames_to_learn(dataset: Dataset, more: Sequence[Path] = ()) -> Dataset:
@@ -78,146 +73,147 @@ def _thinned(video: Video) -> Video:
     return dataclasses.replace(video, labelled=tuple(known[places].tolist()))
 
 
-@torch.no_grad()
-def teach(teacher: CocoDetector, images: np.ndarray, device: torch.device | None = None) -> list[np.ndarray]:
-    """People that a COCO detector sees.
-
-    Args:
-        teacher: in eval mode.
-        images: (B, H, W, 3) uint8 RGB.
-        device: where it is; the CPU if None.
-
-    Returns:
-        Of each image boxes (N, 4) in its pixels, the surest first.
-    """
-    height, width = images.shape[1:3]
-    coarsest, scale = STRIDES[-1], TEACHER_SIDE / max(height, width)
-    h, w = (max(round(length * scale / coarsest), 1) * coarsest for length in (height, width))
-    pixels = torch.from_numpy(np.stack([resize(image, h, w) for image in images])).to(device).permute(0, 3, 1, 2).float()
-    rows = teacher(pixels.contiguous(memory_format=torch.channels_last)).cpu()
-    corners, strides = [], []
-    for stride in STRIDES:
-        ys, xs = torch.meshgrid(torch.arange(h // stride), torch.arange(w // stride), indexing="ij")
-        corners.append(torch.stack([xs, ys], -1).reshape(-1, 2))
-        strides.append(torch.full((len(corners[-1]), 1), float(stride)))
-    stride = torch.cat(strides)
-    centre, half = (rows[..., :2] + torch.cat(corners)) * stride, rows[..., 2:4].exp() * stride / 2
-    boxes = torch.cat([centre - half, centre + half], -1) * torch.tensor([width / w, height / h] * 2)
-    scores = rows[..., 4] * rows[..., 5]  # of an object, and of COCO's first class, person
-    found = []
-    for box, score in zip(boxes, scores, strict=True):
-        box, score = box[score >= TEACHER_SCORE], score[score >= TEACHER_SCORE]
-        box = box[nms(box, score, SAME)].numpy()
-        found.append(np.clip(box, 0, [width, height] * 2).astype(np.float32))
-    return found
-
-
 class People(TorchDataset):
-    """Images of people and the boxes of all of them: a frame, or many as tiles, seen at random as `mssc.data.augment` does.
-
-    Frames in which nobody is found are left out: that nobody is there is not known.
+    """Images of people, as the teacher sees them: a frame, or many as tiles, cut, mirrored and coloured at random.
 
     Args:
         dataset: videos with the frames to learn from labelled, see `frames_to_learn`.
         cache: these frames.
-        teacher: tells who is in them.
-        model: for the input size and the classes.
+        model: for the largest image.
         train: for the smallest crop.
-        kept: file for what the teacher said of these frames, which is not asked again; None for none.
-        device: where the teacher looks.
-
-    Raises:
-        InputError: if there is nobody in any frame, or the file cannot be written.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        cache: FrameCache,
-        teacher: CocoDetector,
-        model: ModelConfig,
-        train: TrainConfig,
-        kept: Path | None = None,
-        device: torch.device | None = None,
-    ) -> None:
-        self.cache, self.train, self.size, self.actions = cache, train, model.person_size, len(model.classes)
-        there = [(video, frame) for video in dataset.videos for frame in video.labelled or () if frame < cache.length(video.name)]
-        self.samples = []
-        for (video, frame), seen in zip(there, self._taught(there, teacher, kept, device), strict=True):
-            height, width = cache.size(video.name)
-            scale = np.array([width / video.width, height / video.height] * 2, np.float32)
-            actors = np.unique(video.boxes_at(frame)[0] * scale, axis=0)
-            other = box_iou(seen[:, None], actors[None], CONTINUOUS).max(1, initial=0) < 0.5
-            boxes = np.concatenate([actors, seen[other]])
-            if len(boxes):
-                self.samples.append((video.name, frame, boxes))
+    def __init__(self, dataset: Dataset, cache: FrameCache, model: ModelConfig, train: TrainConfig) -> None:
+        self.cache, self.most, self.smallest_crop = cache, model.person_size, train.smallest_crop
+        self.samples = [
+            (video.name, frame) for video in dataset.videos for frame in video.labelled or () if frame < cache.length(video.name)
+        ]
         if not self.samples:
-            raise InputError(f"nobody was found in any frame of {dataset.name}, and no actor is annotated; give other videos.")
-        log.info("%d people in %d frames to learn from", sum(len(boxes) for *_, boxes in self.samples), len(self.samples))
-
-    def _taught(
-        self, there: list[tuple[Video, int]], teacher: CocoDetector, kept: Path | None, device: torch.device | None
-    ) -> list[np.ndarray]:
-        """Whom the teacher sees in each of these frames, in pixels of the cached frame."""
-        names, numbers = np.array([video.name for video, _ in there]), np.array([frame for _, frame in there])
-        if kept is not None and kept.exists():
-            with undamaged(kept, "delete it, and the teacher looks again"), np.load(kept) as said:
-                if np.array_equal(said["names"], names) and np.array_equal(said["frames"], numbers):
-                    return np.split(said["boxes"], np.cumsum(said["counts"])[:-1])
-        teacher = fold_batch_norms(teacher).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types memory formats for 4-d tensors alone
-        found: list[np.ndarray] = []
-        starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
-        for first, last in zip(starts, [*starts[1:], len(there)], strict=True):  # frames of one video are of one size
-            found += teach(teacher, self.cache.frames(names[first], numbers[first:last]), device)
-        if kept is not None:
-            with whole_file(kept) as part, part.open("wb") as file:
-                counts = [len(boxes) for boxes in found]
-                np.savez(file, names=names, frames=numbers, counts=counts, boxes=np.concatenate(found))
-        return found
+            raise InputError(f"{dataset.name} has no frame to learn from; give other videos.")
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, np.ndarray]:
-        """An image (3, S, S) uint8 with the sample of that number in it, and the boxes (N, 4) of all people in it."""
-        first, seed, _ = item
-        rng = np.random.default_rng(seed)
-        rows, columns = (1, 1) if rng.random() < SINGLE else rng.integers(1, MOST_TILES, 2, endpoint=True)
-        tiles = [self.samples[number] for number in (first, *rng.integers(len(self), size=rows * columns - 1))]
-        if len(tiles) > 1:
-            image, boxes = self._tiled(tiles, int(rows), int(columns))
-        else:
-            image, boxes = self._frame(tiles[0]), tiles[0][2]
-        height, width = image.shape[:2]
-        view = draw_view(height, width, np.zeros((0, 4)), self.train.smallest_crop, rng)
-        top, left, height, width = view.crop
-        seen = move_boxes(boxes, view, self.size)
-        whole = (boxes[:, 2:] - boxes[:, :2]).prod(1) * (self.size**2 / (height * width))
-        sides = seen[:, 2:] - seen[:, :2]
-        kept = (sides.prod(1) >= VISIBLE * whole) & (sides.min(1, initial=np.inf) >= SMALLEST)
-        crop = torch.from_numpy(np.ascontiguousarray(image[top : top + height, left : left + width]))
-        return render([crop[None]], [view], self.size)[0, 0], seen[kept]
+    def shape(self, batch: int) -> tuple[int, int]:
+        """Height and width of the images of the batch with this seed, multiples of 32."""
+        rng, coarsest = np.random.default_rng(batch), STRIDES[-1]
+        longer = rng.integers(min(SMALLEST, self.most) // coarsest, self.most // coarsest, endpoint=True)
+        shape = np.array(SHAPES[rng.integers(len(SHAPES))])
+        height, width = np.maximum(np.round(shape * longer / shape.max()), 1).astype(int) * coarsest
+        return int(height), int(width)
 
-    def _frame(self, sample: tuple[str, int, np.ndarray]) -> np.ndarray:
+    def __getitem__(self, item: tuple[int, int, int]) -> Tensor:
+        """An image (3, 2 H, 2 W) uint8 with the sample of that number in it, twice as large as the detector sees it."""
+        first, seed, batch = item
+        rng = np.random.default_rng(seed)
+        height, width = (2 * side for side in self.shape(batch))
+        rows, columns = (1, 1) if rng.random() < SINGLE else rng.integers(1, MOST_TILES, 2, endpoint=True)
+        others = rng.integers(len(self), size=rows * columns - 1)
+        tiles = [self._frame(self.samples[number]) for number in (first, *others)]
+        image = tiles[0] if len(tiles) == 1 else _tiled(tiles, int(rows), int(columns), 3 * height // 2, 3 * width // 2)
+        view = draw_view(image.shape[0], image.shape[1], np.zeros((0, 4)), self.smallest_crop, rng)
+        top, left, h, w = view.crop
+        seen = resize(np.ascontiguousarray(image[top : top + h, left : left + w]), height, width)
+        pixels = torch.from_numpy(seen).permute(2, 0, 1)
+        return pixels.flip(2) if view.flip else pixels
+
+    def _frame(self, sample: tuple[str, int]) -> np.ndarray:
         return self.cache.frames(sample[0], [sample[1]])[0]
 
-    def _tiled(self, tiles: list[tuple[str, int, np.ndarray]], rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frames side by side in an image half as large again as the input, for a crop to be cut from, and everybody in it."""
-        height, width = (-(-self.size * 3 // (2 * count)) for count in (rows, columns))
-        image, boxes = np.empty((rows * height, columns * width, 3), np.uint8), []
-        for place, tile in enumerate(tiles):
-            frame, (top, left) = self._frame(tile), np.array(divmod(place, columns)) * (height, width)
-            image[top : top + height, left : left + width] = resize(frame, height, width)
-            scale = np.array([width / frame.shape[1], height / frame.shape[0]] * 2)
-            boxes.append(tile[2] * scale + [left, top, left, top])
-        return image, np.concatenate(boxes).astype(np.float32)
+
+def _tiled(tiles: Sequence[np.ndarray], rows: int, columns: int, height: int, width: int) -> np.ndarray:
+    """Frames side by side in one image of about that size."""
+    h, w = height // rows, width // columns
+    lines = (tiles[row * columns : (row + 1) * columns] for row in range(rows))
+    return np.concatenate([np.concatenate([resize(tile, h, w) for tile in line], 1) for line in lines])
 
 
-def collate_people(samples: list[tuple[Tensor, np.ndarray]], actions: int) -> Batch:
-    """Images as clips of one key frame; people as boxes that do every action, for whoever asks which rows are boxes."""
-    most = max(1, max(len(boxes) for _, boxes in samples))
-    boxes, real = torch.zeros(len(samples), most, 4), torch.zeros(len(samples), most, actions)
-    for row, (_, here) in enumerate(samples):
-        boxes[row, : len(here)], real[row, : len(here)] = torch.from_numpy(here), 1
-    clip = torch.stack([image for image, _ in samples])[:, :, None]
-    return Batch(clip, torch.zeros(len(samples), 1, dtype=torch.long), boxes, real)
+def collate_people(samples: list[Tensor], actions: int) -> Batch:
+    """Images as clips of one key frame without boxes."""
+    none = torch.zeros(len(samples), 0, 4), torch.zeros(len(samples), 0, actions)
+    return Batch(torch.stack(samples)[:, :, None], torch.zeros(len(samples), 1, dtype=torch.long), *none)
+
+
+class PersonLearner(nn.Module):
+    """A network whose detector of people learns, and its teacher.
+
+    Args:
+        network: of which nothing else learns.
+        teacher: a detector of people as COCO left it.
+    """
+
+    def __init__(self, network: MSSC, teacher: PersonDetector) -> None:
+        super().__init__()
+        self.network, self.teacher = network, teacher.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Losses of images (B, 3, 2 H, 2 W) in 0..255: how surely a person is in each cell, and where."""
+        assert self.network.person is not None
+        large = images.float()
+        small = F.avg_pool2d(large, 2)
+        places, sure = lesson(self.teacher, small, large)
+        boxes, logits = self.network.person(spoilt(small))
+        weight = torch.where(sure >= SURE, sure, 0)
+        people = weight.sum().clamp(min=1)
+        far = 1 - generalised_iou(boxes, places)
+        known = -torch.special.entr(sure) - torch.special.entr(1 - sure)  # of agreement the loss is 0
+        person = (F.binary_cross_entropy_with_logits(logits, sure, reduction="none") + known).sum() / people
+        return {"person": person, "place": BOX_WEIGHT * (weight * far).sum() / people}
+
+
+@torch.no_grad()
+def lesson(teacher: PersonDetector, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
+    """What the teacher says of images.
+
+    Args:
+        teacher: in eval mode.
+        small: (B, 3, H, W) in 0..255, sides multiples of 32.
+        large: (B, 3, 2 H, 2 W), the same, finer.
+
+    Returns:
+        Per cell of `small` a box (B, P, 4) in its pixels and the probability of a person (B, P): the mean of the image and of its mirror
+        image, or, in the finest level, what is seen at twice the size, if that is surer. That finds people of a few pixels.
+    """
+    (boxes, logits), (mirrored, others) = teacher(small), teacher(small.flip(3))
+    height, width = small.shape[2:]
+    sides = [(height // stride, width // stride) for stride in STRIDES]
+    order = torch.cat([part.flip(1).flatten() for part in _cells(sides)]).to(boxes.device)
+    mirrored = torch.stack([width - mirrored[..., 2], mirrored[..., 1], width - mirrored[..., 0], mirrored[..., 3]], -1)[:, order]
+    one, other = logits.sigmoid(), others.sigmoid()[:, order]
+    share = (one / (one + other).clamp(min=1e-9))[..., None]
+    boxes, sure = share * boxes + (1 - share) * mirrored, (one + other) / 2
+    finest = sides[0][0] * sides[0][1]
+    fine, near = teacher(large)
+    fine, near = fine[:, : 4 * finest] / 2, near[:, : 4 * finest].sigmoid()
+    best, place = F.max_pool2d(near.unflatten(1, (2 * sides[0][0], -1)), 2, return_indices=True)
+    best, place = best.flatten(1), place.flatten(1)
+    surer = best > sure[:, :finest]
+    boxes[:, :finest] = torch.where(surer[..., None], fine.gather(1, place[..., None].expand(-1, -1, 4)), boxes[:, :finest])
+    sure[:, :finest] = torch.where(surer, best, sure[:, :finest])
+    return boxes, sure
+
+
+def _cells(sides: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Numbers of the cells of each level, as they lie."""
+    found, start = [], 0
+    for height, width in sides:
+        found.append(torch.arange(start, start + height * width).reshape(height, width))
+        start += height * width
+    return found
+
+
+def spoilt(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in 0..255, each darker or brighter, flatter or with more contrast, at times coarser, or blurred along a side."""
+    gain, shift = (
+        torch.empty(len(images), 1, 1, 1, device=images.device).uniform_(*span) for span in ((0.5, 1.3), (-20.0, 20.0))
+    )
+    images, chance = images * gain + shift, torch.rand(3).tolist()
+    if chance[0] < 0.4:
+        sides = [max(int(side / (1 + 1.5 * chance[1])), 1) for side in images.shape[2:]]
+        coarse = F.interpolate(images, sides, mode="bilinear", antialias=True)
+        images = F.interpolate(coarse, images.shape[2:], mode="bilinear")
+    elif chance[0] < 0.7:
+        length = 3 + 2 * int(4 * chance[1])
+        kernel = (1, length) if chance[2] < 0.7 else (length, 1)
+        images = F.avg_pool2d(images, kernel, 1, (kernel[0] // 2, kernel[1] // 2), count_include_pad=False)
+    return (images + 4 * torch.randn_like(images)).clamp(0, 255)

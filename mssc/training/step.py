@@ -11,9 +11,7 @@ from ..config import ModelConfig, TrainConfig
 from ..data.clips import Batch
 from ..model.features import Features, ImageFeatures
 from ..model.mssc import MSSC
-from ..model.person import PERSON_STRIDES
 from ..model.transfer import first_stages
-from ..model.video import take
 from ..structures import Predictions
 from .heads import Asked, TrainingHeads
 from .losses import action_loss, box_losses
@@ -43,12 +41,11 @@ def parameter_groups(model: nn.Module, started: list[nn.Parameter], train: Train
 
 
 def freeze(model: MSSC, train: TrainConfig) -> None:
-    """Keep what the run does not train as it is, BatchNorm statistics too: stem and first stage, if it asks for that, or all but the person
-    head. Call after `model.train()`."""
+    """Keep what the run does not train as it is, BatchNorm statistics too: stem and first stage, if it asks for that, or all but the
+    detector of people. Call after `model.train()`."""
     if train.phase == "person":
         for name, module in model.named_children():
-            if name != "person":
-                module.requires_grad_(False).eval()
+            module.requires_grad_(name == "person").eval()
     elif train.frozen == "stem":
         for module in first_stages(model):
             module.requires_grad_(False).eval()
@@ -100,7 +97,7 @@ class Learner(nn.Module):
     Args:
         network: the network.
         heads: its training heads.
-        phase: "all", "video" for the video path and its heads alone, or "person" for the person head.
+        phase: "all", or "video" for the video path and its heads alone.
     """
 
     def __init__(self, network: MSSC, heads: TrainingHeads, phase: str = "all") -> None:
@@ -108,14 +105,7 @@ class Learner(nn.Module):
         self.network, self.heads, self.phase = network, heads, phase
 
     def forward(self, clip: Tensor, keys: Tensor, asked: Asked) -> tuple[Predictions | None, dict[str, Tensor]]:
-        """What the network predicts for boxes to classify, and the losses of the heads. In the phase "video" there are no predictions, in
-        the phase "person" the anchors are the person head's, and nothing else is there."""
-        if self.phase == "person":
-            assert self.network.person is not None
-            with torch.no_grad():
-                image = self.network.image(take(clip.transpose(1, 2), keys).flatten(0, 1))
-            boxes, person = self.network.person(image)
-            return Predictions(boxes, person, boxes[:, :0], person[:, :0], boxes[:, :0]), {}
+        """What the network predicts for boxes to classify, and the losses of the heads. In the phase "video" there are no predictions."""
         state = self.network.initial_state(len(clip))
         if self.phase == "video":
             video, _ = self.network.video(clip, state, keys)
@@ -125,7 +115,10 @@ class Learner(nn.Module):
 
 
 def compute_losses(learner: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
-    """One forward pass of a `Learner` and its losses, see `mssc.training.losses` and `mssc.training.heads`."""
+    """One forward pass of a `Learner` and its losses, see `mssc.training.losses` and `mssc.training.heads`; in the phase "person" of a
+    `PersonLearner`."""
+    if train.phase == "person":
+        return learner(batch.clip[:, :, 0])
     real = batch.actions.any(2)
     rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
     judged = real.repeat_interleave(ROIS_PER_BOX, 1)
@@ -133,8 +126,6 @@ def compute_losses(learner: nn.Module, batch: Batch, config: ModelConfig, train:
     out, losses = learner(batch.clip, batch.keys, Asked(rois, wanted, judged, batch.boxes, real, train.label_smoothing))
     if out is None:
         return losses
-    if train.phase == "person":
-        return box_losses(out, batch.boxes, real, config.person_size, PERSON_STRIDES)
     losses |= box_losses(out, batch.boxes, real, config.key_size)
     return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
 
