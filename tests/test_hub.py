@@ -23,7 +23,8 @@ def saved(tiny_config, tmp_path):
 
 def same(one, other):
     assert one.config == other.config and not one.training
-    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+    theirs = other.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
 
 
 def test_what_is_saved_is_loaded_by_either_name(saved):

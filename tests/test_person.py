@@ -304,8 +304,9 @@ def test_the_detector_of_people_learns_and_everything_else_stays(thinned, tiny_c
     first = [p.detach().clone() for p in trainer.network.person.parameters()]
     trainer.run()
     after = load_model(tmp_path / "a" / "model")
+    found = after.state_dict()
     for name, tensor in start.state_dict().items():  # BatchNorm's statistics too
-        assert torch.equal(tensor, after.state_dict()[name]), name
+        assert torch.equal(tensor, found[name]), name
     assert sum(not torch.equal(a, b) for a, b in zip(first, trainer.network.person.parameters(), strict=True)) > 0.9 * len(first)
     assert all(torch.equal(a, b) for a, b in zip(first, trainer.learner.teacher.parameters(), strict=True))
     _, cut = _trainer(tmp_path / "b", thinned, config, monkeypatch)

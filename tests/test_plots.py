@@ -395,7 +395,8 @@ def test_without_motion_sense_everything_else_stays(looked):
     assert plain.config == replace(model.config, motion="none") and not plain.training
     assert not [name for name in plain.state_dict() if name.startswith("video.motion.")]
     assert [name for name in model.state_dict() if name.startswith("video.motion.")]
-    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in plain.state_dict().items())
+    found = model.state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in plain.state_dict().items())
     model = copy.deepcopy(model)
     with torch.no_grad():  # the residual closed, MSM is the identity
         model.video.motion.gamma1.zero_()

@@ -50,17 +50,18 @@ def test_a_killed_recipe_goes_on_where_it_was(tmp_path, recipe, toy_videos, toy_
     assert follow("tiny", recipe, kitchen(tmp_path / "cut", toy_videos, toy_cache, after(2 + 4))) is None
     assert (tmp_path / "cut" / "first" / "model").exists() and not (tmp_path / "cut" / "more" / "model").exists()
     model = follow("tiny", recipe, kitchen(tmp_path / "cut", toy_videos, toy_cache))
+    found = model.state_dict()
     for name, tensor in straight.state_dict().items():
-        assert torch.equal(model.state_dict()[name], tensor), name
+        assert torch.equal(found[name], tensor), name
 
     about = json.loads((tmp_path / "cut" / "model" / "about.json").read_text())
     assert about["name"] == "tiny" and set(about["versions"]) >= {"torch", "python"} and about["data"].startswith("toy")
     first, more = about["stages"]
     assert (first["start"], more["start"], more["seeds"]) == ("nothing", "first", [1, 2]) and more["steps"] == 6
     assert set(more["scores"]) == {"frame_map", "actor_ap", "box_accuracy"} and about["scores"] == more["scores"]
-    seeds = [load_model(tmp_path / "cut" / "more" / f"seed-{seed}" / "model") for seed in (1, 2)]
+    seeds = [dict(load_model(tmp_path / "cut" / "more" / f"seed-{seed}" / "model").named_parameters()) for seed in (1, 2)]
     for name, parameter in model.named_parameters():
-        assert torch.allclose(parameter, sum(dict(one.named_parameters())[name] for one in seeds) / 2, atol=1e-6)
+        assert torch.allclose(parameter, sum(one[name] for one in seeds) / 2, atol=1e-6)
     assert not list(tmp_path.glob("cut/*/*/last.pt"))
 
     with pytest.raises(InputError, match="another recipe"):
