@@ -46,13 +46,12 @@ def predictions(model: MSSC) -> dict[str, np.ndarray]:
 
 
 def people(model: MSSC) -> dict[str, torch.Tensor]:
-    """Every cell's box and logit of a person in the key frames, where the model looks for people."""
+    """Some cells' box and logit of a person in the key frames, where the model looks for people."""
     if model.person is None:
         return {}
     with torch.inference_mode():
-        return dict(
-            zip(("people", "person"), model.people(clip_of(model.config.person_size)[0, :, KEYS].transpose(0, 1)), strict=True)
-        )
+        boxes, logits = model.people(clip_of(model.config.person_size)[0, :, KEYS].transpose(0, 1))
+    return {"people": boxes[:, ::EVERY_ANCHOR], "person": logits[:, ::EVERY_ANCHOR]}
 
 
 def streamed(model: MSSC) -> dict[str, np.ndarray]:

@@ -267,7 +267,7 @@ def test_shipped_models_load_by_name_and_say_what_they_are():
         found = Detector.load(name, "cpu")
         assert len(found.classes) > 1 and found.name == name and 0 < found.threshold < 1
         assert (place / "README.md").stat().st_size > 500, "a card tells data, licence, recipe and scores"
-        assert (place / "model.safetensors").stat().st_size < 16_000_000
+        assert (place / "model.safetensors").stat().st_size < 17_000_000
 
 
 def test_a_model_has_its_own_threshold(folder, model):

@@ -172,6 +172,10 @@ def test_an_actor_is_the_person_whose_box_fits():
     assert everybody(certain)[2].tolist() == pytest.approx([0.95])
     feet = replace(PEOPLE, scores=[0.9], people=[[2, 16, 8, 20]], person=[0.6])
     assert everybody(feet)[0].tolist() == PEOPLE.boxes.tolist(), "a part of the actor"
+    around = replace(PEOPLE, boxes=[[40, 0, 64, 20]], scores=[0.5])
+    boxes, which, sure = everybody(around)
+    assert boxes.tolist() == PEOPLE.people.tolist() and which.tolist() == [1], "a box around a surer person is nobody more"
+    assert len(everybody(replace(around, scores=[0.9]))[0]) == 2, "but the surer actor stays"
     surer = replace(feet, scores=[0.5])
     assert len(everybody(surer)[0]) == 2
 

@@ -16,11 +16,10 @@ from ..structures import Detections, Tube
 from ..video import frames_per_look
 from .postprocess import PART
 
-PERSON_SCORE = (
-    0.35  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens; lower ones are more often things
-)
+PERSON_SCORE = 0.2  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens
 LIKELIEST = 3  # actions told of each
 LINKS = LinkConfig(iou=0.2)  # from look to look people move farther than from frame to frame
+WHOLE = 0.2  # share of a box that surer people in it take from which on it is about them: feet take less
 SAME = 0.5  # overlap from which on an actor's box and a person's are of one person
 _LOOKS = 50  # frames of a tube that tell what is likely
 
@@ -40,7 +39,8 @@ class Person(NamedTuple):
 def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Who is in a frame: boxes (N, 4), the box of each row, and how surely somebody is there (N,).
 
-    An actor is the person whose box fits best, and in any case somebody. Who lies in the box of a surer actor is a part of them.
+    An actor is the person whose box fits best, or else somebody more. Who lies in the box of a surer actor is a part of them, and an actor
+    whose box is around surer people is nobody more.
     """
     boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
     which = which.ravel()
@@ -52,7 +52,9 @@ def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarra
     if not len(people):
         return boxes, which, sure
     overlap = box_iou(boxes[:, None], people[None], CONTINUOUS)
-    known, fitting = overlap.max(1) >= SAME, overlap.argmax(1)
+    inside = (box_share(people[None], boxes[:, None], CONTINUOUS) >= PART) & (person[None] > sure[:, None])
+    around = np.where(inside, box_share(boxes[:, None], people[None], CONTINUOUS), 0).sum(1) >= WHOLE
+    known, fitting = (overlap.max(1) >= SAME) | around, overlap.argmax(1)
     place = np.where(known, fitting, len(people) + np.cumsum(~known) - 1)
     person = np.concatenate([person, sure[~known]])
     np.maximum.at(person, place, sure)
