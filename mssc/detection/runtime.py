@@ -72,7 +72,7 @@ class GraphStep:
             for name, value in zip(OUTPUTS, out, strict=False):
                 found[name].append(torch.from_numpy(value))
             leaves, start = out[len(OUTPUTS) :], start + count
-        values = {name: torch.cat(parts) for name, parts in found.items()}
+        values = {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in found.items()}
         after = pytree.tree_unflatten([torch.from_numpy(leaf) for leaf in leaves], self.layout)
         return Predictions(values["boxes"][:, :0], values["objectness"][:, :0], **values), after
 

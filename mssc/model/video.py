@@ -144,11 +144,11 @@ class VideoPath(nn.Module):
 
     def prepare(self, clip: Tensor) -> Tensor:
         """(B, 3, T, S, S) RGB 0..255 to the network's input (B, 3, T, s, s), normalised; each pixel is the mean of a square."""
-        frames = clip.transpose(1, 2).flatten(0, 1).to(self.mean.dtype)
-        if (factor := self.factor) > 1:  # a convolution is faster than pooling
-            frames = F.conv2d(frames, frames.new_full((3, 1, factor, factor), factor**-2), stride=factor, groups=3)
-        frames = (frames - self.mean) / self.std
-        return frames.unflatten(0, (len(clip), -1)).transpose(1, 2)
+        frames, factor = clip.to(self.mean.dtype), self.factor
+        for axis in (3, 4):  # to add whole tensors is several times faster than pooling or a convolution
+            first, *others = (frames.transpose(axis, 0)[k::factor].transpose(0, axis) for k in range(factor))
+            frames = sum(others, first)
+        return (frames / factor**2 - self.mean[:, None]) / self.std[:, None]
 
     def forward(self, clip: Tensor, state: VideoState, keys: Keys) -> tuple[VideoFeatures, VideoState]:
         """Go on through a video.
