@@ -47,7 +47,7 @@ class Camera:
     """
 
     def __init__(self, detector: Detector) -> None:
-        self.stream = detector.stream(USUAL_RATE)  # slow: people are looked for in every frame
+        self.stream = detector.stream(USUAL_RATE)  # slow: people may be looked for in every frame
         self.recent: deque[float] = deque(maxlen=32)
         self.memories = [_Memory(USUAL_RATE)]
         self.seen = time.monotonic()
@@ -64,7 +64,9 @@ class Camera:
         """
         found = Detections.empty()
         height, width = images[-1].shape[:2]
-        for detections, now in zip(self.stream(images), times, strict=True):
+        ready = [self.stream.ready(image, number) for number, image in enumerate(images, self.stream.frames)]
+        ready[:-1] = [one and one._replace(large=None) for one in ready[:-1]]  # people are shown in the last frame alone
+        for detections, now in zip(self.stream.follow(ready), times, strict=True):
             found = self._link(detections, now)
         self.seen = time.monotonic()
         return {"boxes": self._boxes(found, width, height), "tubes": self._tubes()}
