@@ -15,7 +15,7 @@ from mssc.structures import InputError, Tube
 from mssc.training.heads import TrainingHeads
 from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, validate
 from mssc.training.losses import total
-from mssc.training.step import Learner, compute_losses, jitter, learning_rate, mix, parameter_groups
+from mssc.training.step import Learner, compute_losses, freeze, jitter, learning_rate, mix, parameter_groups
 
 SHORT = TrainConfig(epochs=2, batch=2, clip_length=6, keys=2, workers=0, frozen="none", warmup=0.2)
 
@@ -96,6 +96,22 @@ def test_the_best_model_is_kept_and_loads(tmp_path, toy_videos, toy_cache, tiny_
 def test_classes_must_agree(tmp_path, toy_videos, toy_cache, tiny_config):
     with pytest.raises(InputError, match="classes"):
         trainer(tmp_path, toy_videos, toy_cache, replace(tiny_config, classes=("jump",)))
+
+
+def test_processes_that_cannot_work_together_are_refused(tmp_path, toy_videos, toy_cache, tiny_config, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="several processes were started, but without a GPU for each"):
+        trainer(tmp_path / "run", toy_videos, toy_cache, tiny_config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_has_no_part_in_a_phase_is_not_trained(tiny_config):
+    network = MSSC(replace(tiny_config, person="detector"))
+    for phase, trained in (("all", {"image", "video", "fusion", "head"}), ("video", {"video"}), ("person", {"person"})):
+        network.requires_grad_(True).train()
+        freeze(network, TrainConfig(phase=phase, frozen="none"))
+        assert {name.partition(".")[0] for name, p in network.named_parameters() if p.requires_grad} == trained
+        assert not network.person.training and network.video.training == ("video" in trained)
 
 
 def test_no_step_waits_for_a_gpu(tmp_path, toy_videos, toy_cache, tiny_config):

@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -137,8 +138,8 @@ class Trainer:
         share: how many processes train on this process's GPU.
 
     Raises:
-        InputError: if the folder holds another run, the data set's classes are not the model's, or the phase "person" has no teacher or
-            nothing to teach.
+        InputError: if the folder holds another run, the data set's classes are not the model's, the phase "person" has no teacher or
+            nothing to teach, or several processes were started that cannot work together.
     """
 
     def __init__(
@@ -168,6 +169,10 @@ class Trainer:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
+        if int(os.environ.get("WORLD_SIZE", 1)) > self.accelerator.num_processes:
+            raise InputError(
+                "several processes were started, but without a GPU for each they would all do the same; start mssc train by itself."
+            )
         self.progress = progress and self.accelerator.is_main_process
         if self.accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32: what bf16 has in digits and float32 in range

@@ -41,14 +41,13 @@ def parameter_groups(model: nn.Module, started: list[nn.Parameter], train: Train
 
 
 def freeze(model: MSSC, train: TrainConfig) -> None:
-    """Keep what the run does not train as it is, BatchNorm statistics too: stem and first stage, if it asks for that, or all but the
-    detector of people. Call after `model.train()`."""
-    if train.phase == "person":
-        for name, module in model.named_children():
-            module.requires_grad_(name == "person").eval()
-    elif train.frozen == "stem":
-        for module in first_stages(model):
-            module.requires_grad_(False).eval()
+    """Keep what the run does not train as it is, BatchNorm statistics too: what has no part in its phase, and stem and first stage, if it
+    asks for that. The statistics of the detector of people are always kept. Call after `model.train()`."""
+    for name, module in model.named_children():
+        if name == "person" or train.phase not in ("all", name):
+            module.requires_grad_(name == train.phase).eval()
+    for module in first_stages(model) if train.frozen == "stem" else ():
+        module.requires_grad_(False).eval()
 
 
 def mix(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
