@@ -192,6 +192,17 @@ def test_who_does_nothing_is_followed_and_who_acts_has_the_likeliest_actions():
     np.testing.assert_allclose(bystander.tube.boxes[[3, 18, 19], 0], [53, 68, 68])  # the last look was at frame 18
 
 
+def test_who_is_known_by_actions_alone_must_be_surer():
+    def followed(people):
+        linker, frames = PeopleLinker(25.0, 2), []
+        for _ in range(20):
+            frames.append(Detections([[0, 0, 10, 20]], [1], [0.3], people, np.full(len(people), 0.3)))
+            linker.step(frames[-1])
+        return linker.so_far(frames)
+
+    assert not followed([]) and len(followed([[0, 0, 10, 20]])) == 1
+
+
 def test_the_camera_tells_of_somebody_without_an_action():
     told = Camera._boxes(None, PEOPLE, 100, 20)  # type: ignore[arg-type]
     assert [(one["label"], one["score"], one["person"]) for one in told] == [(1, 0.4, 0.7), (None, 0.0, 0.6)]

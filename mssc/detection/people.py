@@ -17,6 +17,7 @@ from ..video import frames_per_look
 from .postprocess import PART
 
 PERSON_SCORE = 0.2  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens
+ACTOR_SCORE = 0.35  # likewise where actions' scores alone tell, which are less sure
 LIKELIEST = 3  # actions told of each
 LINKS = LinkConfig(iou=0.2)  # from look to look people move farther than from frame to frame
 WHOLE = 0.2  # share of a box that surer people in it take from which on it is about them: feet take less
@@ -72,17 +73,21 @@ class PeopleLinker:
     def __init__(self, rate: float, label: int) -> None:
         self._hold = people_every(rate) * frames_per_look(rate)
         self._linker, self._label, self._frames = OnlineLinker(LINKS, rate / self._hold, PERSON_SCORE), label, 0
+        self._lowest = ACTOR_SCORE  # until people are seen as such
 
     def step(self, detections: Detections) -> None:
         """Take the next frame's rows."""
         if self._frames % self._hold == 0:
+            if len(detections.people):
+                self._lowest = PERSON_SCORE
             boxes, _, sure = everybody(detections)
             self._linker.step(Detections(boxes, np.full(len(boxes), self._label), sure))
         self._frames += 1
 
     def so_far(self, frames: Sequence[Detections]) -> list[Person]:
         """Who there would be if the video ended here, in order of appearance; `frames` are the rows that `step` was given."""
-        tubes = [in_between(tube, self._hold, self._frames) for tube in self._linker.so_far()]
+        found = [tube for tube in self._linker.so_far() if tube.score >= self._lowest]
+        tubes = [in_between(tube, self._hold, self._frames) for tube in found]
         return [Person(tube, _likeliest(tube, frames)) for tube in sorted(tubes, key=lambda tube: (tube.start, -tube.score))]
 
 
