@@ -181,7 +181,7 @@ def test_an_actor_is_the_person_whose_box_fits():
 
 
 def test_who_does_nothing_is_followed_and_who_acts_has_the_likeliest_actions():
-    linker, frames = PeopleLinker(25.0, 2), []
+    linker, frames = PeopleLinker(25.0, 2, 6), []
     for step in range(20):
         moved = np.array([step, 0, step, 0])
         frames.append(replace(PEOPLE, boxes=PEOPLE.boxes + moved, people=PEOPLE.people + moved))
@@ -404,8 +404,9 @@ def test_in_a_slow_video_people_are_looked_for_in_every_frame(tiny_config):
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     found = Detector(_sees_people(tiny_config)).stream(6.0)(images)
     assert all(not np.array_equal(one.people, other.people) for one, other in pairwise(found))
-    linker = PeopleLinker(6.0, 2)
-    assert linker._hold == 1
+    assert Detector(_sees_people(tiny_config)).stream(6.0).people_every == 1
+    assert Detector(_sees_people(tiny_config)).stream(60.0).people_every == 12, "of which the network is shown every second"
+    assert Detector(MSSC(tiny_config).eval()).stream(60.0).people_every == 2, "where actions alone tell who is there"
 
 
 def test_feet_are_no_person_of_their_own():

@@ -11,9 +11,7 @@ import numpy as np
 
 from ..boxes import CONTINUOUS, box_iou, box_share
 from ..linking import LinkConfig, OnlineLinker
-from ..model.person import people_every
 from ..structures import Detections, Tube
-from ..video import frames_per_look
 from .postprocess import PART
 
 PERSON_SCORE = 0.2  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens
@@ -68,10 +66,11 @@ class PeopleLinker:
     Args:
         rate: frames per second.
         label: what the tubes are labelled with; a number that no action has.
+        every: who is there is known anew in every n-th frame.
     """
 
-    def __init__(self, rate: float, label: int) -> None:
-        self._hold = people_every(rate) * frames_per_look(rate)
+    def __init__(self, rate: float, label: int, every: int = 1) -> None:
+        self._hold = every
         self._linker, self._label, self._frames = OnlineLinker(LINKS, rate / self._hold, PERSON_SCORE), label, 0
         self._lowest = ACTOR_SCORE  # until people are seen as such
 

@@ -19,7 +19,7 @@ import numpy as np
 from ..linking import LinkConfig, OnlineLinker
 from ..structures import DetectionLog, Detections, InputError, Tube
 from ..video import Frame, VideoInfo, Writer, drawing, noted, probe, read
-from .detector import FRAMES_AT_ONCE, Detector, Ready, shared_detector
+from .detector import FRAMES_AT_ONCE, DetectionStream, Detector, Ready, shared_detector
 from .prefetch import prefetch
 from .result import VideoResult
 from .stopwatch import Stopwatch
@@ -101,7 +101,7 @@ def detect_steps(
     if output is not None and Path(output).resolve() == Path(path).resolve():
         raise InputError(f"{output} is the video itself; name another file for the one with its tubes drawn.")
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect, True, path) if output is not None else None
-    linker = OnlineLinker(link, float(info.rate), threshold)
+    linker, stream = OnlineLinker(link, float(info.rate), threshold), detector.stream(float(info.rate), stopwatch=stopwatch)
     video, detections = Path(output) if output is not None else None, DetectionLog()
 
     def so_far() -> list[Tube]:
@@ -109,10 +109,20 @@ def detect_steps(
 
     with noted(path) as notes:
         result = VideoResult(
-            info, detector.classes, [], detections, [], stopwatch.seconds, detector.name, threshold, video, notes
+            info,
+            detector.classes,
+            [],
+            detections,
+            [],
+            stopwatch.seconds,
+            detector.name,
+            threshold,
+            video,
+            notes,
+            stream.people_every,
         )
         tubes, times = result.tubes, result.times
-        for found in _first_pass(detector, info, times, linker, stopwatch):
+        for found in _first_pass(stream, info, times, linker, stopwatch):
             detections.append(found)
             yield Step(len(detections), info.frames, "looking for actions", result, False, so_far)
         if info.frames and len(times) < WHOLE * info.frames:
@@ -132,9 +142,8 @@ def _in_order(tubes: list[Tube]) -> list[Tube]:
 
 
 def _first_pass(
-    detector: Detector, info: VideoInfo, times: list[float], linker: OnlineLinker, stopwatch: Stopwatch
+    stream: DetectionStream, info: VideoInfo, times: list[float], linker: OnlineLinker, stopwatch: Stopwatch
 ) -> Iterator[Detections]:
-    stream = detector.stream(float(info.rate), stopwatch=stopwatch)
     ahead = deque[float]()  # times of frames that are being looked at
 
     def shrunk() -> Iterator[tuple[float, Ready | None]]:

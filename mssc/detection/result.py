@@ -35,6 +35,7 @@ class VideoResult:
         threshold: used.
         video: the annotated video, if one was asked for.
         notes: sentences on what is wrong with the file, such as damage that frames were lost to.
+        people_every: who is there is known anew in every n-th frame.
     """
 
     info: VideoInfo
@@ -47,6 +48,7 @@ class VideoResult:
     threshold: float
     video: Path | None = None
     notes: list[str] = field(default_factory=list)
+    people_every: int = 1
 
     @property
     def frames_per_second(self) -> float:
@@ -70,7 +72,7 @@ class VideoResult:
     @cached_property
     def people(self) -> list[Person]:
         """Everybody who is seen, whether or not an action is sure, in order of appearance; to be asked for when all frames are there."""
-        linker = PeopleLinker(float(self.info.rate), len(self.classes))
+        linker = PeopleLinker(float(self.info.rate), len(self.classes), self.people_every)
         for found in self.detections:
             linker.step(found)
         return linker.so_far(self.detections)

@@ -109,7 +109,7 @@ def work(path: str, model: str, threshold: float, folder: str, drawn: bool = Fal
     for step in detect_steps(path, detector, threshold, target if drawn else None):
         result, now = step.result, time.monotonic()
         check_length(path, result.times[-1], len(result.times))
-        people = people or PeopleLinker(float(result.info.rate), len(result.classes))
+        people = people or PeopleLinker(float(result.info.rate), len(result.classes), result.people_every)
         if not step.complete:
             people.step(result.detections[-1])
         stopped = not step.complete and stop.exists()
