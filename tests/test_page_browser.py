@@ -670,9 +670,9 @@ def test_another_moment_than_was_asked_for_is_said(looked, result):
     assert "Nobody has a box" not in tab.inner_text("#inside .boxes-are")
     tab.evaluate(
         """() => { const slider = document.querySelector('#inside [data-do=moment]');
-        slider.max = 60; slider.value = 60; slider.dispatchEvent(new Event('input')); }"""
+        slider.max = 60; slider.value = 60; slider.dispatchEvent(new Event('input'));
+        document.querySelector('#look').click(); }"""  # at once: the slider follows the player
     )
-    tab.click("#look")
     tab.wait_for_function("document.querySelector('#inside .boxes-are').innerText.includes('Nobody has a box at 60.00 s')")
     shown = float(tab.inner_text("#inside .boxes-are").split(", at ")[1].split(" s.")[0])
     slider = float(tab.evaluate("document.querySelector('#inside [data-do=moment]').value"))

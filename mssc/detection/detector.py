@@ -300,8 +300,7 @@ class DetectionStream:
     Attributes:
         every: the network is shown every n-th frame.
         at_once: frames that go through one call of the network.
-        people_every: who is there is known anew in every n-th frame: people are looked for in some of those that the network is shown, see
-            `mssc.model.person.people_every`; where actions alone tell of them, in all of those.
+        people_every: people are looked for in every n-th frame, see `mssc.model.person.people_every`; None if the network cannot.
 
     Raises:
         InputError: for a rate that is no number above 0.
@@ -314,7 +313,7 @@ class DetectionStream:
             raise InputError(f"the rate is {rate!r}; give frames a second, above 0, or None to show the network every frame.")
         self.detector, self.size, self.stopwatch = detector, size, stopwatch or Stopwatch()
         self.every = 1 if rate is None else frames_per_look(rate)
-        self.people_every = self.every * (people_every(rate) if detector.config.person != "none" else 1)
+        self.people_every = self.every * people_every(rate) if detector.config.person != "none" else None
         self.at_once = max(FRAMES_AT_ONCE // self.every, 1) * self.every
         self.state = detector.model.initial_state(1)
         self.frames, self.last = 0, Detections.empty()
@@ -345,7 +344,7 @@ class DetectionStream:
         if number % self.every:
             return None
         small, config = self.detector.prepare([frame]), self.detector.config
-        searched = config.person != "none" and number % self.people_every == 0
+        searched = self.people_every is not None and number % self.people_every == 0
         large = prepare_large(frame, config.person_size) if searched else None
         return Ready(small, self.size or (frame.shape[0], frame.shape[1]), large)
 

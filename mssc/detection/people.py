@@ -12,6 +12,7 @@ import numpy as np
 from ..boxes import CONTINUOUS, box_iou, box_share
 from ..linking import LinkConfig, OnlineLinker
 from ..structures import Detections, Tube
+from ..video import frames_per_look
 from .postprocess import PART
 
 PERSON_SCORE = 0.2  # from which on a tube is somebody, by eye on videos of streets, sports, kitchens
@@ -35,11 +36,15 @@ class Person(NamedTuple):
     likeliest: list[tuple[int, float]]
 
 
-def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def everybody(detections: Detections, looked: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Who is in a frame: boxes (N, 4), the box of each row, and how surely somebody is there (N,).
 
-    An actor is the person whose box fits best, or else somebody more. Who lies in the box of a surer actor is a part of them, and an actor
-    whose box is around surer people is nobody more.
+    An actor is the person whose box fits best. Who lies in the box of a surer actor is a part of them, and an actor whose box is around
+    surer people is one of them.
+
+    Args:
+        detections: of the frame.
+        looked: whether people were looked for: an actor whom nobody's box fits is then somebody with probability 0.
     """
     boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
     which = which.ravel()
@@ -49,14 +54,14 @@ def everybody(detections: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarra
     part &= box_iou(people[:, None], boxes[None], CONTINUOUS) < SAME
     people, person = (column[~part.any(1)] for column in (people, person))
     if not len(people):
-        return boxes, which, sure
+        return boxes, which, np.zeros_like(sure) if looked else sure
     overlap = box_iou(boxes[:, None], people[None], CONTINUOUS)
     inside = (box_share(people[None], boxes[:, None], CONTINUOUS) >= PART) & (person[None] > sure[:, None])
     around = np.where(inside, box_share(boxes[:, None], people[None], CONTINUOUS), 0).sum(1) >= WHOLE
     known, fitting = (overlap.max(1) >= SAME) | around, overlap.argmax(1)
     place = np.where(known, fitting, len(people) + np.cumsum(~known) - 1)
-    person = np.concatenate([person, sure[~known]])
-    np.maximum.at(person, place, sure)
+    person = np.concatenate([person, np.zeros((~known).sum()) if looked else sure[~known]])
+    np.maximum.at(person, place[known] if looked else place, sure[known] if looked else sure)
     return np.concatenate([people, boxes[~known]]), place[which], person
 
 
@@ -66,34 +71,33 @@ class PeopleLinker:
     Args:
         rate: frames per second.
         label: what the tubes are labelled with; a number that no action has.
-        every: who is there is known anew in every n-th frame.
+        every: in every how many frames people were looked for; None where actions alone tell who is there.
     """
 
-    def __init__(self, rate: float, label: int, every: int = 1) -> None:
-        self._hold = every
-        self._linker, self._label, self._frames = OnlineLinker(LINKS, rate / self._hold, PERSON_SCORE), label, 0
-        self._lowest = ACTOR_SCORE  # until people are seen as such
+    def __init__(self, rate: float, label: int, every: int | None = None) -> None:
+        self._hold, self._looked = every or frames_per_look(rate), every is not None
+        lowest = PERSON_SCORE if self._looked else ACTOR_SCORE
+        self._linker, self._label, self._frames = OnlineLinker(LINKS, rate / self._hold, lowest), label, 0
 
     def step(self, detections: Detections) -> None:
         """Take the next frame's rows."""
         if self._frames % self._hold == 0:
-            if len(detections.people):
-                self._lowest = PERSON_SCORE
-            boxes, _, sure = everybody(detections)
+            boxes, _, sure = everybody(detections, self._looked)
+            boxes, sure = boxes[sure > 0], sure[sure > 0]
             self._linker.step(Detections(boxes, np.full(len(boxes), self._label), sure))
         self._frames += 1
 
     def so_far(self, frames: Sequence[Detections]) -> list[Person]:
         """Who there would be if the video ended here, in order of appearance; `frames` are the rows that `step` was given."""
-        found = [tube for tube in self._linker.so_far() if tube.score >= self._lowest]
-        tubes = [in_between(tube, self._hold, self._frames) for tube in found]
+        tubes = [in_between(tube, self._hold, self._frames) for tube in self._linker.so_far()]
         return [Person(tube, _likeliest(tube, frames)) for tube in sorted(tubes, key=lambda tube: (tube.start, -tube.score))]
 
 
 def in_between(tube: Tube, hold: int, frames: int) -> Tube:
     """A tube of looks as one of the video's frames, of which people were looked for in every `hold`-th: boxes move on a line from look to
-    look, and stay after the last. The video has so many frames."""
+    look, and stay after the last, for half of the way to the look in which nobody was there. The video has so many frames."""
     start, stop = tube.start * hold, min(tube.stop * hold, frames)
+    stop -= hold // 2 if tube.stop * hold < frames else 0
     looks, places = np.arange(start, tube.stop * hold, hold), np.arange(start, stop)
     boxes = np.stack([np.interp(places, looks, side) for side in tube.boxes.T], 1)
     return Tube(tube.label, tube.score, start, boxes, np.interp(places, looks, tube.scores))

@@ -35,7 +35,7 @@ class VideoResult:
         threshold: used.
         video: the annotated video, if one was asked for.
         notes: sentences on what is wrong with the file, such as damage that frames were lost to.
-        people_every: who is there is known anew in every n-th frame.
+        people_every: people were looked for in every n-th frame; None where actions alone tell who is there.
     """
 
     info: VideoInfo
@@ -48,7 +48,7 @@ class VideoResult:
     threshold: float
     video: Path | None = None
     notes: list[str] = field(default_factory=list)
-    people_every: int = 1
+    people_every: int | None = None
 
     @property
     def frames_per_second(self) -> float:

@@ -136,7 +136,7 @@ const many = (count, one, more) => `${count} ${count === 1 ? one : more}`;
 const summary = (view) => {
   const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size, seen = new Set([...view.found.people, ...view.shown].map((tube) => tube.actor)).size;
   const who = views.length > 1 ? `${view.model}: ` : "", rest = off.size ? " among those chosen" : "";
-  const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest)].sort((a, b) => b[1] - a[1])[0];
+  const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest).filter(([label]) => !off.has(nameOf(view, label)))].sort((a, b) => b[1] - a[1])[0];
   const likeliest = best ? `; likeliest: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
   if (!view.found.duration) return [];
   if (count) {
@@ -147,7 +147,7 @@ const summary = (view) => {
   const { name, actions } = models.get(view.model);
   return [
     make("h3", "", who + (seen ? `${many(seen, "person", "people")}, no sure action${rest}${likeliest}` : "Nobody was seen")),
-    make("p", "hint", `Nothing scored ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}. Lower the threshold to see what it may be.`),
+    make("p", "hint", `No action${rest} lasts with ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}.${view.found.tubes.length ? " Lower the threshold to see what it may be." : ""}`),
   ];
 };
 const showClasses = () => {

@@ -131,8 +131,9 @@ def work(path: str, model: str, threshold: float, folder: str, drawn: bool = Fal
     everybody = people.so_far(result.detections)
     found = describe(result, result.tubes, everybody)
     told_all: dict[str, Any] = result.to_json(everybody) | {"model": model}
-    for told_tube, shown_tube in zip(told_all["tubes"], found["tubes"], strict=True):
-        told_tube["actor"] = shown_tube["actor"]
+    for kind in ("tubes", "people"):
+        for one, shown_one in zip(told_all[kind], found[kind], strict=True):
+            one["actor"] = shown_one["actor"]
     write_whole(target.with_suffix(".json"), json.dumps(told_all))
     if drawn:
         result.write_csv(target.with_suffix(".csv"))

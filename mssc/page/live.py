@@ -69,7 +69,7 @@ class Camera:
         for detections, now in zip(self.stream.follow(ready), times, strict=True):
             found = self._link(detections, now)
         self.seen = time.monotonic()
-        return {"boxes": self._boxes(found, width, height), "tubes": self._tubes()}
+        return {"boxes": self._boxes(found, width, height, self.stream.people_every is not None), "tubes": self._tubes()}
 
     def _link(self, detections: Detections, now: float) -> Detections:
         self.recent.append(now)
@@ -90,9 +90,9 @@ class Camera:
         passed = self.recent[-1] - self.recent[0] if len(self.recent) > 1 else 0
         return float(np.clip((len(self.recent) - 1) / passed, 1, 60)) if passed > 0 else USUAL_RATE
 
-    def _boxes(self, found: Detections, width: int, height: int) -> list[dict[str, Any]]:
+    def _boxes(self, found: Detections, width: int, height: int, looked: bool = False) -> list[dict[str, Any]]:
         """Everybody, with the best action of each."""
-        boxes, which, sure = everybody(found)
+        boxes, which, sure = everybody(found, looked)
         size, told = np.array([width, height, width, height]), []
         for index in np.argsort(-sure, kind="stable").tolist():
             rows = found[which == index]

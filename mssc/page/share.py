@@ -22,7 +22,7 @@ from .detection import TELL_SECONDS, Seen, numbered
 CLIP_SECONDS = 8.0
 GIF_RATE = 10.0  # frames a second
 SIDES = {"whole": 1920, "clip": 960, "gif": 480}  # pixels of the longer side of each model's picture
-SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif", "column": "-figure.pdf", "page": "-figure.pdf"}
+SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif", "column": "-figure.pdf", "page": "-figure-wide.pdf"}
 COLUMNS: dict[str, Columns] = {"column": 1, "page": 2}  # of figures
 PAPER, INK = (24, 28, 36), (235, 238, 242)
 MOST_ROWS = 6  # of a timeline

@@ -128,6 +128,13 @@ for (const stage of element.querySelectorAll(".stage")) {
 }
 const light = (tube) => { if (lit !== tube) { lit = tube; element.querySelectorAll("[data-tube]").forEach((one) => one.classList.toggle("lit", one.tube === tube)); redraw(); } };
 // one of the things that stand for a tube: pointing at it lights all of them, a click goes there
+const reveal = (tube) => {  // its bar, where many rows scroll
+  for (const bar of element.querySelectorAll(".rows button")) {
+    if (bar.tube !== tube) continue;
+    const rows = bar.closest(".rows"), seen = rows.getBoundingClientRect(), place = bar.getBoundingClientRect();
+    if (place.top < seen.top || place.bottom > seen.bottom) rows.scrollTop += place.top - seen.top - rows.clientHeight / 2;
+  }
+};
 const stands = (one, tube, seconds) => {
   one.tube = tube;
   one.dataset.tube = "";
@@ -135,5 +142,5 @@ const stands = (one, tube, seconds) => {
   one.addEventListener("mouseleave", () => light(null));
   one.addEventListener("focusin", () => light(tube));
   one.addEventListener("focusout", () => light(null));
-  one.addEventListener("click", (event) => { event.stopPropagation(); goTo(seconds + 0.001); light(tube); });
+  one.addEventListener("click", (event) => { event.stopPropagation(); goTo(seconds + 0.001); light(tube); reveal(tube); });
 };

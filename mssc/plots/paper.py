@@ -49,7 +49,7 @@ STYLE: Any = {
 MODELS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 GREY, BACKGROUND_GREY = "#767676", "#bdbdbd"
-DPI, SCREEN_DPI = 200, 110
+DPI, SCREEN_DPI, PRINT_DPI = 200, 110, 300
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,7 +117,7 @@ class Plot:
         with matplotlib.rc_context(STYLE):
             fonts.fit(self.figure).draw_without_rendering()
             self.figure.set_layout_engine("none")  # it is laid out now, and would be again for each file
-        options: dict[str, dict[str, Any]] = {"pdf": {"metadata": {"CreationDate": None}}, "png": {"dpi": DPI}}
+        options: dict[str, dict[str, Any]] = {"pdf": {"metadata": {"CreationDate": None}, "dpi": PRINT_DPI}, "png": {"dpi": DPI}}
         for kind in options:
             out = io.BytesIO()
             with matplotlib.rc_context(STYLE):
