@@ -94,7 +94,8 @@ def _figure(shown: Sequence[Shown], moment: float, target: Path, columns: Column
             yield number, (found.total or 0) * len(names)
     assert isinstance(found, list)
     result = VideoResult(probe(seen.path), seen.classes, tubes, [], seen.times, {}, seen.model, shown[0].threshold)
-    moment_plot(result, found, columns).save(target.parent, target.stem)
+    others = _others(shown[0], found[0].key.frame)
+    moment_plot(result, found, columns, others).save(target.parent, target.stem)
 
 
 @contextmanager
@@ -146,20 +147,30 @@ def _pictures(
         yield frame.time, np.hstack(columns)
 
 
+def _acting(shown: Shown, index: int) -> list[tuple[Tube, int]]:
+    """The tubes that cover a frame, with the numbers of who acts."""
+    return [(tube, number) for tube, number in shown.tubes if tube.start <= index < tube.stop]
+
+
+def _others(shown: Shown, index: int) -> np.ndarray:
+    """Boxes (P, 4) in a frame of those who do nothing that is sure, in pixels of the video."""
+    busy = {number for _, number in _acting(shown, index)}
+    here = [tube for (tube, _), number in shown.people if tube.start <= index < tube.stop and number not in busy]
+    return np.array([tube.boxes[index - tube.start] for tube in here]).reshape(-1, 4)
+
+
 def _drawn(shown: Shown, image: np.ndarray, index: int, named: bool) -> np.ndarray:
     """A frame with the boxes of one model."""
     height, width = image.shape[:2]
     scale = np.array([width, height, width, height]) / np.tile(shown.seen.size, 2)
-    here = [(tube, number) for tube, number in shown.tubes if tube.start <= index < tube.stop]
-    busy = {number for _, number in here}
-    others = [tube for (tube, _), number in shown.people if tube.start <= index < tube.stop and number not in busy]
+    here = _acting(shown, index)
     rows = Detections(
         np.array([tube.boxes[index - tube.start] * scale for tube, _ in here]).reshape(-1, 4),
         np.array([tube.label for tube, _ in here]),
         np.array([tube.score for tube, _ in here]),
     )
-    people = np.array([tube.boxes[index - tube.start] * scale for tube in others]).reshape(-1, 4)
-    picture = Image.fromarray(drawing.draw(image, rows, shown.seen.classes, [number for _, number in here], people))
+    picture = drawing.draw(image, rows, shown.seen.classes, [number for _, number in here], _others(shown, index) * scale)
+    picture = Image.fromarray(picture)
     if named:
         _text(ImageDraw.Draw(picture), (width - 6, 4), shown.seen.model)
     return np.array(picture)
