@@ -313,6 +313,21 @@ def test_threshold_and_actions_filter_all_of_it_at_once(result):
     assert result.count("tbody tr") == before
 
 
+def test_what_is_left_out_is_not_called_likeliest(result):
+    tab, chips = result.tab, "#detect .classes button[data-action]:not([data-action=''])"
+    names = [chip.get_attribute("data-action") for chip in tab.locator(chips).all()]
+    for place in range(len(names)):
+        tab.click(f"{chips} >> nth={place}")
+    heading, hint = tab.inner_text("#detect .found h3"), tab.inner_text("#detect .found p.hint >> nth=0")
+    assert "no sure action among those chosen" in heading and hint.startswith(
+        "No action among those chosen lasts with 0.05 or more."
+    )
+    assert not [name for name in names if name in heading]
+    for place in range(len(names)):
+        tab.click(f"{chips} >> nth={place}")
+    assert "Found" in tab.inner_text("#detect .found")
+
+
 def test_who_does_nothing_sure_is_seen_all_the_same(result):
     result.set_threshold(0.95)
     said = result.tab.inner_text("#detect .found")
