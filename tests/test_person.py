@@ -176,6 +176,8 @@ def test_an_actor_is_the_person_whose_box_fits():
     boxes, which, sure = everybody(around)
     assert boxes.tolist() == PEOPLE.people.tolist() and which.tolist() == [1], "a box around a surer person is nobody more"
     assert len(everybody(replace(around, scores=[0.9]))[0]) == 2, "but the surer actor stays"
+    boxes, _, sure = everybody(replace(around, scores=[0.9]), looked=True)
+    assert boxes[:2].tolist() == PEOPLE.people.tolist() and sure.tolist() == pytest.approx([0.7, 0.6, 0]), "who was looked for"
     surer = replace(feet, scores=[0.5])
     assert len(everybody(surer)[0]) == 2
 

@@ -39,12 +39,12 @@ class Person(NamedTuple):
 def everybody(detections: Detections, looked: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Who is in a frame: boxes (N, 4), the box of each row, and how surely somebody is there (N,).
 
-    An actor is the person whose box fits best. Who lies in the box of a surer actor is a part of them, and an actor whose box is around
-    surer people is one of them.
+    An actor is the person whose box fits best; an actor whose box is around surer people is one of them.
 
     Args:
         detections: of the frame.
-        looked: whether people were looked for: an actor whom nobody's box fits is then somebody with probability 0.
+        looked: whether people were looked for: an actor whom nobody's box fits is then somebody with probability 0. Else they are somebody
+            more, and who lies in the box of a surer actor is a part of them.
     """
     boxes, which = np.unique(detections.boxes, axis=0, return_inverse=True)
     which = which.ravel()
@@ -52,7 +52,7 @@ def everybody(detections: Detections, looked: bool = False) -> tuple[np.ndarray,
     people, person = detections.people, detections.person.astype(np.float64)
     part = (box_share(people[:, None], boxes[None], CONTINUOUS) >= PART) & (person[:, None] < sure)
     part &= box_iou(people[:, None], boxes[None], CONTINUOUS) < SAME
-    people, person = (column[~part.any(1)] for column in (people, person))
+    people, person = (column[looked | ~part.any(1)] for column in (people, person))
     if not len(people):
         return boxes, which, np.zeros_like(sure) if looked else sure
     overlap = box_iou(boxes[:, None], people[None], CONTINUOUS)
