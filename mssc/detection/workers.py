@@ -10,9 +10,8 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -103,37 +102,7 @@ def each(
         InputError: for a model that cannot be loaded.
     """
     how = _side_by_side if min(jobs, len(items)) > 1 else _one_by_one
-    with interrupts_kept() as check, contextlib.closing(how(work, items, load, jobs, moved)) as ends:
-        for end in ends:
-            check()
-            yield end
-
-
-@contextlib.contextmanager
-def interrupts_kept() -> Iterator[Callable[[], None]]:
-    """Ctrl-C, also where Python loses it: the exception that it raises is gone if it meets a destructor or a callback of C code. Yields a
-    function that raises it again then."""
-    pressed: list[int] = []
-
-    def press(number: int, frame: object) -> None:
-        pressed.append(number)
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield check
-        return
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
+    yield from how(work, items, load, jobs, moved)
 
 
 def attempt(name: str, work: Callable[..., R], *arguments: object) -> tuple[R | None, str | None]:
@@ -157,7 +126,7 @@ def refuse(failed: Sequence[str], count: int) -> None:
         raise InputError("\n".join([f"{len(failed)} of {count} videos failed:", *failed] if count > 1 else failed))
 
 
-def _one_by_one(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Generator[tuple, None, None]:
+def _one_by_one(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Iterator[tuple]:
     with one_thread():
         detector = load() if items else None
         for name, item in items.items():
@@ -169,7 +138,7 @@ def _one_by_one(work, items: Mapping, load: Callable[[], Detector], jobs: int, m
 # -------------------------------------------------------------------- several processes
 
 
-def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Generator[tuple, None, None]:
+def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Iterator[tuple]:
     context, waiting = multiprocessing.get_context("spawn"), deque(items)
     busy: dict[Connection, tuple[BaseProcess, str]] = {}
     started: list[BaseProcess] = []
@@ -219,21 +188,23 @@ def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int,
 
 @contextlib.contextmanager
 def _ignored_by_children() -> Iterator[None]:
-    """Ctrl-C reaches all processes, and this one ends the others: who starts within the block inherits that it is ignored. Where the system
-    can, one that comes meanwhile waits for the block's end."""
-    held = hasattr(signal, "pthread_sigmask")
-    if held:
-        from multiprocessing import resource_tracker  # POSIX only
+    """Ctrl-C reaches all processes, and this one ends the others: who starts within the block inherits that it is held back. It is for this
+    thread, too, but not lost: it comes at the block's end, or through another thread."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return
+    from multiprocessing import resource_tracker  # POSIX only
 
-        resource_tracker.ensure_running()  # which lets interrupts through when it starts
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # which lets interrupts through when it starts
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
