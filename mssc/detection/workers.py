@@ -146,9 +146,9 @@ def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int,
     def start() -> tuple[Connection, BaseProcess]:
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, load, work), daemon=True)
+        started.append(process)  # before it starts: an interrupt may come at once
         with _ignored_by_children():
             process.start()
-            started.append(process)
         theirs.close()
         return ours, process
 
@@ -183,7 +183,7 @@ def _side_by_side(work, items: Mapping, load: Callable[[], Detector], jobs: int,
                 moved(name, 1.0)
                 yield name, *said
     finally:
-        _end(started)
+        _end([process for process in started if process.pid is not None])
 
 
 @contextlib.contextmanager
