@@ -101,8 +101,15 @@ def each(
     Raises:
         InputError: for a model that cannot be loaded.
     """
-    how = _side_by_side if min(jobs, len(items)) > 1 else _one_by_one
-    yield from how(work, items, load, jobs, moved)
+    if min(jobs, len(items)) > 1:
+        yield from _side_by_side(work, items, load, jobs, moved)
+        return
+    with one_thread():
+        detector = load() if items else None
+        for name, item in items.items():
+            answer, reason = attempt(name, work, detector, item, partial(moved, name))
+            moved(name, 1.0)
+            yield name, answer, reason
 
 
 def attempt(name: str, work: Callable[..., R], *arguments: object) -> tuple[R | None, str | None]:
@@ -124,15 +131,6 @@ def refuse(failed: Sequence[str], count: int) -> None:
     """
     if failed:
         raise InputError("\n".join([f"{len(failed)} of {count} videos failed:", *failed] if count > 1 else failed))
-
-
-def _one_by_one(work, items: Mapping, load: Callable[[], Detector], jobs: int, moved) -> Iterator[tuple]:
-    with one_thread():
-        detector = load() if items else None
-        for name, item in items.items():
-            answer, reason = attempt(name, work, detector, item, partial(moved, name))
-            moved(name, 1.0)
-            yield name, answer, reason
 
 
 # -------------------------------------------------------------------- several processes

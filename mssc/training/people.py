@@ -74,7 +74,7 @@ def _thinned(video: Video) -> Video:
 
 
 class People(TorchDataset):
-    """Images of people, as the teacher sees them: a frame, or many as tiles, cut, mirrored and coloured at random.
+    """Images of people, as the teacher sees them: a frame, or many as tiles, cut and mirrored at random.
 
     Args:
         dataset: videos with the frames to learn from labelled, see `frames_to_learn`.
