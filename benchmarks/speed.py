@@ -16,6 +16,7 @@ from pathlib import Path
 import mssc  # noqa: F401  (sets how threads wait, before torch is imported)
 
 # isort: split
+import numpy as np
 import openvino
 import torch
 from yowov2_nano import SIDE, WINDOW, YowoV2Nano, facts
@@ -24,8 +25,8 @@ from mssc.config import LOOK_EVERY
 from mssc.data import toy
 from mssc.detection.detector import FRAMES_AT_ONCE, Detector
 from mssc.detection.pipeline import detect_video
+from mssc.detection.preprocess import shape_looked_at
 from mssc.detection.runtime import RUNTIMES
-from mssc.model.person import shape_looked_at
 from mssc.model.shipped import model_folder
 from mssc.structures import InputError
 from mssc.video import Writer, read
@@ -70,11 +71,11 @@ def yowo() -> dict[str, float]:
     return found
 
 
-def go_through(detector: Detector, clip: torch.Tensor, frames: int) -> None:
-    """The whole clip (1, 3, T, S, S), so many frames a call."""
-    state = detector.model.initial_state(1)
-    for part in clip.split(frames, 2):
-        _, state = detector.go_on(part, state)
+def go_through(detector: Detector, images: np.ndarray, frames: int) -> None:
+    """All images (T, S, S, 3), so many a call."""
+    state = detector.initial_state()
+    for start in range(0, len(images), frames):
+        _, state = detector.go_on(images[start : start + frames], state)
 
 
 def streaming(name: str) -> None:
@@ -88,19 +89,18 @@ def streaming(name: str) -> None:
             print(f"\n{error}")
             continue
         window, size = detector.config.window, detector.config.key_size
-        images = torch.randint(0, 256, (FRAMES_AT_ONCE, size, size, 3), dtype=torch.uint8)
-        clip = images.permute(3, 0, 1, 2)[None]  # a view, as `prepare` gives it
+        images = np.random.default_rng(0).integers(0, 256, (FRAMES_AT_ONCE, size, size, 3), np.uint8)
         for frames in (1, FRAMES_AT_ONCE):
-            each = seconds(partial(go_through, detector, clip, frames)) / len(images)
+            each = seconds(partial(go_through, detector, images, frames)) / len(images)
             rows.append((f"{runtime}, {frames} frame{'s' * (frames > 1)} a call", each))
         if detector.config.person != "none":
             for height, width in ((240, 320), (720, 1280)):
                 shape = shape_looked_at(height, width, detector.config.person_size)
-                frame = torch.randint(0, 256, (1, 3, *shape), dtype=torch.uint8)
+                frame = np.zeros((*shape, 3), np.uint8)
                 each = seconds(partial(detector.people, frame, (height, width)))
                 rows.append((f"{runtime}, a search for people, in every {LOOK_EVERY}th frame of {width}x{height}", each))
         if runtime == "torch":
-            each = seconds(partial(detector.window, images.numpy()[:window]), 3)
+            each = seconds(partial(detector.window, images[:window]), 3)
             rows.append((f"torch, {window} frames anew for each key frame", each))
     print("\n| network | ms a frame | times as fast as theirs in torch | in OpenVINO |\n|---|---|---|---|")
     for label, each in rows:

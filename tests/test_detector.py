@@ -1,6 +1,8 @@
 """From frames to detections: what the network is shown, what its answers become, on which machine."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,16 @@ from mssc.data.decoding import decode
 from mssc.detection import detector as module
 from mssc.detection.detector import prepare, shared_detector
 from mssc.detection.postprocess import MOST_ROWS, action_probabilities, to_detections
-from mssc.detection.resources import choose_device, inference_threads, tune_malloc
+from mssc.detection.resources import (
+    all_threads,
+    choose_device,
+    inference_threads,
+    is_cpu,
+    network_threads,
+    one_thread,
+    tune_malloc,
+    usable_cores,
+)
 from mssc.model import shipped
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.layers import ConvBlock
@@ -88,7 +99,7 @@ def test_predictions_are_not_modified():
 # -------------------------------------------------------------------- frames
 
 
-def test_frames_are_shown_as_pillow_makes_them():
+def test_frames_are_shown_nearly_as_pillow_makes_them():
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, size, np.uint8) for size in ((90, 120, 3), (32, 32, 3), (20, 50, 3))]
     copies = [frame.copy() for frame in frames]
@@ -96,7 +107,8 @@ def test_frames_are_shown_as_pillow_makes_them():
     assert shown.dtype == torch.uint8 and shown.shape == (3, 3, 32, 32)
     for frame, copy, one in zip(frames, copies, shown, strict=True):
         wanted = np.asarray(Image.fromarray(frame).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
-        assert np.abs(one.permute(1, 2, 0).numpy() - wanted).max() <= 1 and np.array_equal(frame, copy)
+        apart = np.abs(one.permute(1, 2, 0).numpy() - wanted)
+        assert apart.max() <= 15 and apart.mean() < 0.6 and np.array_equal(frame, copy)
     mirrored = prepare([frames[0][:, ::-1]], 32)  # neither contiguous nor, as Pillow's arrays, to be written to
     frames[0].flags.writeable = False
     assert torch.equal(mirrored, prepare([np.ascontiguousarray(frames[0][:, ::-1])], 32))
@@ -231,8 +243,28 @@ def test_loading_makes_a_model_ready(folder, model, images):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_videos_are_looked_at_without_torch(tmp_path):
+    """Its import takes half a gigabyte and seconds, which a graph runtime can do without."""
+    video = shipped.MODELS.parent / "examples" / "toy.mp4"
+    script = (
+        "import sys; from mssc import detect_video; found = detect_video(sys.argv[1], 'toy', output=sys.argv[2]);"
+        "assert found.tubes and 'torch' not in sys.modules, sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(video), str(tmp_path / "out.mp4")], check=True)
+
+
+def test_threads_are_those_that_torch_would_take(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert all_threads() == 5
+    with one_thread():
+        assert all_threads() == network_threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert all_threads() == usable_cores()
+
+
 def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused():
-    assert choose_device() == torch.device("cpu") == choose_device("cpu")
+    assert choose_device() == torch.device("cpu") == choose_device("cpu") and is_cpu() and is_cpu("cpu")
     with pytest.raises(InputError, match="'cuda' cannot be used.*use auto, cpu or cuda"):
         choose_device("cuda")
 

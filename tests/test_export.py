@@ -14,8 +14,8 @@ import torch
 from mssc import load_model
 from mssc.detection.detector import Detector
 from mssc.model import engines
-from mssc.model.engines import open_graph
-from mssc.model.export import deviation, export_model, graphs_of, state_names
+from mssc.model.engines import graphs_of, open_graph
+from mssc.model.export import deviation, export_model, state_names
 from mssc.model.shipped import MODELS
 from mssc.structures import InputError
 from mssc.video import read
@@ -44,7 +44,7 @@ def test_a_graph_runs_in_plain_onnxruntime():
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_a_graph_gives_what_torch_gives(frames, runtime):
     model = load_model("toy")
-    assert deviation(model, MODELS / "toy" / graphs_of(model)[frames], frames, calls=2, runtime=runtime) < 1e-4
+    assert deviation(model, MODELS / "toy" / graphs_of(model.config)[frames], frames, calls=2, runtime=runtime) < 1e-4
 
 
 def test_the_state_is_named_after_its_places():
@@ -147,7 +147,7 @@ def test_a_model_is_exported_with_all_it_needs(tmp_path, tiny_config, monkeypatc
     from mssc.model.checkpoint import save_model
     from mssc.model.mssc import MSSC
 
-    monkeypatch.setattr("mssc.model.export.FRAMES", (1,))  # tracing takes a while
+    monkeypatch.setattr("mssc.model.engines.FRAMES", (1,))  # tracing takes a while
     torch.manual_seed(0)
     save_model(MSSC(tiny_config).eval(), tmp_path / "model")
     found = export_model(tmp_path / "model", tmp_path / "out", "openvino")

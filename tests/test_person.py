@@ -15,14 +15,15 @@ from torch import nn
 from mssc import load_model
 from mssc.config import LOOK_EVERY, TrainConfig
 from mssc.data.cache import FrameCache
-from mssc.detection.detector import Detector, prepare_large
+from mssc.detection.detector import Detector
 from mssc.detection.people import PeopleLinker, everybody, in_between
 from mssc.detection.postprocess import LOWEST_PERSON, to_people
+from mssc.detection.preprocess import prepare_large, shape_looked_at
 from mssc.model.checkpoint import save_model
 from mssc.model.convert import CocoDetector
 from mssc.model.export import export_model
 from mssc.model.mssc import MSSC
-from mssc.model.person import PersonDetector, shape_looked_at
+from mssc.model.person import PersonDetector
 from mssc.model.transfer import carry_over, people_from_coco, start_from_coco
 from mssc.page.live import Camera
 from mssc.structures import DetectionLog, Detections, InputError, Predictions, Tube
@@ -64,7 +65,7 @@ def test_a_detector_of_people_changes_nothing_else(tiny_config):
 )
 def test_people_are_looked_for_in_frames_of_their_own_shape(height, width, most, shape):
     assert shape_looked_at(height, width, most) == shape
-    assert prepare_large(np.zeros((height, width, 3), np.uint8), most).shape == (1, 3, *shape)
+    assert prepare_large(np.zeros((height, width, 3), np.uint8), most).shape == (*shape, 3)
 
 
 def test_frames_of_any_shape_give_boxes_in_their_pixels(tiny_config):
@@ -366,7 +367,7 @@ def test_what_the_phase_needs_is_said(thinned, tiny_config, tmp_path):
 
 @pytest.mark.slow
 def test_a_graph_gives_everybody_too_in_frames_of_any_shape(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr("mssc.model.export.FRAMES", ())  # the others are tested elsewhere, and take their time
+    monkeypatch.setattr("mssc.model.engines.FRAMES", ())  # the others are tested elsewhere, and take their time
     torch.manual_seed(0)
     save_model(MSSC(replace(tiny_config, person="detector")).eval(), tmp_path)
     deviations = export_model(tmp_path, tmp_path)
@@ -379,8 +380,8 @@ def test_a_graph_gives_everybody_too_in_frames_of_any_shape(tiny_config, tmp_pat
         for runtime in ("onnx", "openvino"):
             graphs = detectors[runtime].graphs
             assert graphs is not None
-            for ours, theirs in zip(graphs.people(image), wanted, strict=True):
-                torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-2)
+            for ours, theirs in zip(graphs.people(image[0].permute(1, 2, 0).numpy()), wanted, strict=True):
+                np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-2)
 
 
 def _sees_people(config):

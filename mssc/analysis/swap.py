@@ -47,7 +47,7 @@ def swap_clip(model: MSSC, key: KeyFrame, other: KeyFrame) -> Swap:
         changes.append(np.stack([_change(x, y) for x, y in zip(before, after, strict=True)]))
     boxes = torch.as_tensor(key.boxes, dtype=mixed.fused[0].dtype, device=mixed.fused[0].device)[None]
     ways = (key.features, mixed, mixed._replace(video=other.features.video))
-    own, fused, whole = (action_probabilities(model.head(way, boxes).logits[0], model.config).cpu().numpy() for way in ways)
+    own, fused, whole = (action_probabilities(model.head(way, boxes).logits[0], model.config) for way in ways)
     return Swap(tuple(changes), own, fused, whole)
 
 

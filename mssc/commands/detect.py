@@ -54,8 +54,7 @@ class Detect:
         from ..detection.naming import find_sources, free_places
         from ..detection.workers import how_many, refuse
         from ..detection.written import Job
-        from ..model.checkpoint import load_config
-        from ..model.shipped import default_threshold, model_folder, weights_hash
+        from ..model.shipped import default_threshold, load_config, model_folder, weights_hash
 
         share = Share(self.shard)
         how_many(self.jobs, "cpu")  # a number that is none is refused, of a single video too

@@ -1,13 +1,13 @@
 """The frames of a video wherever they are: in a file or as a folder of images."""
 
 import re
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from mssc import video as video_files
@@ -15,7 +15,13 @@ from mssc.data.dataset import Video
 from mssc.files import IMAGES, visible
 from mssc.structures import InputError
 
+if TYPE_CHECKING:
+    from av.video.reformatter import VideoReformatter
+
 COPY = re.compile(r" ?\(\d+\)$")  # as Windows, browsers and macOS name another file of the same name
+SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000
+"""Of FFmpeg's swscale: bilinear, whose filter is as wide as pixels shrink; colours as fine as brightness; exact rounding."""
+MOST_SCALERS = 16
 STACKS = ("TIFF", "WEBP", "PNG")  # may hold many pictures of equal rank; a JPEG's second one is its depth or a preview
 
 
@@ -139,6 +145,20 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     networks are shown. May return the image itself."""
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
-    pixels = torch.from_numpy(np.require(image, None, ["C", "W"])).permute(2, 0, 1)[None]
-    small = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
-    return small[0].permute(1, 2, 0).contiguous().numpy()
+    from av.video.frame import VideoFrame
+
+    frame = VideoFrame.from_ndarray(np.require(image, None, ["C", "W"]), "rgb24")
+    return _scaler(height, width).reformat(frame, width, height, "rgb24", interpolation=SCALING).to_ndarray()
+
+
+_SCALERS = threading.local()
+
+
+def _scaler(height: int, width: int) -> "VideoReformatter":
+    """The thread's own for this size: it remembers how to get there from the size that it was given last."""
+    from av.video.reformatter import VideoReformatter
+
+    known = vars(_SCALERS)
+    if len(known) > MOST_SCALERS:
+        known.clear()
+    return known.setdefault(f"{height}x{width}", VideoReformatter())

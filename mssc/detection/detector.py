@@ -9,88 +9,33 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..config import ModelConfig
-from ..data.dataset import Dataset
-from ..data.decoding import resize
-from ..model.checkpoint import load_model
-from ..model.layers import fold_batch_norms
-from ..model.mssc import MSSC
-from ..model.person import people_every, shape_looked_at
-from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, model_folder
-from ..model.video import Keys, State
+from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, load_config, model_folder
 from ..structures import Detections, InputError, Predictions
 from ..video import frames_per_look
-from .postprocess import to_detections, to_people
-from .resources import choose_device, inference_threads, tune_malloc
-from .runtime import GraphStep, stream_step
+from .postprocess import Classified, to_detections, to_people
+from .preprocess import Ready, Size, people_every, prepare, prepare_large, squares
+from .resources import choose_device, inference_threads, is_cpu, tune_malloc
+from .runtime import GraphState, GraphStep, stream_step
 from .stopwatch import Stopwatch
+
+if TYPE_CHECKING:  # a graph runtime needs no torch, whose import takes seconds and half a gigabyte
+    import torch
+    from torch import Tensor
+
+    from ..data.dataset import Dataset
+    from ..model.mssc import MSSC
+    from ..model.video import Keys, State
 
 FRAMES_AT_ONCE = 16  # of a stream, per call of the network: fewer calls are faster, more need more memory
 WINDOWS_AT_ONCE = 8  # likewise
-Size = tuple[int, int]
-"""Height and width of a source frame, in whose pixels boxes are given."""
-
-
-class Ready(NamedTuple):
-    """A frame as the network takes it.
-
-    Attributes:
-        frame: (1, 3, S, S) uint8, see `prepare`.
-        size: of the source.
-        large: (1, 3, H, W) uint8, the same where people are looked for in it, see `mssc.model.person.shape_looked_at`; else None.
-    """
-
-    frame: Tensor
-    size: Size
-    large: Tensor | None
-
-
-def prepare(frames: Iterable[np.ndarray], side: int) -> Tensor:
-    """Frames as a network takes them.
-
-    Args:
-        frames: (H, W, 3) uint8 RGB each; taken one by one. Not modified.
-        side: `config.key_size` of the network.
-
-    Returns:
-        (T, 3, side, side) uint8.
-
-    Raises:
-        InputError: for what is no such frame, or for none at all.
-    """
-    small = []
-    for frame in frames:
-        if not isinstance(frame, np.ndarray):
-            raise InputError(f"a frame is of type {type(frame).__name__}; it must be an array, uint8 of (H, W, 3), RGB.")
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
-            raise InputError(f"a frame is {frame.dtype} of shape {frame.shape}; it must be uint8 of (H, W, 3), RGB.")
-        small.append(resize(frame, side, side))
-    if not small:
-        raise InputError("there is no frame; give at least one.")
-    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
-
-
-def prepare_large(frame: np.ndarray, most: int) -> Tensor:
-    """A frame as people are looked for in it.
-
-    Args:
-        frame: (H, W, 3) uint8 RGB. Not modified.
-        most: pixels of its longer side, `config.person_size` of the network.
-
-    Returns:
-        (1, 3, height, width) uint8, see `mssc.model.person.shape_looked_at`.
-    """
-    small = resize(frame, *shape_looked_at(frame.shape[0], frame.shape[1], most))
-    return torch.from_numpy(small).permute(2, 0, 1)[None]
 
 
 class Detector:
@@ -102,19 +47,38 @@ class Detector:
             (detections,) = stream(frame)
 
     Args:
-        model: in eval mode; used as it is, where it is.
+        model: in eval mode; used as it is, where it is. A model's folder instead is read when the network itself is asked for.
         name: of the model, for people.
         threshold: the score from which its tubes are reported.
+        graphs: compute streams instead of the network.
 
     Raises:
         InputError: for a model in training mode, whose answers depend on the batch.
     """
 
-    def __init__(self, model: MSSC, name: str = "model", threshold: float = DEFAULT_THRESHOLD) -> None:
-        if model.training:
-            raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
-        self.model, self.name, self.threshold = model, name, threshold
-        self.graphs: GraphStep | None = None
+    def __init__(
+        self,
+        model: "MSSC | Path",
+        name: str = "model",
+        threshold: float = DEFAULT_THRESHOLD,
+        graphs: GraphStep | None = None,
+    ) -> None:
+        if not isinstance(model, Path):
+            if model.training:
+                raise InputError("the model is in training mode, where features depend on the batch; call model.eval() first.")
+            self.model = model
+        self.folder = model if isinstance(model, Path) else None
+        self.config: ModelConfig = load_config(model) if isinstance(model, Path) else model.config
+        self.name, self.threshold, self.graphs = name, threshold, graphs
+
+    @cached_property
+    def model(self) -> "MSSC":
+        """The network, its BatchNorms folded into what is before them if it was read here."""
+        from ..model.checkpoint import load_model
+        from ..model.layers import fold_batch_norms
+
+        assert self.folder is not None
+        return fold_batch_norms(load_model(self.folder)).requires_grad_(False)
 
     @property
     def runtime(self) -> str:
@@ -134,19 +98,15 @@ class Detector:
         Raises:
             InputError: for a model, a device or a runtime that cannot be used.
         """
-        where, folder = choose_device(device), model_folder(name)
+        folder = model_folder(name)
         tune_malloc()
-        model = fold_batch_norms(load_model(folder)).requires_grad_(False).to(where)
-        detector = cls(model, folder.name, default_threshold(folder))
-        detector.graphs = stream_step(model, folder, runtime, where)
-        if detector.graphs is None:  # those are ready as they are opened
+        load_config(folder)  # what is no model is refused as such
+        graphs = stream_step(folder, runtime, "cpu" if is_cpu(device) else str(choose_device(device)))
+        detector = cls(folder, folder.name, default_threshold(folder), graphs)
+        if graphs is None:  # those are ready as they are opened
+            detector.model.to(choose_device(device))
             detector.stream()(np.zeros((detector.config.key_size,) * 2 + (3,), np.uint8))
         return detector
-
-    @property
-    def config(self) -> ModelConfig:
-        """Of the network."""
-        return self.model.config
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -154,11 +114,11 @@ class Detector:
         return self.config.classes
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Where the network is."""
         return next(self.model.parameters()).device
 
-    def check_classes(self, dataset: Dataset) -> None:
+    def check_classes(self, dataset: "Dataset") -> None:
         """Refuse a data set of other actions.
 
         Raises:
@@ -170,12 +130,11 @@ class Detector:
                 f"the model {self.name} knows {ours}, but {dataset.name} has {theirs}; use the data that it was trained for."
             )
 
-    def prepare(self, frames: Iterable[np.ndarray]) -> Tensor:
-        """`prepare` for this network."""
+    def prepare(self, frames: Iterable[np.ndarray]) -> "Tensor":
+        """`mssc.detection.preprocess.prepare` for this network."""
         return prepare(frames, self.config.key_size)
 
-    @torch.no_grad()  # not inference mode, whose tensors an analysis could not take gradients from; it is no faster here
-    def step(self, clip: Tensor, state: State, keys: Keys) -> tuple[Predictions, State]:
+    def step(self, clip: "Tensor", state: "State", keys: "Keys") -> "tuple[Predictions, State]":
         """The network's step, see `MSSC.step`: the one place that calls it. Where the tensors are does not matter.
 
         Args:
@@ -183,34 +142,45 @@ class Detector:
             state: of `self.model.initial_state` or an earlier step.
             keys: (B, K) which of the T frames to detect in, or a slice of them.
         """
+        import torch
+
         keys = keys if isinstance(keys, slice) else keys.to(self.device)
-        with inference_threads():
+        with inference_threads(), torch.no_grad():  # not inference mode: an analysis takes gradients from its tensors
             return self.model.step(clip.to(self.device), state, keys)
 
-    def go_on(self, clip: Tensor, state: State) -> tuple[Predictions, State]:
-        """`step` of one stream whose frames (1, 3, T, S, S) are all key frames, by whatever `runtime` computes it."""
-        return self.step(clip, state, slice(None)) if self.graphs is None else self.graphs(clip, state)
+    def initial_state(self) -> "State | GraphState":
+        """Of one stream, for `go_on`."""
+        return self.model.initial_state(1) if self.graphs is None else self.graphs.initial_state()
 
-    @torch.no_grad()
-    def people(self, frame: Tensor, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    def go_on(self, frames: np.ndarray, state: "State | GraphState") -> "tuple[Predictions | Classified, State | GraphState]":
+        """The next frames (T, S, S, 3) uint8 of one stream, all of them key frames, by whatever `runtime` computes it."""
+        if self.graphs is not None:
+            return self.graphs(frames, state)  # type: ignore[arg-type]  # of its own `initial_state`
+        import torch
+
+        return self.step(torch.from_numpy(frames).permute(3, 0, 1, 2)[None], state, slice(None))  # type: ignore[arg-type]  # likewise
+
+    def people(self, frame: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
         """Everybody in a frame, whatever they do, by whatever `runtime` computes streams: boxes (M, 4) in its source's pixels and scores
         (M,), the surest first.
 
         Args:
-            frame: (1, 3, H, W) uint8, see `prepare_large`.
+            frame: (H, W, 3) uint8, see `prepare_large`.
             size: of the source.
 
         Raises:
             ValueError: if the network has no detector of people.
         """
-        if self.graphs is None:
-            with inference_threads():
-                found = self.model.people(frame.to(self.device))
-        else:
+        if self.graphs is not None:
             found = self.graphs.people(frame)
-        return to_people(*found, (frame.shape[2], frame.shape[3]), [size])[0]
+        else:
+            import torch
 
-    def detect(self, clip: Tensor, size: Size, keys: Tensor | None = None) -> list[Detections]:
+            with inference_threads(), torch.no_grad():
+                found = self.model.people(torch.from_numpy(frame).permute(2, 0, 1)[None].to(self.device))
+        return to_people(*found, frame.shape[:2], [size])[0]
+
+    def detect(self, clip: "Tensor", size: Size, keys: "Tensor | None" = None) -> list[Detections]:
         """Detections in clips from their true start.
 
         Args:
@@ -222,6 +192,8 @@ class Detector:
             B * K.
         """
         if keys is None:
+            import torch
+
             keys = torch.full((len(clip), 1), clip.shape[2] - 1)
         predictions, _ = self.step(clip, self.model.initial_state(len(clip)), keys)
         return to_detections(predictions, self.config, [size] * keys.numel())
@@ -239,6 +211,8 @@ class Detector:
         Raises:
             InputError: see `prepare`; also for a key frame that is none of these frames.
         """
+        import torch
+
         clip = self.prepare(frames).transpose(0, 1)[None]
         wanted = torch.tensor([[len(frames) - 1] if keys is None else list(keys)])
         if not wanted.numel() or wanted.min() < 0 or wanted.max() >= len(frames):
@@ -248,7 +222,7 @@ class Detector:
 
     def windows(
         self, frames: Iterable[np.ndarray], rate: float | None = None, keys: Collection[int] | None = None
-    ) -> Iterator[tuple[Tensor, list[int]]]:
+    ) -> "Iterator[tuple[Tensor, list[int]]]":
         """What the network is shown of key frames if each is judged by its window alone, as most other systems do.
 
         Args:
@@ -260,13 +234,15 @@ class Detector:
         Yields:
             Clips (B, 3, T, S, S) for `detect`, of the first key frames shorter than `config.window`, and the number of each key frame.
         """
+        import torch
+
         every = 1 if rate is None else frames_per_look(rate)
         shown: dict[int, int] = {}
         for key in sorted(keys or ()):
             shown.setdefault(key // every, key)
         stop = None if keys is None else max(keys, default=-1) + 1
-        past: deque[Tensor] = deque(maxlen=self.config.window)
-        clips: list[Tensor] = []
+        past = deque[torch.Tensor](maxlen=self.config.window)
+        clips: list[torch.Tensor] = []
         numbers: list[int] = []
         for place, frame in enumerate(islice(frames, 0, stop, every)):
             past.append(self.prepare([frame])[0])
@@ -300,7 +276,7 @@ class DetectionStream:
     Attributes:
         every: the network is shown every n-th frame.
         at_once: frames that go through one call of the network.
-        people_every: people are looked for in every n-th frame, see `mssc.model.person.people_every`; None if the network cannot.
+        people_every: people are looked for in every n-th frame, see `mssc.detection.preprocess.people_every`; None if the network cannot.
 
     Raises:
         InputError: for a rate that is no number above 0.
@@ -315,7 +291,7 @@ class DetectionStream:
         self.every = 1 if rate is None else frames_per_look(rate)
         self.people_every = self.every * people_every(rate) if detector.config.person != "none" else None
         self.at_once = max(FRAMES_AT_ONCE // self.every, 1) * self.every
-        self.state = detector.model.initial_state(1)
+        self.state = detector.initial_state()
         self.frames, self.last = 0, Detections.empty()
         self.people = self.last.people, self.last.person  # of the last frame that they were looked for in
 
@@ -343,7 +319,8 @@ class DetectionStream:
         stream's frames from 0."""
         if number % self.every:
             return None
-        small, config = self.detector.prepare([frame]), self.detector.config
+        config = self.detector.config
+        (small,) = squares([frame], config.key_size)
         searched = self.people_every is not None and number % self.people_every == 0
         large = prepare_large(frame, config.person_size) if searched else None
         return Ready(small, self.size or (frame.shape[0], frame.shape[1]), large)
@@ -363,8 +340,7 @@ class DetectionStream:
         found = [self.last]
         if shown:
             with self.stopwatch("network"):
-                clip = torch.cat([frame.frame for frame in shown]).transpose(0, 1)[None]
-                predictions, self.state = self.detector.go_on(clip, self.state)
+                predictions, self.state = self.detector.go_on(np.stack([frame.frame for frame in shown]), self.state)
             with self.stopwatch("boxes"):
                 rows = to_detections(predictions, self.detector.config, [frame.size for frame in shown])
             for frame, here in zip(shown, rows, strict=True):

@@ -1,16 +1,16 @@
-"""From the network's predictions to detections in a frame's own pixels."""
+"""From the network's predictions to detections in a frame's own pixels. Without torch, see `mssc.detection.preprocess`."""
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from ..boxes import CONTINUOUS, box_area, box_share
+from ..boxes import CONTINUOUS, box_area, box_iou, box_share
 from ..config import ModelConfig
 from ..structures import Detections, Predictions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NMS_IOU = 0.5  # actors that overlap more are one (YOLOX uses 0.65 on COCO; videos of actions are less crowded)
 LOWEST_SCORE = 0.01  # rows below are dropped: they only cost time and memory (YOWOv2 stops at 0.005)
@@ -21,13 +21,25 @@ PART = (
 MOST_ROWS = 50  # of a frame, the best of them (as many as AVA's evaluator takes): a crowded video must not fill the memory
 
 
-def action_probabilities(logits: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+class Classified(NamedTuple):
+    """What a graph of the network says about B frames, see `Predictions`: boxes (B, K, 4), objectness (B, K), logits (B, K, A)."""
+
+    boxes: np.ndarray
+    objectness: np.ndarray
+    logits: np.ndarray
+
+
+def action_probabilities(logits: "np.ndarray | Tensor", config: ModelConfig) -> np.ndarray:
     """(..., A) logits to probabilities: they sum to 1 where the classes exclude each other."""
-    return logits.softmax(-1) if config.actions == "exclusive" else logits.sigmoid()
+    logits = _array(logits)
+    if config.actions != "exclusive":
+        return _sigmoid(logits)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
 
 
 def to_detections(
-    predictions: Predictions,
+    predictions: Predictions | Classified,
     config: ModelConfig,
     sizes: Sequence[tuple[int, int]],
     lowest: float = LOWEST_SCORE,
@@ -35,7 +47,7 @@ def to_detections(
     """Turn B frames of predictions into detections: NMS among actors, one row per (actor, action), source pixels.
 
     Args:
-        predictions: of the network. Not modified.
+        predictions: of the network, or of a graph of it. Not modified.
         config: the network's.
         sizes: (height, width) of each source frame in pixels.
         lowest: rows below this score are dropped. A score is objectness times the action's probability.
@@ -43,27 +55,22 @@ def to_detections(
     Returns:
         B detections of at most `MOST_ROWS` rows, actors by descending objectness.
     """
-    boxes, logits = predictions.boxes.float().cpu(), predictions.logits.float().cpu()
-    actor = predictions.objectness.float().sigmoid().cpu()
-    batch, kept = actor.shape
-    boxes = _in_source(boxes, (config.key_size, config.key_size), sizes)
-    scores = (actor[..., None] * action_probabilities(logits, config)).clamp(0, 1)
-    frame = torch.arange(batch).repeat_interleave(kept)
-    likely = (scores >= lowest).any(2).flatten().nonzero()[:, 0]
-    chosen = likely[_strongest(boxes.reshape(-1, 4)[likely], actor.reshape(-1)[likely], frame[likely])]
+    boxes = _in_source(_array(predictions.boxes), (config.key_size, config.key_size), sizes)
+    actor = _sigmoid(_array(predictions.objectness))
+    scores = (actor[..., None] * action_probabilities(predictions.logits, config)).clip(0, 1)
     found = []
-    for index in range(batch):
-        rows = chosen[frame[chosen] == index] - index * kept
-        box, action = (scores[index, rows] >= lowest).nonzero(as_tuple=True)
-        score = scores[index, rows[box], action]
-        best = score.topk(min(MOST_ROWS, len(score))).indices.sort().values
-        box, action, score = box[best], action[best], score[best]  # copies: views would keep what they are cut from
-        found.append(Detections(boxes[index, rows[box]].numpy(), action.numpy(), score.numpy()))
+    for places, sure, score in zip(boxes, actor, scores, strict=True):
+        likely = np.flatnonzero((score >= lowest).any(1))
+        rows = likely[_strongest(places[likely], sure[likely])]
+        box, action = (score[rows] >= lowest).nonzero()
+        value = score[rows[box], action]
+        best = np.sort(np.argsort(-value, kind="stable")[:MOST_ROWS])
+        found.append(Detections(places[rows[box[best]]], action[best], value[best]))
     return found
 
 
 def to_people(
-    boxes: torch.Tensor, logits: torch.Tensor, shape: tuple[int, int], sizes: Sequence[tuple[int, int]]
+    boxes: "np.ndarray | Tensor", logits: "np.ndarray | Tensor", shape: tuple[int, int], sizes: Sequence[tuple[int, int]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Turn what `MSSC.people` found in B frames into people: NMS, none that is a part of another, source pixels.
 
@@ -76,35 +83,38 @@ def to_people(
     Returns:
         B times boxes (M, 4) and scores (M,), the surest first.
     """
-    boxes, scores = _in_source(boxes.float().cpu(), shape, sizes), logits.float().sigmoid().cpu()
-    frame, cell = (scores >= LOWEST_PERSON).nonzero(as_tuple=True)
-    boxes, scores = boxes[frame, cell], scores[frame, cell]
-    kept = _strongest(boxes, scores, frame)
-    frame, places, sure = frame[kept], boxes[kept].numpy(), scores[kept].numpy()
-    return [_whole(places[mine], sure[mine]) for mine in (frame.numpy() == index for index in range(len(sizes)))]
+    found = []
+    for places, sure in zip(_in_source(_array(boxes), shape, sizes), _sigmoid(_array(logits)), strict=True):
+        likely = np.flatnonzero(sure >= LOWEST_PERSON)
+        kept = likely[_strongest(places[likely], sure[likely])]
+        found.append(_whole(places[kept], sure[kept]))
+    return found
 
 
-def _in_source(boxes: torch.Tensor, shape: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> torch.Tensor:
+def _array(values: "np.ndarray | Tensor") -> np.ndarray:
+    """In single precision, where numpy can read it."""
+    return values if isinstance(values, np.ndarray) else values.detach().float().cpu().numpy()
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # of exp; the result is 0
+        return 1 / (1 + np.exp(-logits))
+
+
+def _in_source(boxes: np.ndarray, shape: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
     """Boxes (B, N, 4) of frames that were brought to one shape in pixels of their source frames, and inside these."""
-    limit = torch.tensor([[(width, height, width, height)] for height, width in sizes], dtype=boxes.dtype)
-    return torch.minimum((boxes * (limit / torch.tensor(shape[::-1] * 2))).clamp(min=0), limit)
+    limit = np.array([[(width, height, width, height)] for height, width in sizes], boxes.dtype)
+    return np.minimum((boxes * (limit / np.array(shape[::-1] * 2, boxes.dtype))).clip(0), limit)
 
 
-@cache
-def _nms() -> Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]:
-    """torchvision's operator by itself: to import the package takes two seconds, for compilers that nobody needs here."""
-    spec = find_spec("torchvision")
-    for library in Path(spec.origin).parent.glob("_C*") if spec is not None and spec.origin else ():
-        torch.ops.load_library(library)
-    if not hasattr(torch.ops.torchvision, "nms"):
-        import torchvision  # noqa: F401  # it knows better where its operators are
-    return torch.ops.torchvision.nms
-
-
-def _strongest(boxes: torch.Tensor, scores: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
-    """Which of the boxes (N, 4) of several frames (N,) no stronger one of their frame overlaps, the strongest of each frame first."""
-    groups = [(frame == one).nonzero()[:, 0] for one in frame.unique()]
-    return torch.cat([frame[:0], *(rows[_nms()(boxes[rows], scores[rows], NMS_IOU)] for rows in groups)])
+def _strongest(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Which of a frame's boxes (N, 4) no stronger one overlaps, the strongest first."""
+    left, kept = np.argsort(-scores, kind="stable"), []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        left = left[box_iou(boxes[best], boxes[left], CONTINUOUS) <= NMS_IOU]
+    return np.array(kept, np.int64)
 
 
 def _whole(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

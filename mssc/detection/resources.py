@@ -1,22 +1,35 @@
-"""What a detector takes of its machine: a device, some cores, memory that is kept."""
+"""What a detector takes of its machine: a device, some cores, memory that is kept. Torch is asked only where it is there already, or where
+there is a GPU: its import takes seconds and half a gigabyte."""
 
+import contextlib
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..structures import InputError
 
+if TYPE_CHECKING:
+    import torch
 
-def choose_device(name: str = "auto") -> torch.device:
+DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+OTHER_DRIVER = Path("/dev/kfd")  # AMD's
+_limits: list[int] = []
+"""Of threads, see `one_thread`."""
+
+
+def choose_device(name: str = "auto") -> "torch.device":
     """A device by its name as PyTorch writes it ("cpu", "cuda", "cuda:1"); "auto" is the GPU where there is one.
 
     Raises:
         InputError: for a device that is not there.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -29,15 +42,61 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def is_cpu(name: str = "auto") -> bool:
+    """Whether `choose_device` gives the CPU, found out without torch where that can be."""
+    return name == "cpu" or (name == "auto" and not _may_have_gpu()) or choose_device(name).type == "cpu"
+
+
+def _may_have_gpu() -> bool:
+    if OTHER_DRIVER.exists():
+        return True
+    for library in DRIVERS:
+        with contextlib.suppress(OSError, AttributeError):
+            driver, count = ctypes.CDLL(library), ctypes.c_int()
+            return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return False
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; a batch scheduler may have left it a few of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def all_threads() -> int:
+    """How many threads this process may use: as many as torch does where it is there, else as many as it would."""
+    if torch := sys.modules.get("torch"):
+        return min([torch.get_num_threads(), *_limits])
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min([int(wanted) if wanted.isdecimal() and int(wanted) else usable_cores(), *_limits])
+
+
 def network_threads() -> int:
-    """How many threads a network gets: half of the cores, and no more than torch may use."""
-    return min(torch.get_num_threads(), max(1, (os.cpu_count() or 2) // 2))
+    """How many threads a network gets: half of the cores, and no more than the process may use."""
+    return min(all_threads(), max(1, (os.cpu_count() or 2) // 2))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let networks use one thread within the block."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    _limits.append(1)
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _limits.pop()
+        if torch:
+            torch.set_num_threads(before)
 
 
 @contextmanager
 def inference_threads() -> Iterator[None]:
     """Let torch use half of the cores: maps of a few frames are too small to gain from more, on two cores one is 2.5 times as fast as two
     for a single frame; and decoder and encoder want the others."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(network_threads())
     try:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
-import torch
 
 from ..structures import InputError
 from .detector import Detector
-from .resources import choose_device
+from .resources import is_cpu, one_thread, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +46,9 @@ def how_many(jobs: int | None = None, device: str = "auto") -> int:
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs is {jobs}; it must be at least 1.")
-    if jobs is not None or choose_device(device).type != "cpu":
+    if jobs is not None or not is_cpu(device):
         return jobs or 1
     return max(1, min(usable_cores(), free_memory() // MEMORY) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on; a batch scheduler may have left it a few of the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int:
@@ -63,17 +57,6 @@ def free_memory() -> int:
     with contextlib.suppress(OSError, ValueError):  # another system, or no limit
         free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return free
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def each(

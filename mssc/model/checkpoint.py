@@ -10,16 +10,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..config import ModelConfig
 from ..files import explained, part_file, read_json, undamaged
 from ..structures import InputError
 from .layers import ConvBlock
 from .mssc import MSSC
-from .shipped import ABOUT, CONFIG, WEIGHTS, model_folder
+from .shipped import ABOUT, CONFIG, EARLIER_PERSON, WEIGHTS, load_config, model_folder
 
 log = logging.getLogger(__name__)
-EARLIER_PERSON = "head"
-"""What a config called the part that looks for people while it read the image path's maps."""
 
 
 def save_model(model: MSSC, folder: Path, about: dict | None = None) -> None:
@@ -48,23 +45,6 @@ def save_model(model: MSSC, folder: Path, about: dict | None = None) -> None:
     if not about:
         with explained(folder):
             (folder / ABOUT).unlink(missing_ok=True)
-
-
-def load_config(folder: Path) -> ModelConfig:
-    """The config of a model's folder.
-
-    Raises:
-        InputError: if it is missing, no JSON, or of another version.
-    """
-    path = folder / CONFIG
-    if not path.exists():
-        raise InputError(f"{folder} holds no model: {CONFIG} is missing there.")
-    values = read_json(path, "copy the model's folder again")
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds {type(values).__name__}, not a config; copy the model's folder again.")
-    if values.get("person") == EARLIER_PERSON:
-        values = {**values, "person": "none"}
-    return ModelConfig.from_mapping(values)
 
 
 def load_model(name: str | Path) -> MSSC:

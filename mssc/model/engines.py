@@ -1,4 +1,4 @@
-"""Graphs of the streaming step, opened by a runtime on the CPU: each as a function from named arrays to its outputs in their order."""
+"""A model's graphs, see `mssc.model.export`, and how a runtime on the CPU opens them. Without torch."""
 
 import hashlib
 import locale
@@ -7,21 +7,56 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from ..config import ModelConfig
 from ..structures import InputError
 
-Engine = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
+FRAMES = (1, 16)
+"""Frames of a stream that a graph takes in one call."""
+PEOPLE = 0
+"""Stands for the graph that looks for people in one frame, whatever came before."""
+OUTPUTS = ("boxes", "objectness", "logits")
+"""Predictions that a graph of the step gives."""
 PACKAGES = {"openvino": "openvino", "openvino-bf16": "openvino", "onnx": "onnxruntime"}
 """The package that each runtime of graphs needs; "openvino-bf16" rounds to bfloat16 where the processor has it."""
 _OPENING = threading.Lock()
-_ENGINES: dict[str, Engine] = {}
+_ENGINES: "dict[str, Engine]" = {}
 """OpenVINO's, for as long as the process lives: a graph is compiled once, and none is taken apart by Python's garbage collector."""
+_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
+"""As ONNX Runtime writes them."""
 MOST_CACHED = 24
 """Compiled graphs that are kept in the user's cache folder, some 10 to 30 MB each."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A graph, ready to be called with named arrays; it gives its outputs in their order.
+
+    Attributes:
+        run: computes it.
+        inputs: shape and type of each input by name; (), where its shape is not fixed.
+    """
+
+    run: Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
+    inputs: Mapping[str, tuple[tuple[int, ...], np.dtype]]
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        return self.run(feed)
+
+
+def graphs_of(config: ModelConfig) -> dict[int, str]:
+    """The graphs of a model: how many frames of a stream each takes, or `PEOPLE` where the model can look for them, and its file."""
+    return {frames: f"step-{frames}.onnx" for frames in FRAMES} | ({} if config.person == "none" else {PEOPLE: "people.onnx"})
+
+
+def fits(path: Path, digest: str) -> bool:
+    """Whether an ONNX file is whole, and of the weights with this SHA-256: they are the last that is written in it."""
+    return path.read_bytes().endswith(digest.encode())
 
 
 def installed(runtime: str) -> bool:
@@ -58,7 +93,9 @@ def _in_onnxruntime(path: Path, threads: int) -> Engine:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda feed: [np.asarray(value) for value in session.run(None, dict(feed))]
+    fixed = {one.name: all(isinstance(side, int) for side in one.shape) for one in session.get_inputs()}
+    inputs = {one.name: (tuple(one.shape) if fixed[one.name] else (), np.dtype(_TYPES[one.type])) for one in session.get_inputs()}
+    return Engine(lambda feed: [np.asarray(value) for value in session.run(None, dict(feed))], inputs)
 
 
 def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
@@ -96,7 +133,11 @@ def _engine(compiled) -> Engine:
             request.infer(dict(feed), share_inputs=True)
             return found or [request.get_output_tensor(place).data.copy() for place in range(count)]
 
-    return run
+    inputs = {
+        port.any_name: (() if port.partial_shape.is_dynamic else tuple(port.shape), np.dtype(port.element_type.to_dtype()))
+        for port in compiled.inputs
+    }
+    return Engine(run, inputs)
 
 
 def _compiled(path: Path, options: dict, name: str):

@@ -20,7 +20,7 @@ from ..files import claim, explained, whole_file, write_whole
 from ..structures import InputError
 from .backbone2d import STRIDES
 from .checkpoint import load_model
-from .engines import installed, locale_kept, open_graph
+from .engines import OUTPUTS, PEOPLE, graphs_of, installed, locale_kept, open_graph
 from .graph import for_graphs
 from .mssc import MSSC
 from .shipped import ABOUT, CONFIG, INTERVENTIONS, WEIGHTS, weights_hash
@@ -29,28 +29,12 @@ from .video import State
 log = logging.getLogger(__name__)
 
 FORMATS = ("onnx", "openvino")
-FRAMES = (1, 16)
-"""Frames of a stream that a graph takes in one call."""
-PEOPLE = 0
-"""Stands for the graph that looks for people in one frame, whatever came before."""
-OUTPUTS = ("boxes", "objectness", "logits")
-"""Predictions that a graph of the step gives."""
 PEOPLE_SHAPE = (64, 96)
 """Of the frame that stands for all that people are looked for in while their graph is made and tried."""
 EVERYBODY = ("people", "person")
 """What the graph of `PEOPLE` gives."""
 OPSET = 18
 TOLERANCE = 1e-4
-
-
-def graphs_of(model: MSSC) -> dict[int, str]:
-    """The graphs of a model: how many frames of a stream each takes, or `PEOPLE` where the model can look for them, and its file."""
-    return {frames: f"step-{frames}.onnx" for frames in FRAMES} | ({} if model.person is None else {PEOPLE: "people.onnx"})
-
-
-def fits(path: Path, digest: str) -> bool:
-    """Whether an ONNX file is whole, and of the weights with this SHA-256: they are the last that is written in it."""
-    return path.read_bytes().endswith(digest.encode())
 
 
 def state_names(model: MSSC) -> list[str]:
@@ -105,7 +89,7 @@ def export_model(folder: Path, output: Path, kind: str = "onnx") -> dict[str, fl
     if kind == "openvino" and not installed(kind):
         raise InputError("openvino is not installed; run: pip install openvino, or export as onnx.")
     model, digest = load_model(folder).requires_grad_(False), weights_hash(folder)
-    graphs = graphs_of(model)
+    graphs = graphs_of(model.config)
     more = [f"{Path(name).stem}.{part}" for name in graphs.values() for part in ("xml", "bin") if kind == "openvino"]
     if folder.resolve() != output.resolve():
         claim(output, "key_size", CONFIG, WEIGHTS, ABOUT, INTERVENTIONS, "step.md", *graphs.values(), *more)
@@ -183,7 +167,7 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
         del value.metadata_props[:]
     del graph.graph.value_info[:]
     del graph.graph.metadata_props[:]
-    # The weights come last: `fits` reads there whether a file is whole.
+    # The weights come last: `mssc.model.engines.fits` reads there whether a file is whole.
     onnx.helper.set_model_props(graph, {"classes": json.dumps(model.config.classes), "weights": digest})
     with whole_file(path) as part:
         part.write_bytes(graph.SerializeToString())

@@ -104,7 +104,7 @@ class PooledBranch(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], context: Sequence[Tensor], rois: Tensor, size: int) -> Tensor:
         """Maps (B, C, H, W), context (B, C), rois (B * K, 5) of torchvision in pixels of a square input of `size`: (B, K, A)."""
-        from torchvision.ops import roi_align  # here: see `mssc.detection.postprocess.to_detections`
+        from torchvision.ops import roi_align  # slow to import, and a graph has it in it
 
         pooled = []
         for x, norm in zip(maps, self.roi_norm, strict=True):

@@ -76,8 +76,7 @@ class MSSC(nn.Module, HubMixin):
         """Look for everybody, whatever they do (ours: the paper finds actors alone).
 
         Args:
-            frames: (B, 3, H, W) RGB, uint8 or float in 0..255, H and W multiples of 32, see `mssc.model.person.shape_looked_at`. Not
-                modified.
+            frames: (B, 3, H, W) RGB, uint8 or float in 0..255, H and W multiples of 32, see `mssc.detection.preprocess`. Not modified.
 
         Returns:
             Boxes (B, N, 4) in pixels of these frames, one per cell, and their logits (B, N): is a person centred here?

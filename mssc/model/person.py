@@ -8,35 +8,11 @@ else reads what it sees, so a network gives the same actions with and without it
 import torch
 from torch import Tensor, nn
 
-from ..config import LOOK_EVERY, ModelConfig
+from ..config import ModelConfig
 from .backbone2d import STRIDES, CSPDarknet
 from .head import BoxHead
 from .layers import DecoupledTower
 from .neck import PAFPN
-
-SLOW_RATE = 20.0
-SMALLEST_SIDE = 416
-"""A smaller frame is enlarged, until its longer side has so many pixels: COCO's detector learnt from such images."""
-
-
-def people_every(rate: float | None) -> int:
-    """In every how many frames of a stream people are looked for. Below `SLOW_RATE` frames a second they move far from one to the next,
-    and are looked for in each."""
-    return LOOK_EVERY if rate is None or rate >= SLOW_RATE else 1
-
-
-def shape_looked_at(height: int, width: int, most: int) -> tuple[int, int]:
-    """How large a frame is made for people to be looked for in it: about its own shape, both sides multiples of 32.
-
-    Args:
-        height: of the frame in pixels.
-        width: likewise.
-        most: pixels of the longer side.
-    """
-    coarsest, longer = STRIDES[-1], max(height, width)
-    side = min(most, max(longer, SMALLEST_SIDE))
-    rows, columns = (max(round(length * side / longer / coarsest), 1) * coarsest for length in (height, width))
-    return rows, columns
 
 
 class PersonDetector(nn.Module):

@@ -1,9 +1,10 @@
-"""The models that ship with the package: their names, their folders, the score from which each reports."""
+"""Models as folders: those that ship with the package, by name, and what can be told of a model without its network."""
 
 import hashlib
 import sysconfig
 from pathlib import Path
 
+from ..config import ModelConfig
 from ..files import read_json, undamaged
 from ..structures import InputError
 
@@ -13,6 +14,8 @@ MODELS = Path(__file__).resolve().parents[2] / "assets" / "models"
 if not MODELS.is_dir():  # not a checkout: a wheel was installed
     MODELS = Path(sysconfig.get_path("data")) / "share" / "mssc" / "models"
 DEFAULT_THRESHOLD = 0.3
+EARLIER_PERSON = "head"
+"""What a config called the part that looks for people while it read the image path's maps."""
 
 
 def available_models() -> dict[str, Path]:
@@ -47,6 +50,23 @@ def model_folder(name: str | Path) -> Path:
     if folder.is_dir():
         return folder
     raise InputError(f"there is no model {str(name)!r}; give a folder with {CONFIG}, or one of: {', '.join(models) or '(none)'}.")
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """The config of a model's folder.
+
+    Raises:
+        InputError: if it is missing, no JSON, or of another version.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise InputError(f"{folder} holds no model: {CONFIG} is missing there.")
+    values = read_json(path, "copy the model's folder again")
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds {type(values).__name__}, not a config; copy the model's folder again.")
+    if values.get("person") == EARLIER_PERSON:
+        values = {**values, "person": "none"}
+    return ModelConfig.from_mapping(values)
 
 
 def default_threshold(name: str | Path) -> float:

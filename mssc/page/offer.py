@@ -12,7 +12,7 @@ except ImportError:
 
 from ..detection.detector import Detector, shared_detector
 from ..model import shipped
-from ..model.checkpoint import load_config
+from ..model.shipped import load_config
 from ..video.drawing import class_colours, hex_colour, ink
 
 ROOT = Path(__file__).resolve().parents[2]
