@@ -3,9 +3,10 @@
 All of it is computed in double precision, in which the order of sums, and with it the processor and its threads, changes nothing that
 counts: in single precision these networks' own boxes are off by up to 1.4e-3 pixels.
 
-``python tests/reference.py NAME`` writes a model's part anew; do so when other weights ship, and never to make a test pass. jhmdb-plain and
-toy are of commit 8dd67b0, before the package was restructured, computed by that commit's code from its own copy of the weights; jhmdb is of
-the commit with which its weights came.
+``python tests/reference.py NAME`` writes a model's part anew; do so when other weights ship, and never to make a test pass. All parts were
+written anew when SFM's context came to be computed in double precision too, which had hidden the processor's own rounding in it (boxes moved by up
+to 1e-5 pixels), and frames to be resized by swscale instead of torch: with torch's, the new code gave the detections and tubes of the former
+reference to 3e-5 pixels and 6e-8 of a score. That one was of commit 8dd67b0, before the package was restructured, for jhmdb-plain and toy.
 """
 
 import sys

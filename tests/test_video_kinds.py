@@ -207,6 +207,19 @@ def test_a_clock_that_stands_still(tmp_path, caplog):
     assert "its clock stands still at 0.00 s; time goes on at 25 frames a second, right or wrong" in caplog.text
 
 
+def test_an_mp4_whose_frames_are_all_at_one_time_is_not_taken_for_a_fast_one(tmp_path, caplog):
+    """Its number of frames over its length would be hundreds a second; ARID's videos are such."""
+    path = make(tmp_path / "a.mp4", frames=20, options={"bf": "0"})
+    content = bytearray(path.read_bytes())
+    place = content.index(b"stts") + 8  # the number of entries: (frames, ticks of each)
+    entries = int.from_bytes(content[place : place + 4], "big")
+    for entry in range(entries):
+        content[place + 8 + 8 * entry : place + 12 + 8 * entry] = bytes(4)
+    path.write_bytes(content)
+    assert probe(path).rate == 25 and seconds(path)[-1] == pytest.approx(18 / 25, abs=0.05)
+    assert "its clock stands still at 0.00 s; time goes on at 25 frames a second, right or wrong" in caplog.text
+
+
 def test_slow_videos_have_no_jumps(tmp_path, caplog):
     """With B-frames, packets begin two pictures before time does."""
     path = make(tmp_path / "a.mp4", frames=8, rate=Fraction(1, 10))

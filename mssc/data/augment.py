@@ -121,7 +121,7 @@ def render(frames: list[Tensor], views: list[View], size: int) -> Tensor:
 
 
 def _resized(clip: Tensor, size: int) -> Tensor:
-    """(T, h, w, 3) to (T, 3, size, size) uint8, bilinear with antialiasing, as detection takes its frames."""
+    """(T, h, w, 3) to (T, 3, size, size) uint8, bilinear with antialiasing, as detection has them but for rounding."""
     pixels = clip.permute(0, 3, 1, 2)
     if pixels.device.type == "cpu":
         return torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
 
 COPY = re.compile(r" ?\(\d+\)$")  # as Windows, browsers and macOS name another file of the same name
-SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000
-"""Of FFmpeg's swscale: bilinear, whose filter is as wide as pixels shrink; colours as fine as brightness; exact rounding."""
+SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000 | 0x80000
+"""Of FFmpeg's swscale: bilinear, whose filter is as wide as pixels shrink; colours as fine as brightness; exact rounding; the same on all
+processors."""
 MOST_SCALERS = 16
 STACKS = ("TIFF", "WEBP", "PNG")  # may hold many pictures of equal rank; a JPEG's second one is its depth or a preview
 
@@ -148,7 +149,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     from av.video.frame import VideoFrame
 
     frame = VideoFrame.from_ndarray(np.require(image, None, ["C", "W"]), "rgb24")
-    return _scaler(height, width).reformat(frame, width, height, "rgb24", interpolation=SCALING).to_ndarray()
+    scaled = _scaler(height, width).reformat(frame, width, height, "rgb24", interpolation=SCALING)
+    return np.ascontiguousarray(scaled.to_ndarray())
 
 
 _SCALERS = threading.local()

@@ -194,6 +194,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
     for process in processes:
         process.join(20)
         process.kill()
+        process.join(20)
 
 
 def _serve(link: Connection, load: Callable[[], Detector], work) -> None:

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from ..config import ModelConfig
 from ..structures import InputError
 from .features import ImageFeatures, VideoFeatures
-from .layers import BN_EPS, BN_MOMENTUM
+from .layers import BN_EPS, BN_MOMENTUM, at_least_float32
 
 START_TEMPERATURE = 4.0
 MOST_PLACES = 14  # a side: attention stays cheap, and the motion map has no more
@@ -59,7 +59,7 @@ def _tokens(maps: Tensor) -> Tensor:
 
 
 class ChannelContext(nn.Module):
-    """G = softmax over the key channels, each column sums to 1. Computed in float32, since it sums over N.
+    """G = softmax over the key channels, each column sums to 1. Not computed in half precision, since it sums over N.
 
     "none" is CMX's softmax(K^T V / sqrt(d)), whose sharpness grows with N: one-hot at stride 8, flat at 32. "mean" divides by N.
     "correlation", ours, takes the cosine of each key and value channel over the positions, times a learned temperature per head: it cannot
@@ -80,7 +80,7 @@ class ChannelContext(nn.Module):
     def forward(self, keys: Tensor, values: Tensor) -> Tensor:
         """(B, heads, N, d) twice to (B, heads, d, d)."""
         with torch.autocast(keys.device.type, enabled=False):
-            keys, values = keys.float(), values.float()
+            keys, values = at_least_float32(keys), at_least_float32(values)
             if self.normalise == "centred":
                 keys, values = keys - keys.mean(-2, keepdim=True), values - values.mean(-2, keepdim=True)
             if self.log_temperature is not None:

@@ -17,15 +17,10 @@ from ..config import ModelConfig
 from ..structures import Predictions
 from .backbone2d import STRIDES
 from .features import Features
-from .layers import ConvBlock, conv3x3
+from .layers import ConvBlock, at_least_float32, conv3x3
 from .video import take
 
 ROI_SIDE = 4
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """x itself, unless it is of half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class BoxHead(nn.Module):

@@ -16,6 +16,11 @@ BN_EPS, BN_MOMENTUM = 1e-3, 0.03
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """x itself, unless it is of half precision."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 class ConvBlock(nn.Module):
     """Convolution without bias, BatchNorm, SiLU: (B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride)).
 

@@ -54,6 +54,30 @@ const placeHeads = () => {
   const view = views[0];
   at(".time").textContent = `${shownAt.toFixed(2)} s` + (view && view.found.duration ? `, frame ${frameAt(view.found.times, shownAt)}` : "");
 };
+// A name that has no room in its bar stands beside it, as far as the neighbours in its lane leave room.
+const placeNames = (bars) => {
+  const lanes = new Map();
+  for (const bar of bars) lanes.set(bar.style.top, [...(lanes.get(bar.style.top) ?? []), bar]);
+  for (const lane of lanes.values()) {
+    const inOrder = [...lane].sort((a, b) => a.tube.start - b.tube.start);
+    let taken = -Infinity;  // up to where names reach
+    inOrder.forEach((bar, place) => {
+      const name = bar.firstChild, [left, right] = [bar.offsetLeft, bar.offsetLeft + bar.offsetWidth];
+      name.style.maxWidth = "";
+      name.hidden = false;
+      if (name.offsetWidth > bar.clientWidth) {
+        const next = inOrder[place + 1], edge = next ? next.offsetLeft : bar.offsetParent.clientWidth;
+        const before = left - Math.max(taken, 0), after = edge - right;
+        const onLeft = after < name.offsetWidth && before > after;
+        bar.classList.add("out", ...(onLeft ? ["end"] : []));
+        const room = (onLeft ? before : after) - 2;
+        name.style.maxWidth = `${room}px`;
+        name.hidden = room < 24;  // pointing at the bar tells it
+        taken = onLeft ? right : right + Math.min(name.offsetWidth, after);
+      } else taken = right;
+    });
+  }
+};
 const span = (low, high) => {
   const width = clamp(high - low, Math.min(0.2, length()), length());
   from = clamp(low, 0, length() - width);
@@ -66,8 +90,7 @@ const span = (low, high) => {
       bar.style.width = `${share(bar.tube.end) - share(bar.tube.start)}%`;
       bar.classList.remove("out", "end");
     }
-    const narrow = [...view.rows.querySelectorAll("button.bar")].filter((bar) => bar.firstChild.offsetWidth > bar.clientWidth);
-    for (const bar of narrow) bar.classList.add("out", ...(share(bar.tube.end) > 75 ? ["end"] : []));
+    for (const lanes of view.rows.querySelectorAll(".lanes")) placeNames([...lanes.querySelectorAll("button.bar")]);
     view.over.firstChild.hidden = view.complete && view.found.duration >= end(view);
     view.over.firstChild.style.left = `${clamp(share(view.found.duration), 0, 100)}%`;
     view.axis.style.marginRight = `${view.rows.offsetWidth - view.rows.clientWidth}px`;  // where many rows scroll

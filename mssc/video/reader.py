@@ -223,6 +223,8 @@ def _rate(stream: VideoStream) -> Fraction | None:
     """The average, unless it is missing or absurd (a clock's 1000 or 90000 ticks a second taken for frames)."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     known = "mov" in stream.container.format.name and stream.frames > 1  # counted, so that even high speed cameras are believed
+    if known and len({entry.timestamp for entry in stream.index_entries}) == 1:
+        return None  # all frames at one time: their number over its length is no rate
     if stream.container.format.flags & Flags.no_timestamps.value:
         rates = (stream.codec_context.framerate, *rates)  # a bare stream; the demuxer's rate is always the same
     if is_avi(stream.container):  # it counts the halves of H.264's frames
