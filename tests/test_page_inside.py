@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from page_server import save_models, serve
 
 from mssc.analysis import METRICS, Effect, Interval, Interventions, cell_kinds, moment, separability, store
+from mssc.analysis.moment import Progress, lift, maps_of
 from mssc.data import toy
 from mssc.detection.people import Person
 from mssc.model import shipped
@@ -50,7 +51,7 @@ def last(steps):
 @pytest.fixture(scope="module")
 def found(seen):
     steps = list(inside.look(seen, ["big", "plain"], 0.2))
-    assert all(isinstance(step, inside.Progress) for step in steps[:-1])
+    assert all(isinstance(step, Progress) for step in steps[:-1])
     return steps[-1]
 
 
@@ -73,7 +74,7 @@ def test_two_models_are_looked_into_at_the_same_frame(found, seen):
 
 def test_maps_are_in_units_of_their_average_and_go_on_around_the_moment(found, seen):
     big = found[0]
-    for name, response in inside.maps_of(big.key).items():
+    for name, response in maps_of(big.key).items():
         assert response.mean() == pytest.approx(1), name
     told = inside.pictures(found, seen)["models"][0]
     frames, _ = big.around
@@ -85,7 +86,7 @@ def test_maps_are_in_units_of_their_average_and_go_on_around_the_moment(found, s
     change = told["maps"]["change"]
     assert change["least"] == -change["most"] < 0
     between = np.frombuffer(base64.b64decode(change["values"]), np.uint8).reshape(change["sides"]) / 255
-    maps = inside.maps_of(big.key)
+    maps = maps_of(big.key)
     np.testing.assert_allclose(
         change["least"] + between * 2 * change["most"], maps["after"] - maps["before"], atol=change["most"] / 200
     )
@@ -101,7 +102,7 @@ def test_the_verdict_follows_from_the_numbers(found):
     ):
         assert said in inside.verdict(big._replace(lifts={"before": 1.2, "after": after}))
     assert "cannot be told" in inside.verdict(big._replace(lifts={}))
-    before = [inside.lift(key, inside.maps_of(key)["before"]) for key in [big.key]]
+    before = [lift(key, maps_of(key)["before"]) for key in [big.key]]
     assert all(value is None or value > 0 for value in before) and set(big.lifts) == {"before", "after"}
 
 

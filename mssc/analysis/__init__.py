@@ -23,22 +23,127 @@
 "Reconstruction, section n" in these files is the project's own reconstruction of the paper, which does not define its quantities.
 """
 
-from ..model.fusion import context_entropy
-from .bootstrap import Interval, paired_interval
-from .cells import ACTION, BACKGROUND, IGNORED, cell_kinds, coverage
-from .corruption import CORRUPTIONS, Robustness, corrupted, robustness
-from .distances import MEASURES, separability
-from .embedding import embed
-from .exchange import corrected, exchange_strength
-from .hooks import Captured, capture
-from .interventions import METRICS, Effect, Interventions, intervene
-from .kept import in_words, store, stored
-from .keyframes import TAPS, KeyFrame, Level, collect
-from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, norm_map
-from .moment import Inside, look_at
-from .msm import channel_gain, has_channel_gain, without_motion_sense
-from .probes import area_under_roc, class_probe, probe_auroc, probe_scores
-from .projection import Projection, project
-from .study import Cells, Example, Study, examine
-from .swap import Swap, swap_clip, turned
-from .vitals import Vitals, moved, vital_signs
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..model.fusion import context_entropy
+    from .bootstrap import Interval, paired_interval
+    from .cells import ACTION, BACKGROUND, IGNORED, cell_kinds, coverage
+    from .corruption import CORRUPTIONS, Robustness, corrupted, robustness
+    from .distances import MEASURES, separability
+    from .embedding import embed
+    from .exchange import corrected, exchange_strength
+    from .hooks import Captured, capture
+    from .interventions import METRICS, Effect, Interventions, intervene
+    from .kept import in_words, store, stored
+    from .keyframes import TAPS, KeyFrame, Level, collect
+    from .maps import MAP_MEASURES, attention_rows, class_activation, map_measures, norm_map
+    from .moment import Inside, look_at
+    from .msm import channel_gain, has_channel_gain, without_motion_sense
+    from .probes import area_under_roc, class_probe, probe_auroc, probe_scores
+    from .projection import Projection, project
+    from .study import Cells, Example, Study, examine
+    from .swap import Swap, swap_clip, turned
+    from .vitals import Vitals, moved, vital_signs
+
+_HOME = {
+    "..model.fusion": ("context_entropy",),
+    ".bootstrap": (
+        "Interval",
+        "paired_interval",
+    ),
+    ".cells": (
+        "ACTION",
+        "BACKGROUND",
+        "IGNORED",
+        "cell_kinds",
+        "coverage",
+    ),
+    ".corruption": (
+        "CORRUPTIONS",
+        "Robustness",
+        "corrupted",
+        "robustness",
+    ),
+    ".distances": (
+        "MEASURES",
+        "separability",
+    ),
+    ".embedding": ("embed",),
+    ".exchange": (
+        "corrected",
+        "exchange_strength",
+    ),
+    ".hooks": (
+        "Captured",
+        "capture",
+    ),
+    ".interventions": (
+        "METRICS",
+        "Effect",
+        "Interventions",
+        "intervene",
+    ),
+    ".kept": (
+        "in_words",
+        "store",
+        "stored",
+    ),
+    ".keyframes": (
+        "TAPS",
+        "KeyFrame",
+        "Level",
+        "collect",
+    ),
+    ".maps": (
+        "MAP_MEASURES",
+        "attention_rows",
+        "class_activation",
+        "map_measures",
+        "norm_map",
+    ),
+    ".moment": (
+        "Inside",
+        "look_at",
+    ),
+    ".msm": (
+        "channel_gain",
+        "has_channel_gain",
+        "without_motion_sense",
+    ),
+    ".probes": (
+        "area_under_roc",
+        "class_probe",
+        "probe_auroc",
+        "probe_scores",
+    ),
+    ".projection": (
+        "Projection",
+        "project",
+    ),
+    ".study": (
+        "Cells",
+        "Example",
+        "Study",
+        "examine",
+    ),
+    ".swap": (
+        "Swap",
+        "swap_clip",
+        "turned",
+    ),
+    ".vitals": (
+        "Vitals",
+        "moved",
+        "vital_signs",
+    ),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Loaded when it is first asked for: who needs one name shall not wait for all of them."""
+    if name in _MODULE:
+        return getattr(importlib.import_module(_MODULE[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

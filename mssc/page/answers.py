@@ -135,7 +135,7 @@ def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         for found in inside.look(shown, wanted[:2], moment):
             if visits.has_left(request.session_hash) or visits.is_cancelled(key):
                 return
-            progress = isinstance(found, inside.Progress)
+            progress = not isinstance(found, list)
             yield gr.update(looked={"key": key} | (found._asdict() if progress else {"told": inside.pictures(found, shown)}))
     except InputError as error:
         yield gr.update(looked={"key": key, "error": without_folders(error, path)})

@@ -5,13 +5,10 @@ Nobody has labelled the video, so the tubes that were found in it serve as actio
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..analysis import in_words, stored
-from ..analysis.moment import Inside, Progress, Watched, lift, maps_of, watched
-from ..analysis.moment import look as look_into
 from ..detection.pipeline import detect_steps
 from ..model.shipped import model_folder
 from ..structures import InputError
@@ -20,17 +17,22 @@ from .limits import check_length
 from .offer import folder_of, ready
 from .pictures import jpeg_address
 
+if TYPE_CHECKING:  # needs torch, which a page that only detects does without
+    from ..analysis.moment import Inside, Progress, Watched
+
 log = logging.getLogger(__name__)
 
 CHANGE = 0.005  # relative, below which it is none
 
 
-def find(path: str, model: str, threshold: float) -> Iterator[Progress | Seen]:
+def find(path: str, model: str, threshold: float) -> "Iterator[Progress | Seen]":
     """The tubes of a checked video, for those who come without: progress, and last what was found.
 
     Raises:
         InputError: see `mssc.detection.pipeline.detect_video`.
     """
+    from ..analysis.moment import Progress
+
     step = None
     for step in detect_steps(path, ready(model), threshold):
         check_length(path, step.result.times[-1], len(step.result.times))
@@ -41,7 +43,7 @@ def find(path: str, model: str, threshold: float) -> Iterator[Progress | Seen]:
     yield Seen(path, model, found.tubes, [], found.classes, size, found.info.rate, found.times, threshold)
 
 
-def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[Progress | list[Inside]]:
+def look(seen: Seen, models: Sequence[str], moment: float) -> "Iterator[Progress | list[Inside]]":
     """Look into models while they watch a video.
 
     Args:
@@ -55,22 +57,26 @@ def look(seen: Seen, models: Sequence[str], moment: float) -> Iterator[Progress 
     Raises:
         InputError: if nobody was found in the video.
     """
+    from ..analysis.moment import look as look_into
+
     yield from look_into(annotated(seen, moment), {name: ready(name) for name in dict.fromkeys(models)})
 
 
-def annotated(seen: Seen, moment: float) -> Watched:
+def annotated(seen: Seen, moment: float) -> "Watched":
     """Which frames to look at. Where no action is sure, everybody's box is taken.
 
     Raises:
         InputError: if there is nobody.
     """
+    from ..analysis.moment import watched
+
     return watched(seen.path, seen.size, seen.rate, seen.times, seen.tubes or [person.tube for person in seen.people], moment)
 
 
 # -------------------------------------------------------------------- what is told
 
 
-def verdict(one: Inside) -> str:
+def verdict(one: "Inside") -> str:
     """What MSM did, in a sentence."""
     if not one.sense:
         return "No MSM here: this model has nothing that could move action away from the average."
@@ -86,6 +92,8 @@ def verdict(one: Inside) -> str:
 
 def worth(model: str) -> str:
     """What the model's parts are worth, in a sentence; "" where nobody has measured that for its weights."""
+    from ..analysis.kept import in_words, stored
+
     try:
         found = stored(model_folder(folder_of(model)))
     except InputError as error:
@@ -94,8 +102,10 @@ def worth(model: str) -> str:
     return in_words(found) if found is not None else ""
 
 
-def numbers(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
+def numbers(found: "Sequence[Inside]", seen: Seen) -> dict[str, Any]:
     """What was seen as plain values: by model the moment's gain and lifts, and the video's distances before and after MSM."""
+    from ..analysis.moment import lift, maps_of
+
     models = []
     for one in found:
         key = one.key
@@ -120,8 +130,10 @@ def numbers(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
     }
 
 
-def pictures(found: Sequence[Inside], seen: Seen) -> dict[str, Any]:
+def pictures(found: "Sequence[Inside]", seen: Seen) -> dict[str, Any]:
     """`numbers`, and all that the page draws: maps, contexts, gains, and where t-SNE puts the cells."""
+    from ..analysis.moment import maps_of
+
     told = numbers(found, seen)
     key = found[0].key
     told["picture"] = jpeg_address(key.image, 88)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,18 +12,19 @@ from PIL import Image, ImageDraw
 from ..detection.people import Person
 from ..detection.result import VideoResult
 from ..files import whole_file
-from ..plots.moment import moment_plot
-from ..plots.paper import Columns
 from ..structures import Detections, InputError, Tube
 from ..video import Writer, drawing, fonts, probe, read
 from . import inside
 from .detection import TELL_SECONDS, Seen, numbered
 
+if TYPE_CHECKING:
+    from ..plots.paper import Columns
+
 CLIP_SECONDS = 8.0
 GIF_RATE = 10.0  # frames a second
 SIDES = {"whole": 1920, "clip": 960, "gif": 480}  # pixels of the longer side of each model's picture
 SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif", "column": "-figure.pdf", "page": "-figure-wide.pdf"}
-COLUMNS: dict[str, Columns] = {"column": 1, "page": 2}  # of figures
+COLUMNS: "dict[str, Columns]" = {"column": 1, "page": 2}  # of figures
 PAPER, INK = (24, 28, 36), (235, 238, 242)
 MOST_ROWS = 6  # of a timeline
 
@@ -83,13 +84,15 @@ def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iter
                 yield done, len(chosen)
 
 
-def _figure(shown: Sequence[Shown], moment: float, target: Path, columns: Columns) -> Iterator[tuple[int, int]]:
+def _figure(shown: Sequence[Shown], moment: float, target: Path, columns: "Columns") -> Iterator[tuple[int, int]]:
     """The moment for a paper: what was found, and what the models do there."""
+    from ..plots.moment import moment_plot  # needs torch, see `mssc.page.inside`
+
     seen, told, found = shown[0].seen, 0.0, None
     tubes = [tube for tube, _ in shown[0].tubes]
     names = [one.seen.model for one in shown]
     for number, found in enumerate(inside.look(seen._replace(tubes=tubes), names, moment)):
-        if isinstance(found, inside.Progress) and monotonic() - told > TELL_SECONDS:
+        if not isinstance(found, list) and monotonic() - told > TELL_SECONDS:
             told = monotonic()
             yield number, (found.total or 0) * len(names)
     assert isinstance(found, list)

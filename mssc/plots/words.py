@@ -1,9 +1,10 @@
 """What quantities, places and maps are called: the same words on the page, in the notebooks and in figures for papers."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..analysis.study import Study
+if TYPE_CHECKING:
+    from ..analysis.study import Study
 
 
 class Term(NamedTuple):
@@ -100,7 +101,7 @@ PATHS = {"A": "2D path $A$", "M": "3D path $M$", "OUT": "after SFM"}
 PROTOCOL = "Intervals: 95 %, bootstrap over videos."
 
 
-def seen(studies: Sequence[Study]) -> str:
+def seen(studies: "Sequence[Study]") -> str:
     """Which models, on what: the end of a caption."""
     models = dict.fromkeys(study.model for study in studies)
     first = studies[0]
