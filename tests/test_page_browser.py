@@ -17,6 +17,8 @@ from PIL import Image
 
 from mssc import detect_video, video
 from mssc.page import detection, limits, live, offer, share
+from mssc.page.offer import EXAMPLES
+from mssc.structures import Tube
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
@@ -357,6 +359,44 @@ def test_pointing_at_somebody_on_the_picture_tells_what_they_may_be_doing(result
     assert max(seen) > before, "three lines, and a brighter box"
     result.tab.mouse.move(0, 0)
     eventually(lambda: result.tab.evaluate(drawn) == before)
+
+
+MEETINGS = """() => {
+  const shown = (one) => !one.hidden, meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2;
+  const found = [];
+  for (const lanes of document.querySelectorAll(".lanes")) {
+    const bars = [...lanes.querySelectorAll("button.bar")];
+    for (const bar of bars) for (const other of bars) if (bar !== other && shown(bar.firstChild))
+      for (const one of [other, other.firstChild].filter(shown))
+        if (meet(bar.firstChild.getBoundingClientRect(), one.getBoundingClientRect())) found.push(`${bar.title} | ${other.title}`);
+  }
+  return found;
+}"""
+
+
+def test_names_in_the_timeline_keep_out_of_each_others_way(browser, address, monkeypatch):
+    """Short bars one after another, as a few seconds of a film have them."""
+    real = detection.detect_steps
+
+    def steps(*arguments):
+        for step in real(*arguments):
+            if step.complete:
+                box = np.array([[4.0, 4, 30, 40]])
+                step.result.tubes[:] = [
+                    Tube(0, 0.9, 0, box.repeat(2, 0)),
+                    Tube(0, 0.8, 3, box.repeat(2, 0)),
+                    Tube(0, 0.7, 6, box.repeat(1, 0)),
+                ]
+            yield step
+
+    monkeypatch.setattr(detection, "detect_steps", steps)
+    somebody = Visitor(browser, address, "phone")
+    somebody.upload(EXAMPLES / "toy.mp4")
+    somebody.find()
+    somebody.set_threshold(0.05)
+    assert somebody.count("button.bar") == 3 and somebody.tab.evaluate(MEETINGS) == []
+    somebody.leave()
 
 
 def test_the_timeline_zooms_and_listens_to_the_keyboard(result):

@@ -67,13 +67,13 @@ const placeNames = (bars) => {
       name.hidden = false;
       if (name.offsetWidth > bar.clientWidth) {
         const next = inOrder[place + 1], edge = next ? next.offsetLeft : bar.offsetParent.clientWidth;
-        const before = left - Math.max(taken, 0), after = edge - right;
-        const onLeft = after < name.offsetWidth && before > after;
-        bar.classList.add("out", ...(onLeft ? ["end"] : []));
-        const room = (onLeft ? before : after) - 2;
+        const before = left - Math.max(taken, 0) - 2, after = edge - right - 2, wide = name.offsetWidth;
+        const [room, where] = after >= wide ? [after, "right"] : before >= wide ? [before, "left"]
+          : [[bar.clientWidth, "inside"], [after, "right"], [before, "left"]].sort((a, b) => b[0] - a[0])[0];
+        if (where !== "inside") bar.classList.add("out", ...(where === "left" ? ["end"] : []));
         name.style.maxWidth = `${room}px`;
         name.hidden = room < 24;  // pointing at the bar tells it
-        taken = onLeft ? right : right + Math.min(name.offsetWidth, after);
+        taken = where === "right" ? right + Math.min(wide, room) : right;
       } else taken = right;
     });
   }
