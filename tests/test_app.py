@@ -319,6 +319,17 @@ def test_who_leaves_stops_the_work_and_takes_the_files_along(address, clip, gate
     assert set(results(place)) == before
 
 
+def test_what_is_written_while_a_visitor_leaves_goes_with_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(visits, "get_upload_folder", lambda: str(tmp_path))
+    folder = visits.new_folder("somebody")
+    visits.leave("somebody")
+    assert not folder.exists()
+    folder.mkdir()  # as if it was being written into while it was removed
+    (folder / "a-actions.json").write_text("{}")
+    visits.forget("somebody", folder)  # the end of the work
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_are_removed_when_their_last_user_leaves(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
@@ -331,6 +342,14 @@ def test_files_are_removed_when_their_last_user_leaves(tmp_path, monkeypatch):
         visits.note(session, path)
     visits.leave("anna")
     assert not folder.exists() and shared.exists() and outside.exists() and visits.has_left("anna")
+    visits.note("anna", None)
+    with pytest.raises(InputError, match="You left before the end"):  # what she asked for before comes late
+        visits.new_folder("anna")
+    late = folder.parent / "late.mp4"
+    late.write_text("video")
+    visits.note("anna", late)
+    assert not late.exists()
+    monkeypatch.setattr(visits, "BACK_SECONDS", -1.0)
     visits.note("anna", None)
     assert not visits.has_left("anna"), "a connection that comes back"
     visits.leave("ben")

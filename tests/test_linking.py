@@ -185,7 +185,7 @@ def test_trim_finds_the_best_of_all_labellings(seed):
 
 
 def test_linked_scores_by_hand():
-    linker = OnlineLinker(replace(CONFIG, horizon=2.0))
+    linker = OnlineLinker(replace(CONFIG, horizon=2.0, warm=0))
     keep = np.exp(-0.5)
     scores = [linker.step(dets((0, s, A))).scores[0] for s in (0.8, 0.2, 0.5)]
     assert scores[0] == pytest.approx(0.8)
@@ -205,14 +205,29 @@ def test_without_horizon_scores_stay_as_they_are():
 
 
 def test_an_endless_horizon_gives_the_plain_mean():
-    linker = OnlineLinker(replace(CONFIG, horizon=float("inf")))
+    linker = OnlineLinker(replace(CONFIG, horizon=float("inf"), warm=0))
     given = [0.9, 0.1, 0.4, 0.6]
     linked = [linker.step(dets((0, s, A))).scores[0] for s in given]
     np.testing.assert_allclose(linked, np.cumsum(given) / [1, 2, 3, 4], rtol=1e-6)
 
 
+def test_the_first_frames_of_a_video_count_less():
+    """The network has seen little motion then."""
+    config = replace(CONFIG, horizon=float("inf"), warm=4)
+    given, trust = np.array([0.9, 0.2, 0.4, 0.6, 0.8, 0.7]), np.array([0.25, 0.5, 0.75, 1, 1, 1])
+    linker = OnlineLinker(config)
+    linked = [linker.step(dets((0, s, A))).scores[0] for s in given]
+    np.testing.assert_allclose(linked, np.cumsum(trust * given) / np.cumsum(trust), rtol=1e-6)
+    frames = [dets((0, s, A)) for s in np.tile(given, 3)]
+    (tube,) = link(frames, config)
+    assert tube.score == pytest.approx(np.average(np.tile(given, 3), weights=[*trust[:3], *[1] * 15]))
+    (tube,) = link([Detections.empty()] * 9 + frames, config)
+    assert tube.score == pytest.approx(given.mean()), "an action that begins later"
+    assert config.at(50).warm == 8
+
+
 def test_rows_stay_in_place_and_classes_and_actors_apart():
-    linker = OnlineLinker()
+    linker = OnlineLinker(replace(CONFIG, warm=0))
     linker.step(dets((0, 0.9, A), (1, 0.1, A), (0, 0.2, B)))
     found = dets((0, 0.3, B), (0, 0.001, A), (1, 0.3, A), (0, 0.7, A))  # the second row is below min_score
     linked = linker.step(found)
@@ -245,7 +260,7 @@ def test_linked_scores_rank_noisy_frames_better():
 def test_rows_take_the_score_of_their_tube():
     scores = [0.9, 0.5, 0.4] * 5
     frames = [dets((0, s, A), (1, 0.3, A), (0, 0.005, B)) for s in scores]
-    tubes = [tube for tube in link(frames) if tube.label == 0]
+    tubes = [tube for tube in link(frames, replace(CONFIG, warm=0)) if tube.label == 0]
     (tube,) = tubes
     assert tube.score == pytest.approx(0.6) and len(tube) == 15
     told = score_by_tubes(frames, tubes)

@@ -103,7 +103,8 @@ class OnlineLinker:
         if len(new):
             born = np.zeros(len(new), _LIVE)
             born["label"], born["box"], born["last"], born["rows"] = detections.labels[rows[new]], boxes[new], self._frame, 1
-            born["sum"], born["weight"], born["hot"], born["record"] = scores[new], 1, -config.idle - 1, -1
+            trust = config.trust(self._frame)
+            born["sum"], born["weight"], born["hot"], born["record"] = trust * scores[new], trust, -config.idle - 1, -1
             owner[new] = len(live) + np.arange(len(new))
             self._live = np.concatenate([live, born])
         self._record(owner, detections, rows)
@@ -138,8 +139,9 @@ class OnlineLinker:
         displacement = (boxes - live["box"][link]).reshape(-1, 2, 2).mean(axis=1) / age[:, None]
         live["velocity"][link] += config.momentum * (displacement - live["velocity"][link])
         kept = np.exp(-age / config.horizon) if config.horizon else np.zeros(len(age))
-        live["sum"][link] = kept * live["sum"][link] + scores
-        live["weight"][link] = kept * live["weight"][link] + 1
+        trust = config.trust(self._frame)
+        live["sum"][link] = kept * live["sum"][link] + trust * scores
+        live["weight"][link] = kept * live["weight"][link] + trust
         live["box"][link], live["last"][link] = boxes, self._frame
         live["rows"][link] += 1
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..structures import InputError
 
 REFERENCE_RATE = 25.0
@@ -28,6 +30,8 @@ class LinkConfig:
         horizon: time constant in frames of the exponential mean that `OnlineLinker.step` returns; 0 returns scores as they are.
             More suits videos that are one action throughout (J-HMDB: frame-mAP 57.8 at 0, 58.5 at 4, 58.7 at 8), less those in
             which actions start and end (the toy set, every frame: 81.7, 75.7, 69.8).
+        warm: frames at the start of a video in which the network has seen little motion yet; the scores of the first count least, the n-th
+            as n / warm.
         floor: the action is plausible from this score on, and
         idle: for so many frames after the last such score: as long, a link is recorded, and a tube may be cut from it.
         ratio: a frame speaks for the action if its score is above this share of the record's level, the mean of the better
@@ -52,6 +56,7 @@ class LinkConfig:
     mature: int = 10
     max_gap: int = 25
     horizon: float = 4.0
+    warm: float = 8.0
     floor: float = 0.02
     idle: int = 25
     ratio: float = 0.25
@@ -67,12 +72,27 @@ class LinkConfig:
         for name in ("min_score", "iou", "momentum", "floor", "ratio", "presence", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
-        for name in ("score_weight", "seniority", "foresight", "max_gap", "horizon", "idle", "evidence", "switch", "contrast"):
+        for name in (
+            "score_weight",
+            "seniority",
+            "foresight",
+            "max_gap",
+            "horizon",
+            "idle",
+            "evidence",
+            "switch",
+            "contrast",
+            "warm",
+        ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
         for name in ("mature", "peak", "min_length"):
             if not getattr(self, name) >= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+    def trust(self, frames: np.ndarray | int) -> np.ndarray:
+        """How much the scores of frames count, counted from 0: (T,) in (0, 1]."""
+        return np.minimum((np.asarray(frames) + 1) / max(self.warm, 1), 1)
 
     def at(self, rate: float) -> "LinkConfig":
         """The same durations for a video of `rate` frames per second."""
@@ -80,7 +100,7 @@ class LinkConfig:
             raise InputError(f"the frame rate is {rate}; it must be a positive number.")
         scale = float(rate) / REFERENCE_RATE
         counts = {name: max(1, round(getattr(self, name) * scale)) for name in COUNTS}
-        scaled = {name: getattr(self, name) * scale for name in ("horizon", "switch")}
+        scaled = {name: getattr(self, name) * scale for name in ("horizon", "switch", "warm")}
         return replace(self, **counts, **scaled, max_gap=round(self.max_gap * scale))
 
 

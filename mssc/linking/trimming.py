@@ -29,7 +29,8 @@ def cut(records: list[np.ndarray], shortest: int, config: LinkConfig) -> list[Tu
             rows = b - a if len(scores) == len(record) else np.diff(np.searchsorted(record["frame"], [start + a, start + b]))[0]
             if b - a >= shortest and rows >= config.presence * (b - a):
                 # The mean, not the mean of the best frames: it ranks as well on noisy videos, and a user can read it.
-                tubes.append(Tube(int(record["label"][0]), float(scores[a:b].mean()), start + a, boxes[a:b].copy(), scores[a:b]))
+                score = np.average(scores[a:b], weights=config.trust(np.arange(start + a, start + b)))
+                tubes.append(Tube(int(record["label"][0]), float(score), start + a, boxes[a:b].copy(), scores[a:b]))
     return tubes
 
 

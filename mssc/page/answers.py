@@ -71,14 +71,18 @@ def _sent(run: dict[str, Any]) -> dict[str, Any]:
 
 def copy(event: gr.EventData, request: gr.Request) -> Any:
     """Make a copy of a visitor's video that their browser plays."""
-    key, path, session = event._data.get("key"), None, request.session_hash
+    key, path, session, folder = event._data.get("key"), None, request.session_hash, None
     try:
         path = _video(event)
         check_upload(path)
-        target = visits.new_folder(session) / f"{shortened(Path(path).stem)}.mp4"
+        folder = visits.new_folder(session)
+        target = folder / f"{shortened(Path(path).stem)}.mp4"
         make_playable(path, target, lambda: not visits.has_left(session))
     except InputError as error:
         return gr.update(copy={"key": key, "error": without_folders(error, path)})
+    finally:
+        if folder is not None and visits.has_left(session):
+            visits.forget(session, folder)
     return gr.update(copy={"key": key, "path": str(target)})
 
 
@@ -195,7 +199,6 @@ def _work(
     video: str | None, model: str, threshold: float, session: str | None, job: str = "", drawn: bool = False
 ) -> Iterator[Message]:
     """`work` for a visitor: in a folder of its own, which goes if there is no result; it ends early if the visitor leaves."""
-    visits.note(session, None)
     check_request(video, model)
     folder, complete = visits.new_folder(session), False
     try:

@@ -5,6 +5,7 @@ their content, where two visitors with one and the same video share it. Uploads 
 are left to Gradio, which deletes what is older than `limits.KEEP_SECONDS`.
 """
 
+import math
 import secrets
 import shutil
 import threading
@@ -16,14 +17,17 @@ from typing import TYPE_CHECKING
 from gradio.utils import get_upload_folder
 
 from ..structures import InputError
+from .texts import LEFT
 
 if TYPE_CHECKING:
     from .detection import Seen
 
 MOST_REMEMBERED = 1000  # visitors who left, and jobs that were cancelled
+BACK_SECONDS = 5.0
+"""What a visitor asked for just before they left may still come so long after; later, a lost connection has come back."""
 
 _lock = threading.Lock()
-_left: deque[str | None] = deque(maxlen=MOST_REMEMBERED)
+_left: dict[str, float] = {}  # and when
 _cancelled: deque[str] = deque(maxlen=MOST_REMEMBERED)
 _files: dict[str, dict[Path, float]] = defaultdict(dict)
 _seen: dict[str, tuple[str, list["Seen"]]] = {}
@@ -59,19 +63,24 @@ def kept(session: str | None, job: str | None = None) -> list["Seen"]:
 
 def note(session: str | None, path: str | Path | None) -> None:
     """Remember that a visitor uses a file or folder of the upload folder; and, if a lost connection came back, that they are here again."""
-    if session in _left:
-        _left.remove(session)
+    if session and time.monotonic() - _left.get(session, math.inf) > BACK_SECONDS:
+        _left.pop(session, None)
     if session and path and is_upload(path):
         with _lock:
             _files[session].setdefault(Path(path), time.time())
+        if has_left(session):
+            forget(session, Path(path))
 
 
 def new_folder(session: str | None) -> Path:
     """An empty folder for results, which the page may serve.
 
     Raises:
-        InputError: if the disk is full.
+        InputError: if the disk is full, or the visitor has left.
     """
+    note(session, None)
+    if has_left(session):
+        raise InputError(LEFT)
     folder = Path(get_upload_folder(), secrets.token_urlsafe(16))
     try:
         folder.mkdir(parents=True)
@@ -84,7 +93,9 @@ def new_folder(session: str | None) -> Path:
 def leave(session: str | None) -> None:
     """The tab was closed: the visitor's files go, and work for them ends at its next step, see `has_left`."""
     if session:
-        _left.append(session)
+        _left[session] = time.monotonic()
+        if len(_left) > MOST_REMEMBERED:
+            _left.pop(next(iter(_left)), None)
         _seen.pop(session, None)
         forget(session)
 
@@ -95,7 +106,8 @@ def has_left(session: str | None) -> bool:
 
 
 def forget(session: str | None, *paths: Path) -> None:
-    """Remove files of a visitor, all if none is named, but for those that somebody else uses too."""
+    """Remove files of a visitor, all if none is named, but for those that somebody else uses too. A folder that is named goes in any case:
+    work may have written into it while it was removed before."""
     if not session:
         return
     with _lock:
@@ -103,6 +115,7 @@ def forget(session: str | None, *paths: Path) -> None:
         gone = {path: mine.pop(path) for path in (paths or list(mine)) if path in mine}
         if not mine:
             _files.pop(session, None)
+        gone |= {path: 0.0 for path in paths if path not in gone and path.is_dir()}
         used = {path for files in _files.values() for path in files}
     for path, since in gone.items():
         if path.is_dir():

@@ -115,7 +115,7 @@ def probe(path: str | Path) -> VideoInfo:
         aspect = 1 / aspect if turn.transpose else aspect
         rate = _rate(stream) or _rate_of([first.time, *(frame.time for frame in islice(frames, RATE_FRAMES))])
         seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / 1e6
-        listed, doubtful = _listed(stream), resets(container) or seconds > os.path.getsize(path) / LEAST_BYTES
+        listed, doubtful = _listed(stream), resets(container) or seconds > _bytes(path) / LEAST_BYTES
     rate = _kept_rate(path, rate)
     duration = _length(path) if doubtful else float(seconds) if seconds > 0 else None
     count = listed or (max(1, round(duration * rate)) if duration else None)
@@ -206,6 +206,14 @@ def _length(path: str | Path) -> float | None:
 def _clockwork(container: InputContainer, stream: VideoStream) -> tuple[float | None, float, bool]:
     """What `clocked` wants to know: where time begins, seconds from frame to frame, whether the clock may start anew."""
     return start(container, stream), float(1 / (_rate(stream) or FALLBACK_RATE)), resets(container)
+
+
+def _bytes(path: str | Path) -> int:
+    """How large a file is; 0 if it is gone meanwhile, as who opens it next will say."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
 
 
 def _listed(stream: VideoStream) -> int:
