@@ -6,8 +6,9 @@ counts: in single precision these networks' own boxes are off by up to 1.4e-3 pi
 ``python tests/reference.py NAME`` writes a model's part anew; do so when other weights ship, and never to make a test pass.
 All parts were written anew when SFM's context came to be computed in double precision too, where single precision had let
 the processor's rounding in (boxes moved by up to 1e-5 pixels), and frames to be resized by swscale instead of torch: with
-torch's, the new code gave the detections and tubes of the former reference to 3e-5 pixels and 6e-8 of a score; tubes once
-more when a video's first frames came to count less. For jhmdb-plain and toy that one was of commit 8dd67b0, before the package was restructured.
+torch's, the new code gave the detections and tubes of the former reference to 3e-5 pixels and 6e-8 of a score. Tubes were
+written once more when a video's first frames came to count less. For jhmdb-plain and toy the reference was of commit
+8dd67b0, before the package was restructured.
 """
 
 import sys
