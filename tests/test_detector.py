@@ -253,6 +253,25 @@ def test_videos_are_looked_at_without_torch(tmp_path):
     subprocess.run([sys.executable, "-c", script, str(video), str(tmp_path / "out.mp4")], check=True)
 
 
+@pytest.mark.parametrize("size", [(1, 20000), (20000, 1), (2, 2), (3, 50), (200, 3)])
+def test_frames_of_hardly_any_width_are_shown_too(size):
+    frame = np.linspace(0, 255, size[0] * size[1]).astype(np.uint8).reshape(*size, 1).repeat(3, 2)
+    wanted = np.asarray(Image.fromarray(frame).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(prepare([frame], 32)[0].permute(1, 2, 0).numpy() - wanted).max() <= 1
+
+
+def test_who_cannot_look_for_people_says_so_in_every_runtime():
+    for runtime in ("torch", "openvino"):
+        with pytest.raises(ValueError, match="no detector of people"):
+            Detector.load("toy", "cpu", runtime).people(np.zeros((64, 64, 3), np.uint8), (64, 64))
+
+
+@pytest.mark.parametrize("size", [(0, 0), (-5, 5), (10,), "ab"])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(InputError, match="give height and width"):
+        Detector.load("toy", "cpu").stream(size=size)
+
+
 def test_threads_are_those_that_torch_would_take(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
@@ -267,6 +286,8 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused():
     assert choose_device() == torch.device("cpu") == choose_device("cpu") and is_cpu() and is_cpu("cpu")
     with pytest.raises(InputError, match="'cuda' cannot be used.*use auto, cpu or cuda"):
         choose_device("cuda")
+    with pytest.raises(InputError, match="no such device"):
+        choose_device("meta")
 
 
 def test_a_shared_detector_is_loaded_once_and_again_when_it_changed(folder, model):

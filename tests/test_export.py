@@ -1,5 +1,6 @@
 """The shipped ONNX graphs: they run without this package, give what torch gives, and nothing wrong passes in silence."""
 
+import json
 import locale
 import shutil
 import subprocess
@@ -77,7 +78,7 @@ def test_auto_takes_the_fastest_that_is_there(folder, monkeypatch):
             export_model(folder, folder, "openvino")
     (folder / "step-16.onnx").unlink()
     assert Detector.load(folder, device="cpu").runtime == "torch"
-    with pytest.raises(InputError, match=r"has no step-16.onnx; make it with: mssc export"):
+    with pytest.raises(InputError, match=r"has no step-16.onnx; mssc export .* makes it"):
         Detector.load(folder, device="cpu", runtime="onnx")
 
 
@@ -162,3 +163,15 @@ def test_a_model_is_exported_with_all_it_needs(tmp_path, tiny_config, monkeypatc
     )
     assert done.stdout.strip() == f"(1, {tiny_config.kept}, 4) [1]", done.stderr
     assert Detector.load(tmp_path / "out", device="cpu", runtime="onnx").runtime == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"classes": ["a", "b"]}, r"speaks of \(16, 32, 2\)"), ({"key_size": 512}, r"for \(16, 512, 512, 3\)")]
+)
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_config_that_was_changed_since_is_refused(tmp_path, changes, said, runtime):
+    folder = shutil.copytree(MODELS / "toy", tmp_path / "toy")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(InputError, match=rf"step-16.onnx gives .* {said}.*; undo what was changed there"):
+        Detector.load(folder, "cpu", runtime)

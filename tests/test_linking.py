@@ -224,6 +224,8 @@ def test_the_first_frames_of_a_video_count_less():
     (tube,) = link([Detections.empty()] * 9 + frames, config)
     assert tube.score == pytest.approx(given.mean()), "an action that begins later"
     assert config.at(50).warm == 8
+    with pytest.raises(InputError, match="warm is inf"):
+        LinkConfig(warm=float("inf"))
 
 
 def test_rows_stay_in_place_and_classes_and_actors_apart():

@@ -147,3 +147,7 @@ def __getattr__(name: str) -> object:
     if name in _MODULE:
         return getattr(importlib.import_module(_MODULE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULE]

@@ -22,6 +22,8 @@ COPY = re.compile(r" ?\(\d+\)$")  # as Windows, browsers and macOS name another 
 SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000 | 0x80000
 """Of FFmpeg's swscale: bilinear, whose filter is as wide as pixels shrink; colours as fine as brightness; exact rounding; the same on all
 processors."""
+SMALLEST_SCALED, LARGEST_SCALED = 4, 16384
+"""Pixels of a side that swscale interpolates well; Pillow takes the others."""
 MOST_SCALERS = 16
 STACKS = ("TIFF", "WEBP", "PNG")  # may hold many pictures of equal rank; a JPEG's second one is its depth or a preview
 
@@ -146,6 +148,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     networks are shown. May return the image itself."""
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
+    if min(image.shape[:2]) < SMALLEST_SCALED or max(*image.shape[:2], height, width) > LARGEST_SCALED:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR))
     from av.video.frame import VideoFrame
 
     frame = VideoFrame.from_ndarray(np.require(image, None, ["C", "W"]), "rgb24")

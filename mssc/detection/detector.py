@@ -171,6 +171,8 @@ class Detector:
         Raises:
             ValueError: if the network has no detector of people.
         """
+        if self.config.person == "none":
+            raise ValueError("this network has no detector of people.")
         if self.graphs is not None:
             found = self.graphs.people(frame)
         else:
@@ -279,7 +281,7 @@ class DetectionStream:
         people_every: people are looked for in every n-th frame, see `mssc.detection.preprocess.people_every`; None if the network cannot.
 
     Raises:
-        InputError: for a rate that is no number above 0.
+        InputError: for a rate that is no number above 0, and a size that is none.
     """
 
     def __init__(
@@ -287,6 +289,10 @@ class DetectionStream:
     ) -> None:
         if rate is not None and not (isinstance(rate, SupportsFloat) and 0 < float(rate) < float("inf")):
             raise InputError(f"the rate is {rate!r}; give frames a second, above 0, or None to show the network every frame.")
+        if size is not None and not (
+            len(size) == 2 and all(isinstance(side, SupportsFloat) and float(side) >= 1 for side in size)
+        ):
+            raise InputError(f"the size is {size!r}; give height and width of the source in pixels, or None.")
         self.detector, self.size, self.stopwatch = detector, size, stopwatch or Stopwatch()
         self.every = 1 if rate is None else frames_per_look(rate)
         self.people_every = self.every * people_every(rate) if detector.config.person != "none" else None

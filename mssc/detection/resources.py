@@ -34,6 +34,8 @@ def choose_device(name: str = "auto") -> "torch.device":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise AssertionError("networks here run on no such device")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # an AssertionError where PyTorch was built without CUDA
         why = str(error).splitlines()[0]

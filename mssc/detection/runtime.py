@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..model.engines import OUTPUTS, PACKAGES, PEOPLE, Engine, fits, graphs_of, installed, open_graph
-from ..model.shipped import load_config, weights_hash
+from ..model.shipped import CONFIG, load_config, weights_hash
 from ..structures import InputError
 from .postprocess import Classified
 from .resources import all_threads, network_threads
@@ -36,7 +36,7 @@ class GraphStep:
         graphs = graphs_of(self.config)
         for path in (folder / name for name in graphs.values()):
             if not path.is_file():
-                raise InputError(f"{folder} has no {path.name}; make it with: mssc export {folder}")
+                raise InputError(f"{folder} has no {path.name}; mssc export {folder} makes it.")
             if not fits(path, digest):
                 raise InputError(f"{path} is cut off, or was made of other weights; make it again with mssc export.")
         self.graphs, self.threads = {kind: folder / name for kind, name in graphs.items()}, graph_threads(runtime)
@@ -47,8 +47,21 @@ class GraphStep:
     def _engine(self, kind: int) -> Engine:
         with self.opening:
             if kind not in self.engines:
-                self.engines[kind] = open_graph(self.graphs[kind], self.runtime, self.threads)
+                engine = open_graph(self.graphs[kind], self.runtime, self.threads)
+                self._check(kind, engine)
+                self.engines[kind] = engine
             return self.engines[kind]
+
+    def _check(self, kind: int, engine: Engine) -> None:
+        """Refuse a config that was changed since the graph was made."""
+        side, path = self.config.key_size, self.graphs[kind]
+        wanted = {"frames": (kind, side, side, 3), "logits": (kind, self.config.kept, len(self.config.classes))}
+        found = {"frames": engine.inputs["frames"][0], "logits": engine.outputs.get("logits", ())}
+        if kind != PEOPLE and found != wanted:
+            raise InputError(
+                f"{path} gives {found['logits']} for {found['frames']}, and {path.parent / CONFIG} speaks of {wanted['logits']} for "
+                f"{wanted['frames']}; undo what was changed there, or make the graphs again with mssc export."
+            )
 
     def initial_state(self) -> GraphState:
         """The state before the first frame: all zeros."""

@@ -86,6 +86,8 @@ class LinkConfig:
         ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if isinstance(self.warm, bool) or not self.warm < float("inf"):
+            raise InputError(f"warm is {self.warm}; it must be a number of frames.")
         for name in ("mature", "peak", "min_length"):
             if not getattr(self, name) >= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")

@@ -2,10 +2,11 @@
 
 import hashlib
 import locale
+import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +16,8 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..structures import InputError
+
+log = logging.getLogger(__name__)
 
 FRAMES = (1, 16)
 """Frames of a stream that a graph takes in one call."""
@@ -40,10 +43,12 @@ class Engine:
     Attributes:
         run: computes it.
         inputs: shape and type of each input by name; (), where its shape is not fixed.
+        outputs: shape of each output by name, likewise.
     """
 
     run: Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
     inputs: Mapping[str, tuple[tuple[int, ...], np.dtype]]
+    outputs: Mapping[str, tuple[int, ...]]
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         return self.run(feed)
@@ -93,9 +98,15 @@ def _in_onnxruntime(path: Path, threads: int) -> Engine:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    fixed = {one.name: all(isinstance(side, int) for side in one.shape) for one in session.get_inputs()}
-    inputs = {one.name: (tuple(one.shape) if fixed[one.name] else (), np.dtype(_TYPES[one.type])) for one in session.get_inputs()}
-    return Engine(lambda feed: [np.asarray(value) for value in session.run(None, dict(feed))], inputs)
+    inputs = {one.name: (_fixed(one.shape), np.dtype(_TYPES[one.type])) for one in session.get_inputs()}
+    outputs = {one.name: _fixed(one.shape) for one in session.get_outputs()}
+    return Engine(lambda feed: [np.asarray(value) for value in session.run(None, dict(feed))], inputs, outputs)
+
+
+def _fixed(shape: Iterable) -> tuple[int, ...]:
+    """As ONNX Runtime writes shapes: sides that are not fixed have names."""
+    sides = tuple(shape)
+    return sides if all(isinstance(side, int) for side in sides) else ()
 
 
 def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
@@ -107,6 +118,8 @@ def _in_openvino(path: Path, threads: int, runtime: str) -> Engine:
         "INFERENCE_PRECISION_HINT": "bf16" if runtime == "openvino-bf16" else "f32",
         "ENABLE_CPU_PINNING": False,
     }
+    if runtime == "openvino-bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        log.warning("this processor cannot compute in bfloat16; openvino-bf16 is slower here than openvino.")
     key = hashlib.sha256(repr([path.resolve(), openvino.__version__, sorted(options.items())]).encode() + path.read_bytes())
     name = key.hexdigest()[:32]
     with locale_kept():
@@ -133,11 +146,12 @@ def _engine(compiled) -> Engine:
             request.infer(dict(feed), share_inputs=True)
             return found or [request.get_output_tensor(place).data.copy() for place in range(count)]
 
-    inputs = {
-        port.any_name: (() if port.partial_shape.is_dynamic else tuple(port.shape), np.dtype(port.element_type.to_dtype()))
-        for port in compiled.inputs
-    }
-    return Engine(run, inputs)
+    inputs = {port.any_name: (_static(port), np.dtype(port.element_type.to_dtype())) for port in compiled.inputs}
+    return Engine(run, inputs, {port.any_name: _static(port) for port in compiled.outputs})
+
+
+def _static(port) -> tuple[int, ...]:
+    return () if port.partial_shape.is_dynamic else tuple(port.shape)
 
 
 def _compiled(path: Path, options: dict, name: str):

@@ -234,6 +234,8 @@ def look_inside(
     """
     try:
         check_request(video, model)
+        if not all(isinstance(one, int | float) for one in (threshold, moment)):
+            raise InputError("Threshold and moment must be numbers: a score, and seconds.")
         *_, seen = inside.find(str(video), model, threshold)
         assert isinstance(seen, Seen)
         *_, found = inside.look(seen, [model, *([second_model] if second_model else [])], moment)
