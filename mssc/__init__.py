@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
@@ -30,19 +31,18 @@ if TYPE_CHECKING:
     from .structures import Detections, InputError, Predictions, Tube
 
 _HOME = {
-    "ablate.tables": ("ABLATIONS",),
-    "config": ("ModelConfig", "TrainConfig"),
-    "detection.detector": ("Detector",),
-    "detection.pipeline": ("detect_video",),
-    "linking": ("LinkConfig", "OnlineLinker"),
-    "model.checkpoint": ("load_model", "save_model"),
-    "model.mssc": ("MSSC",),
-    "model.shipped": ("available_models",),
-    "detection.result": ("VideoResult",),
-    "model.features": ("Features",),
-    "structures": ("Detections", "InputError", "Predictions", "Tube"),
+    ".ablate.tables": "ABLATIONS",
+    ".config": "ModelConfig TrainConfig",
+    ".detection.detector": "Detector",
+    ".detection.pipeline": "detect_video",
+    ".linking": "LinkConfig OnlineLinker",
+    ".model.checkpoint": "load_model save_model",
+    ".model.mssc": "MSSC",
+    ".model.shipped": "available_models",
+    ".detection.result": "VideoResult",
+    ".model.features": "Features",
+    ".structures": "Detections InputError Predictions Tube",
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ABLATIONS",
@@ -66,10 +66,24 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULE:
-        return getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
-    raise AttributeError(f"module 'mssc' has no attribute {name!r}")
+def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """A package's `__getattr__` and `__dir__`: a name is loaded when it is first asked for, and who needs one waits for no other.
+
+    Args:
+        package: its `__name__`.
+        homes: by module, relative to it, the names that live there.
+    """
+    modules = {name: module for module, names in homes.items() for name in names.split()}
+
+    def get(name: str) -> object:
+        if name in modules:
+            return getattr(importlib.import_module(modules[name], package), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get, lambda: [*vars(sys.modules[package]), *modules]
+
+
+__getattr__, __dir__ = lazy(__name__, _HOME)
 
 
 MOVED = {

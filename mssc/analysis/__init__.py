@@ -23,8 +23,9 @@
 "Reconstruction, section n" in these files is the project's own reconstruction of the paper, which does not define its quantities.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from .. import lazy
 
 if TYPE_CHECKING:
     from ..model.fusion import context_entropy
@@ -47,107 +48,27 @@ if TYPE_CHECKING:
     from .swap import Swap, swap_clip, turned
     from .vitals import Vitals, moved, vital_signs
 
-_HOME = {
-    "..model.fusion": ("context_entropy",),
-    ".bootstrap": (
-        "Interval",
-        "paired_interval",
-    ),
-    ".cells": (
-        "ACTION",
-        "BACKGROUND",
-        "IGNORED",
-        "cell_kinds",
-        "coverage",
-    ),
-    ".corruption": (
-        "CORRUPTIONS",
-        "Robustness",
-        "corrupted",
-        "robustness",
-    ),
-    ".distances": (
-        "MEASURES",
-        "separability",
-    ),
-    ".embedding": ("embed",),
-    ".exchange": (
-        "corrected",
-        "exchange_strength",
-    ),
-    ".hooks": (
-        "Captured",
-        "capture",
-    ),
-    ".interventions": (
-        "METRICS",
-        "Effect",
-        "Interventions",
-        "intervene",
-    ),
-    ".kept": (
-        "in_words",
-        "store",
-        "stored",
-    ),
-    ".keyframes": (
-        "TAPS",
-        "KeyFrame",
-        "Level",
-        "collect",
-    ),
-    ".maps": (
-        "MAP_MEASURES",
-        "attention_rows",
-        "class_activation",
-        "map_measures",
-        "norm_map",
-    ),
-    ".moment": (
-        "Inside",
-        "look_at",
-    ),
-    ".msm": (
-        "channel_gain",
-        "has_channel_gain",
-        "without_motion_sense",
-    ),
-    ".probes": (
-        "area_under_roc",
-        "class_probe",
-        "probe_auroc",
-        "probe_scores",
-    ),
-    ".projection": (
-        "Projection",
-        "project",
-    ),
-    ".study": (
-        "Cells",
-        "Example",
-        "Study",
-        "examine",
-    ),
-    ".swap": (
-        "Swap",
-        "swap_clip",
-        "turned",
-    ),
-    ".vitals": (
-        "Vitals",
-        "moved",
-        "vital_signs",
-    ),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    """Loaded when it is first asked for: who needs one name shall not wait for all of them."""
-    if name in _MODULE:
-        return getattr(importlib.import_module(_MODULE[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_MODULE]
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "..model.fusion": "context_entropy",
+        ".bootstrap": "Interval paired_interval",
+        ".cells": "ACTION BACKGROUND IGNORED cell_kinds coverage",
+        ".corruption": "CORRUPTIONS Robustness corrupted robustness",
+        ".distances": "MEASURES separability",
+        ".embedding": "embed",
+        ".exchange": "corrected exchange_strength",
+        ".hooks": "Captured capture",
+        ".interventions": "METRICS Effect Interventions intervene",
+        ".kept": "in_words store stored",
+        ".keyframes": "TAPS KeyFrame Level collect",
+        ".maps": "MAP_MEASURES attention_rows class_activation map_measures norm_map",
+        ".moment": "Inside look_at",
+        ".msm": "channel_gain has_channel_gain without_motion_sense",
+        ".probes": "area_under_roc class_probe probe_auroc probe_scores",
+        ".projection": "Projection project",
+        ".study": "Cells Example Study examine",
+        ".swap": "Swap swap_clip turned",
+        ".vitals": "Vitals moved vital_signs",
+    },
+)

@@ -100,7 +100,6 @@ class Detector:
         """
         folder = model_folder(name)
         tune_malloc()
-        load_config(folder)  # what is no model is refused as such
         graphs = stream_step(folder, runtime, "cpu" if is_cpu(device) else str(choose_device(device)))
         detector = cls(folder, folder.name, default_threshold(folder), graphs)
         if graphs is None:  # those are ready as they are opened

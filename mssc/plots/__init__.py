@@ -1,7 +1,8 @@
 """Pictures and tables for papers: each a function from studies to a `Plot`, which holds the figure and the numbers behind it."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from .. import lazy
 
 if TYPE_CHECKING:
     from .ablation import ablation_markdown, ablation_plot, ablation_rows, studies_markdown
@@ -16,59 +17,19 @@ if TYPE_CHECKING:
     from .sfm import context_plot, exchange_plot, pointing_plot, probe_plot, response_plot
     from .strip import tube_plot
 
-_HOME = {
-    ".ablation": (
-        "ablation_markdown",
-        "ablation_plot",
-        "ablation_rows",
-        "studies_markdown",
-    ),
-    ".hover": ("HoverFigure",),
-    ".interventions": (
-        "card_table",
-        "interventions_markdown",
-        "interventions_plot",
-        "vitals_markdown",
-        "write_card",
-    ),
-    ".keyframe": (
-        "stage_plot",
-        "tap_plot",
-    ),
-    ".moment": ("moment_plot",),
-    ".msm": (
-        "change_plot",
-        "gain_plot",
-        "separability_csv",
-        "separability_markdown",
-        "separability_plot",
-        "taps_of",
-        "verdict",
-    ),
-    ".paper": ("Plot",),
-    ".projection": (
-        "projection_plot",
-        "projection_twin",
-    ),
-    ".robustness": ("corruption_plot",),
-    ".sfm": (
-        "context_plot",
-        "exchange_plot",
-        "pointing_plot",
-        "probe_plot",
-        "response_plot",
-    ),
-    ".strip": ("tube_plot",),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    """Loaded when it is first asked for: who needs one name shall not wait for all of them."""
-    if name in _MODULE:
-        return getattr(importlib.import_module(_MODULE[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_MODULE]
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".ablation": "ablation_markdown ablation_plot ablation_rows studies_markdown",
+        ".hover": "HoverFigure",
+        ".interventions": "card_table interventions_markdown interventions_plot vitals_markdown write_card",
+        ".keyframe": "stage_plot tap_plot",
+        ".moment": "moment_plot",
+        ".msm": "change_plot gain_plot separability_csv separability_markdown separability_plot taps_of verdict",
+        ".paper": "Plot",
+        ".projection": "projection_plot projection_twin",
+        ".robustness": "corruption_plot",
+        ".sfm": "context_plot exchange_plot pointing_plot probe_plot response_plot",
+        ".strip": "tube_plot",
+    },
+)

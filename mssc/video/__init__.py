@@ -1,8 +1,8 @@
 """Video files in and out: frames with their times, H.264 that a browser plays, boxes drawn on pictures."""
 
-import importlib
 from typing import TYPE_CHECKING
 
+from .. import lazy
 from .notes import noted
 from .rate import frames_per_look
 
@@ -10,12 +10,6 @@ if TYPE_CHECKING:
     from .container import MAX_PIXELS, MAX_SIDE, VIDEO_SUFFIXES, open_video
     from .reader import Frame, VideoInfo, probe, read, times
     from .writer import Writer, is_drawn
-
-_HOME = {
-    "container": ("MAX_PIXELS", "MAX_SIDE", "VIDEO_SUFFIXES", "open_video"),
-    "reader": ("Frame", "VideoInfo", "probe", "read", "times"),
-    "writer": ("Writer", "is_drawn"),
-}
 
 __all__ = [
     "MAX_PIXELS",
@@ -33,10 +27,12 @@ __all__ = [
     "times",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """PyAV is imported when a file is read or written: training from decoded frames needs none."""
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module 'mssc.video' has no attribute {name!r}")
+# PyAV is imported when a file is read or written: training from decoded frames needs none.
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".container": "MAX_PIXELS MAX_SIDE VIDEO_SUFFIXES open_video",
+        ".reader": "Frame VideoInfo probe read times",
+        ".writer": "Writer is_drawn",
+    },
+)
