@@ -355,7 +355,7 @@ def test_paths_are_dropped_in_training_alone():
 def _features(sides=(8, 4, 2), side=4, batch=2):
     image = ImageFeatures((), tuple(torch.randn(batch, C, n, n) for n in sides))
     nothing = torch.zeros(batch, 0)
-    return image, VideoFeatures(nothing, torch.randn(batch, C, side, side), nothing, (nothing, nothing))
+    return image, VideoFeatures(nothing, torch.randn(batch, C, side, side), ())
 
 
 @pytest.mark.parametrize("branch", ["shared", "task"])

@@ -44,7 +44,7 @@ def _features(batch=2, own=False):
     """Of `batch` key frames; with maps for the box branch of its own."""
     image = ImageFeatures(_levels(DIMS, batch), _levels(C, batch))
     flow = (torch.randn(batch, FLOW, 4, 4), torch.randn(batch, FLOW, 4, 4))
-    video = VideoFeatures(torch.randn(batch, C, 3, 2, 2), torch.randn(batch, C, 2, 2), torch.randn(batch, 3 * C), flow)
+    video = VideoFeatures(torch.randn(batch, C, 3, 2, 2), torch.randn(batch, C, 2, 2), (torch.randn(batch, 3 * C), *flow))
     return Features(image, video, _levels(C, batch) + (_levels(C, batch) if own else ()))
 
 
@@ -234,11 +234,11 @@ def test_context_is_global_and_where_objects_are():
         start += cells
         assert torch.allclose(context[level], x.mean((2, 3)))
         assert torch.allclose(context[3 + level][0], (x[0].flatten(1) * weight / weight.sum()).sum(1), atol=1e-5)
-    assert context[6] is features.video.context and len(context) == 7 and size == SIZE
+    assert context[6] is features.video.bypass[0] and len(context) == 7 and size == SIZE
     assert maps[3] is features.video.map and len(maps) == 4
     maps, context, _, _ = seen["flow"]
-    assert maps is features.video.flow
-    assert all(torch.allclose(a, b.mean((2, 3))) for a, b in zip(context, features.video.flow, strict=True))
+    assert all(a is b for a, b in zip(maps, features.video.bypass[1:], strict=True))
+    assert all(torch.allclose(a, b.mean((2, 3))) for a, b in zip(context, features.video.bypass[1:], strict=True))
 
 
 @pytest.mark.parametrize("classifier", ["fused", "loose", "two-stream", "anchor"])
@@ -265,9 +265,9 @@ def test_what_is_missing_is_not_asked_for(changes, dims, flow):
     if not dims:
         image = image._replace(levels=())
     if not flow:
-        video = video._replace(flow=(video.flow[0][:, :0],) * 2)
+        video = video._replace(bypass=(video.bypass[0], *[video.bypass[1][:, :0]] * 2))
     if changes.get("paths") == "key":
-        video = video._replace(map=torch.zeros(2, C, 1, 1), context=torch.zeros(2, 0))
+        video = video._replace(map=torch.zeros(2, C, 1, 1), bypass=())
     assert head(Features(image, video, full.fused)).logits.shape == (2, 5, 3)
     assert (head.classifier.flow is None) == (not flow)
 

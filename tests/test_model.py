@@ -96,10 +96,10 @@ def test_shapes_inputs_and_gradients_are_as_documented(name):
     levels = [] if config.paths == "clip" else [(4, 64, 8, 8), (4, 128, 4, 4), (4, 256, 2, 2)]
     assert [tuple(x.shape) for x in features.image.levels] == levels
     video, flow = features.video, 0 if config.paths == "key" or config.backbone3d.endswith("_rgb") else FlowStream.dims
-    side, dims, pooled = (1, 0, 0) if config.paths == "key" else (4, 64, 3 * 64)
+    side, dims = (1, 0) if config.paths == "key" else (4, 64)
     assert tuple(video.motion.shape) == (2, dims, 5, side, side) and tuple(video.map.shape) == (4, 64, side, side)
-    assert tuple(video.context.shape) == (4, pooled)
-    assert [tuple(x.shape) for x in video.flow] == [(4, flow, side, side)] * 2
+    bypass = [(4, 3 * 64), *[(4, flow, side, side)] * 2] if config.classifier == "two-stream" and config.paths != "key" else []
+    assert [tuple(x.shape) for x in video.bypass] == bypass
     frames = 0 if config.backbone3d == "causal_flow" else 384
     assert maps == ([] if config.paths == "key" else [(2, frames + flow, 5, 4, 4)] * 2)
 

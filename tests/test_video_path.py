@@ -54,8 +54,8 @@ def _assert_close(got: VideoFeatures, wanted: VideoFeatures, tolerance=1e-9):
 
 def _joined(found):
     """Those of B = 1, after each other."""
-    flow = tuple(torch.cat([f.flow[i] for f in found]) for i in range(2))
-    return VideoFeatures(torch.cat([f.motion for f in found], 2), *(torch.cat([f[i] for f in found]) for i in (1, 2)), flow)
+    bypass = tuple(torch.cat(parts) for parts in zip(*(f.bypass for f in found), strict=True))
+    return VideoFeatures(torch.cat([f.motion for f in found], 2), torch.cat([f.map for f in found]), bypass)
 
 
 # ------------------------------------------------------------------------------------------------------------- the path
@@ -68,17 +68,19 @@ def _joined(found):
         {"motion_position": "native"},
         {"collapse": "mean"},
         {"collapse": "current"},
-        {"backbone3d": "causal_cspdarknet_nano_rgb"},
+        {"classifier": "two-stream"},
+        {"classifier": "two-stream", "backbone3d": "causal_cspdarknet_nano_rgb"},
     ],
 )
 def test_a_stream_is_its_clip(changes):
     path, clip, keys = _path(**changes), _clip(9), torch.arange(9)[None]
     flow = 0 if changes.get("backbone3d") else FlowStream.dims
+    bypass = [(9, 48), *[(9, flow, 4, 4)] * 2] if changes.get("classifier") else []
     kept = clip.clone()
     with torch.no_grad():
         whole, after = path(clip, path.initial_state(), keys)
-        assert [tuple(x.shape) for x in whole[:3]] == [(1, 16, 9, 4, 4), (9, 16, 4, 4), (9, 48)]
-        assert [tuple(x.shape) for x in whole.flow] == [(9, flow, 4, 4)] * 2 and path.flow_dims == flow
+        assert [tuple(x.shape) for x in whole[:2]] == [(1, 16, 9, 4, 4), (9, 16, 4, 4)] and path.flow_dims == flow
+        assert [tuple(x.shape) for x in whole.bypass] == bypass and bool(after.bypass) == bool(bypass)
         found, states = _feed(path, clip, [1, 3, 5])
         _assert_close(_joined(found), whole)
         for state in states:  # it does not grow
@@ -96,20 +98,19 @@ def test_key_frames_are_picked_and_videos_share_a_batch():
         for video, keys in enumerate(([1, 6], [4, 0])):
             alone, _ = path(clip[video : video + 1], path.initial_state(), torch.tensor([keys]))
             rows = slice(2 * video, 2 * video + 2)
-            mine = VideoFeatures(
-                both.motion[video : video + 1], both.map[rows], both.context[rows], (both.flow[0][rows], both.flow[1][rows])
-            )
+            mine = VideoFeatures(both.motion[video : video + 1], both.map[rows], tuple(x[rows] for x in both.bypass))
             _assert_close(mine, alone)
             for row, key in enumerate(keys):  # no frame sees its future
                 _assert_close(
                     path(clip[video : video + 1, :, : key + 1], path.initial_state(), torch.tensor([[key]]))[0],
-                    VideoFeatures(alone.motion[:, :, : key + 1], *(x[row : row + 1] for x in alone[1:3]),
-                                  (alone.flow[0][row : row + 1], alone.flow[1][row : row + 1])),
-                )  # fmt: skip
+                    VideoFeatures(
+                        alone.motion[:, :, : key + 1], alone.map[row : row + 1], tuple(x[row : row + 1] for x in alone.bypass)
+                    ),
+                )
 
 
 def test_what_it_says_is_made_of_its_parts():
-    path, clip, seen = _path(), _clip(6), {}
+    path, clip, seen = _path(classifier="two-stream"), _clip(6), {}
     for name in ("backbone", "before", "motion"):
         getattr(path, name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
     with torch.no_grad():
@@ -127,7 +128,8 @@ def test_what_it_says_is_made_of_its_parts():
     wanted = F.linear(mixed, path.collapse.weight, path.collapse.bias).permute(0, 3, 1, 2)
     assert torch.allclose(features.map, wanted, atol=1e-9)
     flow = maps[..., -FlowStream.dims :].permute(0, 1, 4, 2, 3)
-    assert torch.allclose(features.flow[0], flow[:, -1]) and torch.allclose(features.flow[1], flow[:, -TINY.window :].mean(1))
+    _, now, average = features.bypass
+    assert torch.allclose(now, flow[:, -1]) and torch.allclose(average, flow[:, -TINY.window :].mean(1))
 
 
 def test_its_input_is_the_average_of_pixels():
@@ -141,7 +143,7 @@ def test_its_input_is_the_average_of_pixels():
 def test_gradient_reaches_every_parameter():
     path = _path()
     features, _ = path(_clip(6, 2), path.initial_state(2), torch.tensor([[2, 5], [4, 3]]))
-    (features.map.square().sum() + features.flow[0].square().sum()).backward()
+    features.map.square().sum().backward()
     assert [n for n, p in path.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
@@ -168,15 +170,14 @@ def test_a_windowed_stream_is_its_clip(name, window, clip_size, monkeypatch):
     with torch.no_grad():
         whole, _ = path(clip, path.initial_state(), keys[None])
         found, states = _feed(path, clip, [window - 1, 1, 3], keys.tolist())
-        every = VideoFeatures(
-            *(torch.cat([f[i] for f in found]) for i in range(3)), tuple(torch.cat([f.flow[i] for f in found]) for i in range(2))
-        )  # fmt: skip
+        bypass = tuple(torch.cat(parts) for parts in zip(*(f.bypass for f in found), strict=True))
+        every = VideoFeatures(torch.cat([f.motion for f in found]), torch.cat([f.map for f in found]), bypass)
         _assert_close(every, whole)
         for row, key in enumerate(keys.tolist()):  # a frame sees its window alone, whatever it is part of
             part = clip[:, :, max(key - window + 1, 0) : key + 1]
             alone, _ = path(part, path.initial_state(), torch.tensor([[part.shape[2] - 1]]))
             assert torch.allclose(alone.map[0], whole.map[row], atol=1e-9)
-            assert torch.allclose(alone.context[0], whole.context[row], atol=1e-9)
+            assert all(torch.allclose(a[0], b[row], atol=1e-9) for a, b in zip(alone.bypass, whole.bypass, strict=True))
         spoilt = clip.clone()
         spoilt[:, :, 3] = clip[:, :, 0]
         assert (
@@ -219,8 +220,7 @@ def test_without_it_its_maps_are_zeros_and_only_frames_are_counted():
     assert path.motion is None and path.backbone is None and path.flow_dims == 0
     for dtype in (torch.float32, torch.float64):
         features, state = path.to(dtype)(_clip(5, 2), path.initial_state(2), torch.tensor([[0, 1, 4]] * 2))
-        assert [tuple(x.shape) for x in features[:3]] == [(2, 0, 5, 1, 1), (6, TINY.width, 1, 1), (6, 0)]
-        assert [tuple(x.shape) for x in features.flow] == [(6, 0, 1, 1)] * 2
+        assert [tuple(x.shape) for x in features[:2]] == [(2, 0, 5, 1, 1), (6, TINY.width, 1, 1)] and features.bypass == ()
         assert not features.map.any() and features.map.dtype == dtype and state.age.tolist() == [5, 5]
     assert path(_clip(2, 2), state, torch.tensor([[0]] * 2))[1].age.tolist() == [7, 7]
 

@@ -21,6 +21,7 @@ from ..structures import InputError
 from .backbone2d import STRIDES
 from .checkpoint import load_model
 from .engines import OUTPUTS, PEOPLE, graphs_of, installed, locale_kept, open_graph
+from .features import Features
 from .graph import for_graphs
 from .mssc import MSSC
 from .shipped import ABOUT, CONFIG, INTERVENTIONS, WEIGHTS, weights_hash
@@ -53,8 +54,10 @@ class _Step(nn.Module):
 
     def forward(self, frames: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
         state: State = pytree.tree_unflatten(list(leaves), self.layout)
-        clip = frames.to(torch.float32).permute(3, 0, 1, 2)[None]  # in this order: floats are cheaper to turn
-        predictions, after = self.m.step(clip, state, slice(None))
+        floats = frames.to(torch.float32)  # which are cheaper to turn; each path turns its own, as runtimes like them
+        image = self.m.image(floats.permute(0, 3, 1, 2))
+        video, after = self.m.video(floats.permute(3, 0, 1, 2)[None], state, slice(None))
+        predictions = self.m.head(Features(image, video, self.m.fusion(image, video)))
         found = [getattr(predictions, name) for name in OUTPUTS]
         return (*found, *(leaf.clone() for leaf in pytree.tree_leaves(after)))  # an output of its own where nothing changed
 

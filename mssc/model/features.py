@@ -28,14 +28,13 @@ class VideoFeatures(NamedTuple):
     Attributes:
         motion: (B, D, T, h, w), MSM's output for every frame.
         map: (B * K, D, h, w), the same without time, of the key frames: what enters the fusion.
-        context: (B * K, 3 D), its pooled temporal statistics.
-        flow: two maps (B * K, C, h, w) that know the optical flow alone, now and on average; C = 0 where there are none.
+        bypass: what the two-stream classifier reads past fusion, () for others: (B * K, 3 D), MSM's pooled temporal statistics, and two
+            maps (B * K, C, h, w) that know the optical flow alone, now and on average; C = 0 where there is no flow stream.
     """
 
     motion: Tensor
     map: Tensor
-    context: Tensor
-    flow: tuple[Tensor, Tensor]
+    bypass: tuple[Tensor, ...]
 
 
 class Features(NamedTuple):
@@ -55,6 +54,5 @@ class Features(NamedTuple):
     def key_frame(self, row: int) -> "Features":
         """Those of one key frame, B = 1; `video.motion` stays as it is."""
         one = slice(row, row + 1)
-        now, average = (x[one] for x in self.video.flow)
-        video = VideoFeatures(self.video.motion, self.video.map[one], self.video.context[one], (now, average))
+        video = VideoFeatures(self.video.motion, self.video.map[one], tuple(x[one] for x in self.video.bypass))
         return Features(self.image.among(one), video, tuple(x[one] for x in self.fused))

@@ -105,8 +105,9 @@ class PooledBranch(nn.Module):
         for x, norm in zip(maps, self.roi_norm, strict=True):
             x, places = at_least_float32(x), rois.to(at_least_float32(x).dtype)
             cells = roi_align(x, places, ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
-            means = cells.mean(3).flatten(1) if self.rows else cells.mean((2, 3))
-            pooled.append(norm(torch.cat([means, cells.amax((2, 3))], 1).to(norm.get_parameter("weight").dtype)))
+            means = F.avg_pool2d(cells, (1 if self.rows else ROI_SIDE, ROI_SIDE)).flatten(1)
+            both = torch.cat([means, F.max_pool2d(cells, ROI_SIDE).flatten(1)], 1)
+            pooled.append(norm(both.to(norm.get_parameter("weight").dtype)))
         own = self.roi_hidden(self.roi_drop(torch.cat(pooled, 1))).unflatten(0, (len(maps[0]), -1))
         shared = [norm(vector) for vector, norm in zip(context, self.context_norm, strict=True)]
         whole = self.context_hidden(self.context_drop(torch.cat(shared, 1)))
@@ -183,11 +184,12 @@ class TwoStreamClassifier(nn.Module):
         image, video, _ = features
         rois = rois_of(regions.boxes, self.size)
         context = [x.mean((2, 3)) for x in image.levels] + attended_mean(image.levels, regions.objectness)
+        statistics, flow = video.bypass[:1], video.bypass[1:]
         own = [video.map] if self.motion else []
-        logits = self.fused([*maps, *own], context + [video.context] * len(own), rois, self.size)
+        logits = self.fused([*maps, *own], [*context, *statistics], rois, self.size)
         if self.flow is None:
             return logits
-        moved = self.flow(video.flow, [x.mean((2, 3)) for x in video.flow], rois, self.size)
+        moved = self.flow(flow, [x.mean((2, 3)) for x in flow], rois, self.size)
         if self.training and self.path_dropout:
             draw = torch.rand(*regions.boxes.shape[:2], 1, device=rois.device)
             logits = logits * (draw >= self.path_dropout)

@@ -45,14 +45,19 @@ class VideoState(NamedTuple):
         backbone: of the 3D network.
         motion: of MSM.
         collapse: of the temporal statistics at each place.
-        context: of the pooled ones.
-        flow: (B, W - 1, h, w, C), the flow stream's maps before.
+        bypass: of the `Bypass`; () where there is none.
     """
 
     age: Tensor
     backbone: tuple
     motion: MotionState
     collapse: StatisticsState
+    bypass: tuple
+
+
+class BypassState(NamedTuple):
+    """What a `Bypass` remembers: of the pooled statistics, and the flow stream's maps before, (B, W - 1, h, w, C)."""
+
     context: StatisticsState
     flow: Tensor
 
@@ -95,6 +100,68 @@ class TemporalStatistics(nn.Module):
         return torch.cat([x, mean, mean_change], -1), StatisticsState(last, maps, changes)
 
 
+class Shrink(nn.Module):
+    """Frames (B, 3, T, H, W) made smaller by a whole factor: each pixel is the mean of a square.
+
+    Args:
+        factor: side of the square.
+    """
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) to (B, 3, T, H / factor, W / factor)."""
+        for axis in (3, 4):  # to add whole tensors is several times faster than pooling or a convolution
+            first, *others = (clip.transpose(axis, 0)[k :: self.factor].transpose(0, axis) for k in range(self.factor))
+            clip = sum(others, first)
+        return clip / self.factor**2
+
+
+class Bypass(nn.Module):
+    """What the two-stream classifier reads past fusion: pooled temporal statistics, and the flow stream's maps, now and on average.
+
+    Args:
+        width: D of MSM's output.
+        window: frames of the averages.
+        flow_dims: C of the flow stream's maps.
+    """
+
+    def __init__(self, width: int, window: int, flow_dims: int) -> None:
+        super().__init__()
+        self.statistics = TemporalStatistics(width, window, pooled=True)
+        self.average = VideoAverage("t", window)
+        self.flow_dims = flow_dims
+
+    def initial(self, batch: int, side: int, like: Tensor) -> BypassState:
+        """Before the first frame."""
+        place = (batch, side, side)
+        return BypassState(self.statistics.initial(*place, like), self.average.initial(*place, self.flow_dims, like))
+
+    def forward(
+        self, motion: Tensor, maps: Tensor, state: BypassState, age: Tensor, places: Keys
+    ) -> tuple[tuple[Tensor, ...], BypassState]:
+        """MSM's output and the backbone's maps, (B, T, h, w, D or C), to `VideoFeatures.bypass` and the new state."""
+        flow = maps[..., maps.shape[-1] - self.flow_dims :]
+        pooled, context = self.statistics(motion, state.context, age)
+        average, past = self.average(flow, state.flow, age)
+        now, mean = (take(x, places).flatten(0, 1).permute(0, 3, 1, 2) for x in (flow, average))
+        return (take(pooled, places).flatten(0, 3), now, mean), BypassState(context, past)
+
+
+class NoBypass(nn.Module):
+    """There is no way past fusion."""
+
+    def initial(self, batch: int, side: int, like: Tensor) -> tuple[()]:
+        """Nothing is remembered."""
+        return ()
+
+    def forward(self, motion: Tensor, maps: Tensor, state: tuple[()], age: Tensor, places: Keys) -> tuple[tuple[()], tuple[()]]:
+        """As `Bypass.forward`, and nothing passes."""
+        return (), ()
+
+
 class VideoPath(nn.Module):
     """A clip, or the next frames of a stream, to a map per key frame.
 
@@ -114,7 +181,7 @@ class VideoPath(nn.Module):
         super().__init__()
         width, window, native = config.width, config.window, config.motion_position == "native"
         dims, self.backbone = backbone.dims, backbone
-        self.size, self.factor = config.clip_size, config.key_size // config.clip_size
+        self.size, self.shrink = config.clip_size, Shrink(config.key_size // config.clip_size)
         self.before = nn.Identity() if native else nn.Linear(dims, width)  # P3, a 1x1x1 convolution, channels last
         self.motion = build_motion(dims if native else width, config)
         self.after = nn.Linear(dims, width) if native else nn.Identity()
@@ -122,9 +189,8 @@ class VideoPath(nn.Module):
         part = {"mixed": (0, 3), "current": (0, 1), "mean": (1, 2)}[config.collapse]
         self.part = slice(part[0] * width, part[1] * width)
         self.collapse = nn.Linear((part[1] - part[0]) * width, width)
-        self.pooled = TemporalStatistics(width, window, pooled=True)
-        self.flow_average = VideoAverage("t", window)
         self.flow_dims = backbone.flow_dims
+        self.bypass = Bypass(width, window, self.flow_dims) if config.classifier == "two-stream" else NoBypass()
         self.register_buffer("mean", torch.tensor(backbone.mean).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).reshape(-1, 1, 1))
 
@@ -138,17 +204,12 @@ class VideoPath(nn.Module):
             self.backbone.initial(batch, self.size, like),
             self.motion.initial(*place),
             self.statistics.initial(*place),
-            self.pooled.initial(*place),
-            self.flow_average.initial(batch, side, side, self.flow_dims, like),
+            self.bypass.initial(batch, side, like),
         )
 
     def prepare(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, S, S) RGB 0..255 to the network's input (B, 3, T, s, s), normalised; each pixel is the mean of a square."""
-        frames, factor = clip.to(self.mean.dtype), self.factor
-        for axis in (3, 4):  # to add whole tensors is several times faster than pooling or a convolution
-            first, *others = (frames.transpose(axis, 0)[k::factor].transpose(0, axis) for k in range(factor))
-            frames = sum(others, first)
-        return (frames / factor**2 - self.mean[:, None]) / self.std[:, None]
+        """(B, 3, T, S, S) RGB 0..255 to the network's input (B, 3, T, s, s), normalised."""
+        return (self.shrink(clip.to(self.mean.dtype)) - self.mean[:, None]) / self.std[:, None]
 
     def forward(self, clip: Tensor, state: VideoState, keys: Keys) -> tuple[VideoFeatures, VideoState]:
         """Go on through a video.
@@ -164,17 +225,11 @@ class VideoPath(nn.Module):
         motion, memory = self.motion(self.before(cells), state.motion, age)
         motion = self.after(motion)
         statistics, collapse = self.statistics(motion, state.collapse, age)
-        pooled, context = self.pooled(motion, state.context, age)
-        flow = cells[..., cells.shape[-1] - self.flow_dims :]
-        average, past_flow = self.flow_average(flow, state.flow, age)
-
         places = keys if isinstance(keys, slice) else keys * cells.shape[1] // clip.shape[2]  # of the key frames among the T'
-        collapsed = self.collapse(take(statistics, places).flatten(0, 1)[..., self.part])
-        flows = [take(maps, places).flatten(0, 1).permute(0, 3, 1, 2) for maps in (flow, average)]
-        features = VideoFeatures(
-            motion.permute(0, 4, 1, 2, 3), collapsed.permute(0, 3, 1, 2), take(pooled, places).flatten(0, 3), (flows[0], flows[1])
-        )
-        return features, VideoState(age + clip.shape[2], backbone, memory, collapse, context, past_flow)
+        bypass, past = self.bypass(motion, cells, state.bypass, age, places)
+        collapsed = self.collapse(take(statistics, places).flatten(0, 1)[..., self.part]).permute(0, 3, 1, 2)
+        features = VideoFeatures(motion.permute(0, 4, 1, 2, 3), collapsed, bypass)
+        return features, VideoState(age + clip.shape[2], backbone, memory, collapse, past)
 
 
 class WindowState(NamedTuple):
@@ -257,13 +312,8 @@ class NoVideo(nn.Module):
     def forward(self, clip: Tensor, state: NoVideoState, keys: Keys) -> tuple[VideoFeatures, NoVideoState]:
         """As `VideoPath.forward`, of one cell."""
         count, zero = indices(keys, clip).numel(), self.get_buffer("zero")
-        cell = zero.new_zeros(count, 0, 1, 1)
-        features = VideoFeatures(
-            zero.new_zeros(len(clip), 0, clip.shape[2], 1, 1),
-            zero.new_zeros(count, self.width, 1, 1),
-            zero.new_zeros(count, 0),
-            (cell, cell),
-        )
+        nothing = zero.new_zeros(len(clip), 0, clip.shape[2], 1, 1)
+        features = VideoFeatures(nothing, zero.new_zeros(count, self.width, 1, 1), ())
         return features, NoVideoState(state.age + clip.shape[2])
 
 
