@@ -33,7 +33,7 @@ def test_colours_stay_apart_for_every_kind_of_viewer():
     distance = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)  # (viewer, colour, colour), Oklab
     distance[:, np.arange(21), np.arange(21)] = 1
     assert distance.min() > 0.055  # 0.02 is about one just noticeable difference
-    assert distance[0].min() > 0.07  # without colour blindness
+    assert distance[0].min() > 0.1  # without colour blindness
 
 
 def test_colour_blind_views_keep_grey_and_confuse_what_they_should():

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
     key, path = str(data.get("key"))[:64], None
     try:
         seen, wanted, moment, threshold = (
-            visits.kept(request.session_hash),
+            visits.kept(request.session_hash, str(data.get("job"))),
             data.get("models"),
             data.get("moment"),
             data.get("threshold"),
@@ -206,7 +207,8 @@ def _work(
             if visits.has_left(session):
                 raise InputError(texts.LEFT)
             if visits.is_cancelled(job):
-                (folder / "stop").touch()
+                with suppress(FileNotFoundError):  # a visitor who has left meanwhile took it along
+                    (folder / "stop").touch()
             complete = message.result is not None
             yield message
     except InputError as error:

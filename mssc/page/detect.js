@@ -24,6 +24,7 @@ const clear = () => {
   at(".result").hidden = at(".stage.second").hidden = true;
   at(".stages").classList.remove("two");
   at(".pictures").replaceChildren();
+  at(".result").dataset.found = "";
   const pen = at(".stage canvas").getContext("2d");
   pen.clearRect(0, 0, 9999, 9999);
 };
@@ -39,7 +40,7 @@ const modelChosen = () => {
   at(".knows p").textContent = `${actions.join(", ")}.${licence ? ` Licence: ${licence}.` : ""}`;
 };
 modelMenu.value = props.model;
-modelMenu.addEventListener("change", modelChosen);
+modelMenu.addEventListener("change", () => { ownModel = null; modelChosen(); });
 modelChosen();
 
 // ---- begin and cancel
@@ -99,6 +100,7 @@ const progress = () => {
   const ended = run.phase === "stopped" || run.phase === "done" && runs.length === views.length;
   if (ended) {
     busy(false);
+    at(".result").dataset.found = job;  // what other tabs look into
     const found = views[0].found, last = found.times.length - 1, rate = last > 0 ? last / (found.times[last] - found.times[0]) : 0;
     if (run.phase === "done") {
       at(".about").textContent = described(found.duration, found.size, rate, found.times.length, true);
@@ -134,14 +136,15 @@ const show = () => {
 };
 const many = (count, one, more) => `${count} ${count === 1 ? one : more}`;
 const summary = (view) => {
-  const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size, seen = new Set([...view.found.people, ...view.shown].map((tube) => tube.actor)).size;
+  const actors = (tubes) => new Set(tubes.map((tube) => tube.actor)).size, count = view.shown.length, doers = actors(view.shown);
+  const seen = Math.max(actors(view.found.people), doers);  // those whom actions alone tell of are shown with their actions
   const who = views.length > 1 ? `${view.model}: ` : "", rest = off.size ? " among those chosen" : "";
   const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest).filter(([label]) => !off.has(nameOf(view, label)))].sort((a, b) => b[1] - a[1])[0];
-  const likeliest = best ? `; likeliest: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
+  const likeliest = best ? `; likeliest${best[1] >= threshold ? " at moments" : ""}: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
   if (!view.found.duration) return [];
   if (count) {
     const more = seen > doers ? `, ${seen} seen in all` : "";
-    return [make("h3", "", `${who}Found ${many(count, "action", "actions")} by ${many(doers, "person", "people")}${more}`)];
+    return [make("h3", "", `${who}Found ${many(count, "action", "actions")} by ${many(doers, "person", "people")}${more}${view.complete ? "" : " so far"}`)];
   }
   if (!view.complete) return [make("h3", "", `${who}${seen ? `${many(seen, "person", "people")}, no sure action yet` : "Nobody was seen yet"}`)];
   const { name, actions } = models.get(view.model);
@@ -217,7 +220,7 @@ const showPictures = () => {
     }
     button.type = "button";
     button.style.borderBottomColor = colourOf(view, tube.label)[0];
-    button.append(cuts.get(key).picture, make("span", "", `${numbered(tube)}${nameOf(view, tube.label)} ${tube.score.toFixed(2)}`));
+    button.append(cuts.get(key).picture, make("span", "", `${views.length > 1 ? `${view.model}, ` : ""}${numbered(tube)}${nameOf(view, tube.label)} ${tube.score.toFixed(2)}`));
     stands(button, tube, view.found.times[tube.best]);
     item.setAttribute("role", "listitem");
     item.append(button);

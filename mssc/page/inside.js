@@ -1,7 +1,9 @@
 // Looking inside: the network as a drawing, with what its parts do at a moment of the video in their places.
-let key = "", told = null, source = "", asked = 0;
+let key = "", told = null, source = "", asked = 0, asking = "";
 const look = at("#look"), slider = at("[data-do=moment]"), modelMenu = at("[data-do=model]"), besideMenu = at("[data-do=beside]");
 const page = () => document.querySelector("#detect .stage video");  // the video on the first tab
+const jobOf = () => document.querySelector("#detect [data-found]")?.dataset.found ?? "";  // what was found in it
+const displayed = () => page() && page().videoWidth ? [page().videoWidth, page().videoHeight] : told.size;  // pixels need not be square
 
 modelMenu.append(...[...models.keys()].map((name) => option(name, name)));
 const modelChosen = () => {
@@ -17,7 +19,9 @@ slider.addEventListener("input", () => { slide(); if (page()) page().currentTime
 // whoever comes to this tab finds the moment and the model of the first one
 new IntersectionObserver(([entry]) => {
   const film = page(), chosen = document.querySelector("#detect #model");
-  if (!entry.isIntersecting || !film || !film.videoWidth) return;
+  if (!entry.isIntersecting) return;
+  if (told && told.job !== jobOf()) { told = null; at(".shown").hidden = true; }  // of a video that is gone
+  if (!film || !film.videoWidth) return;
   if (isFinite(film.duration)) slider.max = film.duration;
   slider.value = film.currentTime;
   slide();
@@ -36,14 +40,15 @@ look.addEventListener("click", () => {
   tell("Waiting for its turn …", 0);
   const threshold = document.querySelector("#detect #threshold");
   asked = Number(slider.value);
-  trigger("look", { key, models: [modelMenu.value, besideMenu.value].filter(Boolean), moment: Number(slider.value), threshold: Number(threshold ? threshold.value : 0.3) });
+  asking = jobOf();
+  trigger("look", { key, job: asking, models: [modelMenu.value, besideMenu.value].filter(Boolean), moment: Number(slider.value), threshold: Number(threshold ? threshold.value : 0.3) });
 });
 at("[data-do=stop]").addEventListener("click", () => { trigger("cancel", { job: key }); busy(false); tell("Cancelled."); });
 watch("looked", () => {
   const looked = props.looked;
   if (!looked || !key || looked.key && looked.key !== key) return;
   if (looked.error) fail(looked.error);
-  else if (looked.told) { told = looked.told; busy(false); tell(""); show(); }
+  else if (looked.told) { told = { ...looked.told, job: asking }; busy(false); tell(""); show(); }
   else tell(`${looked.text} …`, looked.done, looked.total);
 });
 
@@ -72,7 +77,7 @@ const paint = (canvas, values, [tall, wide], range, steps, over) => {
 };
 const bar = (canvas, steps) => paint(canvas, Array.from({ length: 200 }, (_, i) => i / 199), [1, 200], [0, 1], steps);
 const outlined = (canvas) => {  // the map as large as it is shown, with the boxes
-  const shown = make("canvas"), pen = shown.getContext("2d"), [width, height] = told.size;
+  const shown = make("canvas"), pen = shown.getContext("2d"), [width, height] = displayed();
   shown.width = 320;
   shown.height = Math.round(320 * height / width);
   pen.imageSmoothingEnabled = false;
@@ -137,7 +142,7 @@ const network = (one) => {
   const module = (text, sentence, there = true) => part(there ? "module" : "module off", text, sentence);
   image.src = told.picture;
   image.alt = "The key frame";
-  image.style.aspectRatio = `${told.size[0]} / ${told.size[1]}`;
+  image.style.aspectRatio = displayed().join(" / ");
   picture.append(image, "key frame");
   place(picture, 1, 1);
   place(module("2D backbone", "Reads the key frame: what is there."), 1, 2);
@@ -178,7 +183,6 @@ const films = () => {
   video.muted = video.playsInline = video.controls = true;
   const shown = told.models.map((one, place) => {
     const stage = make("div", "film"), base = place ? make("canvas", "base") : video, over = make("canvas", "over"), tag = make("p", "tag");
-    stage.style.aspectRatio = `${told.size[0]} / ${told.size[1]}`;
     stage.append(base, over, tag);
     stages.append(stage);
     return { one, base, over, tag };
@@ -208,7 +212,10 @@ const films = () => {
   };
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(step);
   else video.addEventListener("timeupdate", () => { seconds = video.currentTime; draw(); });
-  video.addEventListener("loadedmetadata", () => { video.currentTime = told.seconds; }, { once: true });
+  video.addEventListener("loadedmetadata", () => {
+    video.currentTime = told.seconds;
+    for (const { over } of shown) over.parentElement.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;  // as it is displayed
+  }, { once: true });
   const chosen = () => { under.replaceChildren(...(menu.value ? [scaleOf(menu.value)] : [])); draw(); };
   menu.addEventListener("change", chosen);
   chosen();

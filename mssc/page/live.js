@@ -5,6 +5,7 @@ const small = document.createElement("canvas"), brush = small.getContext("2d");
 let stream = null, camera = "", waiting = [], busy = false, boxes = null, tubes = [], pace = 40, due = 0, errors = 0, threshold = 0.3;
 let counted = { since: 0, answered: 0, dropped: 0, latency: 0, took: 0 };
 const done = new Set();  // actions that were tried and seen
+const SURE_SECONDS = 0.5;  // that an action lasts to count as tried: single frames are often wrong
 
 model.append(...[...models.keys()].map((name) => option(name, name)));
 model.value = props.model;
@@ -128,7 +129,7 @@ const show = () => {
     return word;
   }) : [seen.length ? `${seen.length === 1 ? "I see somebody" : `I see ${seen.length} people`}${best ? `; likeliest: ${named(best)}` : ""}` : "I see nobody"]);
   at(".now").classList.toggle("sure", sure.length > 0);
-  for (const one of sure) done.add(models.get(model.value).actions[one.label]);
+  for (const tube of tubes) if (tube.score >= threshold && tube.start - tube.end >= SURE_SECONDS) done.add(models.get(model.value).actions[tube.label]);
   for (const prompt of at(".prompts").children) prompt.classList.toggle("done", done.has(prompt.dataset.action));
   const lines = new Map();
   for (const tube of tubes.filter((one) => one.score >= threshold)) {

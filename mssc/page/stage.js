@@ -142,5 +142,11 @@ const stands = (one, tube, seconds) => {
   one.addEventListener("mouseleave", () => light(null));
   one.addEventListener("focusin", () => light(tube));
   one.addEventListener("focusout", () => light(null));
-  one.addEventListener("click", (event) => { event.stopPropagation(); goTo(seconds + 0.001); light(tube); reveal(tube); });
+  one.addEventListener("click", (event) => {
+    event.stopPropagation();
+    goTo(seconds + 0.001);
+    light(tube);
+    reveal(tube);
+    at(".stages").scrollIntoView({ block: "nearest" });
+  });
 };

@@ -12,7 +12,8 @@ const showRows = (view) => {
     if (!actors.has(tube.actor)) actors.set(tube.actor, []);
     actors.get(tube.actor).push(tube);
   }
-  const lines = [...actors].sort((a, b) => a[0] - b[0]).map(([actor, tubes]) => {
+  const acts = (tubes) => tubes.some((tube) => tube.label !== undefined);
+  const lines = [...actors].sort((a, b) => acts(b[1]) - acts(a[1]) || a[0] - b[0]).map(([actor, tubes]) => {
     const row = make("div", "row"), who = make("span", "who"), lanes = make("div", "lanes"), ends = [];
     who.append(make("i", "", "Person "), String(actor));
     const grey = tubes.some((tube) => tube.label === undefined) ? 0.65 : 0;
@@ -36,7 +37,7 @@ const showRows = (view) => {
     row.append(who, lanes);
     return row;
   });
-  if (!lines.length) lines.push(make("p", "none", view.complete ? "Nobody was seen." : "Nobody was seen yet."));
+  if (!lines.length) lines.push(make("p", "none", view.found.people.length ? "No sure action; people are switched off." : view.complete ? "Nobody was seen." : "Nobody was seen yet."));
   view.over = make("div", "over");
   view.over.append(make("div", "unseen"), make("div", "head"));
   const all = make("div", "all");
@@ -98,10 +99,17 @@ const span = (low, high) => {
     const step = steps.find((one) => (to - from) / one <= most) || 300, marks = [];
     for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
       const mark = make("span", "", `${Number(tick.toFixed(2))} s`);
-      mark.style.left = `${clamp(share(tick), 2, 97)}%`;
+      mark.style.left = `${share(tick)}%`;
       marks.push(mark);
     }
     view.axis.replaceChildren(...marks);
+    let taken = -Infinity;
+    for (const mark of marks) {  // whole, and none over another one
+      const half = mark.offsetWidth / 2, place = clamp(mark.offsetLeft, half, Math.max(view.axis.clientWidth - half, half));
+      mark.style.left = `${place}px`;
+      mark.hidden = place - half < taken + 4;
+      if (!mark.hidden) taken = place + half;
+    }
   }
   redraw();
 };

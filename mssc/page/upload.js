@@ -1,6 +1,7 @@
 // A video comes in: dropped, chosen, recorded, or an example. It is shown at once, from this machine, and uploaded beside that.
 let file = null;  // name, address; path on the server as soon as it is there, or example; error, a sentence
 let expected = 0;  // seconds that the video is said to last
+let ownModel = null;  // that the visitor had chosen before the model of an example took its place
 
 // the video goes, and with it at once what was found in it
 const dismiss = () => {
@@ -13,6 +14,8 @@ const dismiss = () => {
 };
 const choose = (picked, example) => {
   dismiss();
+  if (picked && ownModel !== null) { modelMenu.value = ownModel; modelChosen(); }  // an example had brought its own
+  ownModel = example ? ownModel ?? modelMenu.value : null;
   const blob = picked && URL.createObjectURL(picked);
   file = { key: random(), name: example || picked.name, blob, example, address: blob || `${root}/examples/${example}` };
   at(".drop").hidden = true;
@@ -59,13 +62,16 @@ watch("about", () => {
   at(".about").textContent = described(told.duration, [told.width, told.height], told.rate, told.frames);
 });
 
-// ---- what this browser cannot play is shown as a copy that it can, without boxes in it: those are drawn here, as ever
-video.addEventListener("error", () => {
+// ---- what this browser cannot play, or of which it plays the sound alone, is shown as a copy that it can, without boxes in it: those are
+// drawn here, as ever
+const unplayable = () => {
   if (!file || !video.getAttribute("src") || file.broken) return;
   file.broken = true;
   say(file.error ? "" : "This browser does not play this kind of file. A copy that it plays is being made …");
   if (file.path || file.example) wantCopy();
-});
+};
+video.addEventListener("error", unplayable);
+video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) unplayable(); });
 const wantCopy = () => trigger("copy", { key: file.key, path: file.path, example: file.example });
 watch("copy", () => {
   const told = props.copy;
@@ -99,7 +105,7 @@ for (const example of props.examples) {
   button.addEventListener("mouseleave", () => film.pause());
   button.addEventListener("click", () => {
     choose(null, example.file);
-    at("#model").value = example.model;
+    modelMenu.value = example.model;
     modelChosen();
     begin();
   });
@@ -127,12 +133,14 @@ const record = async () => {
   video.play().catch(() => {});
   const parts = [], began = performance.now(), button = at("[data-do=another]");
   recorder = new MediaRecorder(stream);
+  at("#start").disabled = true;
   recorder.ondataavailable = (event) => parts.push(event.data);
   recorder.onstop = () => {
     clearInterval(ticking);
     stream.getTracks().forEach((track) => track.stop());
     const kind = recorder.mimeType.includes("mp4") ? "mp4" : "webm";
     recorder = null;
+    at("#start").disabled = false;
     button.textContent = "Another video";
     choose(new File(parts, `recording.${kind}`, { type: `video/${kind}` }));
   };

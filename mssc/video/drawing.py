@@ -29,6 +29,9 @@ OKLAB_CONES = np.array([[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995
 OKLAB_AXES = np.array([[0.2104543, 0.7936178, -0.004072], [1.9779985, -2.4285922, 0.4505937], [0.025904, 0.7827718, -0.8086758]])
 GREY = (182, 187, 193)  # who does nothing that is sure
 CROWD = 8  # more of them have no labels
+VIEWERS = np.array([0.6, 1, 1, 1])[
+    :, None
+]  # most viewers tell all colours, and shall have more to tell them by than the other three
 LIGHTNESS = (0.5, 0.92)  # of Oklab; darker or lighter colours vanish on a dark or a white page
 
 
@@ -54,12 +57,12 @@ def _palette(count: int) -> tuple[Colour, ...]:
     usable = (seen[0, :, 0] >= LIGHTNESS[0]) & (seen[0, :, 0] <= LIGHTNESS[1])
     grid, seen = grid[usable], seen[:, usable]
     chosen = list(OKABE_ITO)
-    nearest = np.linalg.norm(seen[:, :, None] - _seen(np.array(OKABE_ITO))[:, None], axis=-1).min((0, 2))
+    nearest = (VIEWERS * np.linalg.norm(seen[:, :, None] - _seen(np.array(OKABE_ITO))[:, None], axis=-1).min(2)).min(0)
     while len(chosen) < count:
         best = int(nearest.argmax())
         red, green, blue = grid[best].astype(int).tolist()
         chosen.append((red, green, blue))
-        nearest = np.minimum(nearest, np.linalg.norm(seen - seen[:, best, None], axis=-1).min(0))
+        nearest = np.minimum(nearest, (VIEWERS * np.linalg.norm(seen - seen[:, best, None], axis=-1)).min(0))
     return tuple(chosen[:count])
 
 
