@@ -816,7 +816,7 @@ def test_the_camera_is_watched_live(visitor):
     visitor.tab.wait_for_selector("#live .now.sure span")
     large = "parseFloat(getComputedStyle(document.querySelector('#live .now')).fontSize)"
     assert visitor.tab.evaluate(large) >= 28, "what runs is read from afar"
-    assert "frames dropped" in visitor.tab.inner_text("#live .speed")
+    assert "frames a second looked at, the others dropped" in visitor.tab.inner_text("#live .speed")
     visitor.tab.click("#live .go")
     assert visitor.tab.inner_text("#live .go") == "Start the camera"
 

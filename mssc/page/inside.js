@@ -241,7 +241,7 @@ const measures = (one) => {
   const box = make("div"), before = one.separability["MSM in"] || {}, after = one.separability["MSM out"] || {};
   const rows = Object.entries(props.measures).filter(([name]) => name in before && name in after).map(([name, [title, sentence]]) =>
     [title, sentence, before[name].toFixed(3), ...(one.sense ? [after[name].toFixed(3), `${after[name] >= before[name] ? "+" : ""}${(after[name] - before[name]).toFixed(3)}`] : [])]);
-  box.append(make("h5", "", `Action against background, ${told.key_frames} key frames of this video`));
+  box.append(make("h5", "", `Action against background, ${told.key_frames} key frames of this video (larger: farther apart)`));
   box.append(rows.length ? table(["", ...(one.sense ? ["before MSM", "after", "change"] : ["3D path"])], rows) : make("p", "hint", "The actors are too small for the maps of this model, so nothing is measured."));
   return box;
 };
@@ -315,7 +315,7 @@ const show = () => {
   const elsewhere = Math.abs(told.seconds - asked) > 0.1 ? `Nobody has a box at ${asked.toFixed(2)} s; this is the nearest moment at which somebody has. ` : "";
   slider.value = told.seconds;
   slide();
-  at(".boxes-are").textContent = `${elsewhere}Frame ${told.frame}, at ${told.seconds.toFixed(2)} s. Nobody labelled your video: the boxes are ${told.boxes_are.split(";")[0]}, and may be wrong. “Inside” is the mean of a map inside the boxes: 1 is the average of the frame.`;
+  at(".boxes-are").textContent = `${elsewhere}Frame ${told.frame}, at ${told.seconds.toFixed(2)} s. Nobody labelled your video: the boxes are ${told.boxes_are.split(";")[0]}, and may be wrong. The drawing shows this frame; “inside” is the mean of a map inside the boxes: 1 is the average of the frame.`;
   const kinds = new Map(Object.keys(MAPS).filter((name) => name !== "attention" && told.models.some((one) => has(one, name))).reverse().map((name) => [kindOf(name), name]));
   at(".scales").replaceChildren(...[...kinds.values()].reverse().map(scaleOf));
   films();

@@ -87,7 +87,8 @@ def verdict(one: "Inside") -> str:
     says = f"{'raises' if change > 0 else 'lowers'} the distance inside the boxes by {100 * abs(change):.1f} %"
     if abs(change) < CHANGE:
         says = "does not change the distance inside the boxes"
-    return f"MSM {says}: from {before:.3f} to {after:.3f} times the average of the frame, mean of the key frames."
+    frames = f"{one.frames} key frames" if one.frames > 1 else "one key frame"
+    return f"Over {frames} of this video, MSM {says}: from {before:.3f} to {after:.3f}, where 1 is the average of a frame."
 
 
 def worth(model: str) -> str:
@@ -120,11 +121,13 @@ def numbers(found: "Sequence[Inside]", seen: Seen) -> dict[str, Any]:
         }
         levels = [{name: value for name, value in level.items() if name != "context"} for level in one.exchange]
         models.append(told | {"separability": one.distances, "exchange": levels})
-    what = "tubes" if seen.tubes else "people, for no action was sure,"
+    what = f"tubes that {seen.model} found with a score of at least {seen.threshold:g}"
+    if not seen.tubes:
+        what = f"people that {seen.model} saw, for no action was sure"
     return {
         "frame": found[0].key.frame,
         "seconds": seen.times[found[0].key.frame],
-        "boxes_are": f"{what} that {seen.model} found with a score of at least {seen.threshold:g}; nobody labelled this video",
+        "boxes_are": f"{what}; nobody labelled this video",
         "key_frames": found[0].frames,
         "models": models,
     }

@@ -3,7 +3,7 @@ const video = at("video"), canvas = at("canvas"), pen = canvas.getContext("2d"),
 const { side, most, seconds, person } = props.limits;
 const small = document.createElement("canvas"), brush = small.getContext("2d");
 let stream = null, camera = "", waiting = [], busy = false, boxes = null, tubes = [], pace = 40, due = 0, errors = 0, threshold = 0.3;
-let counted = { since: 0, answered: 0, dropped: 0, latency: 0, took: 0 };
+let counted = { since: 0, shown: 0, answered: 0, latency: 0, took: 0 };
 const done = new Set();  // actions that were tried and seen
 const SURE_SECONDS = 0.5;  // that an action lasts to count as tried: single frames are often wrong
 
@@ -40,7 +40,7 @@ const start = async () => {
   restart();
   waiting = [];
   errors = 0;
-  counted = { since: performance.now(), answered: 0, dropped: 0, latency: 0, took: 0 };
+  counted = { since: performance.now(), shown: 0, answered: 0, latency: 0, took: 0 };
   video.srcObject = stream;
   at(".shown").hidden = false;
   at(".now").textContent = at(".speed").textContent = "";
@@ -71,6 +71,7 @@ const take = () => {
   if (stream && !element.offsetParent) { stop("The camera was switched off, because you left its tab."); return; }
   next();
   draw();
+  counted.shown++;
   const now = performance.now();
   if (now < due - 8 || !video.videoWidth) return;
   due = Math.max(due, now - pace) + pace;
@@ -79,7 +80,7 @@ const take = () => {
   small.height = Math.round(video.videoHeight * scale);
   brush.drawImage(video, 0, 0, small.width, small.height);
   waiting.push({ time: now, data: small.toDataURL("image/jpeg", 0.85).split(",")[1] });
-  while (waiting.length > most) { waiting.shift(); counted.dropped++; }
+  while (waiting.length > most) waiting.shift();
   send();
 };
 const send = async () => {
@@ -148,8 +149,8 @@ const show = () => {
   at(".rows").replaceChildren(...lines.values());
   const passed = (performance.now() - counted.since) / 1000;
   if (passed > 1) {
-    at(".speed").textContent = `${(counted.answered / passed).toFixed(0)} frames a second looked at, ${Math.round(counted.latency)} ms from camera to box, `
-      + `${counted.took.toFixed(0)} ms a frame on the server; ${counted.dropped} frames dropped`;
-    if (passed > 5) counted = { ...counted, since: performance.now(), answered: 0 };
+    at(".speed").textContent = `${(counted.answered / passed).toFixed(0)} of the camera's ${(counted.shown / passed).toFixed(0)} frames a second looked at, the others dropped; `
+      + `${Math.round(counted.latency)} ms from camera to box, ${counted.took.toFixed(0)} ms a frame on the server`;
+    if (passed > 5) counted = { ...counted, since: performance.now(), shown: 0, answered: 0 };
   }
 };

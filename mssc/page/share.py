@@ -135,7 +135,8 @@ def _pictures(
     width, height = shown[0].seen.size
     scale = min(1.0, side / max(width, height))
     size = (max(2, round(width * scale)) // 2 * 2, max(2, round(height * scale)) // 2 * 2)
-    strips = [] if span is None else [_strip(one, size[0], *span, rows=max(map(_rows, shown))) for one in shown]
+    rows = max((_rows(one, *span) for one in shown), default=0) if span is not None else 0
+    strips = [] if span is None else [_strip(one, size[0], *span, rows) for one in shown]
     wanted = set(chosen)
     for frame in read(shown[0].seen.path):
         if frame.index > chosen[-1]:
@@ -189,18 +190,25 @@ def _text(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size
 # -------------------------------------------------------------------- the timeline below
 
 
-def _actors(shown: Shown) -> list[int]:
-    numbers = {number for _, number in shown.tubes} | {number for _, number in shown.people}
-    busy = {number for _, number in shown.tubes}
-    return sorted(sorted(numbers, key=lambda number: (number not in busy, number))[:MOST_ROWS])
+def _actors(shown: Shown, start: float, stop: float) -> list[int]:
+    """Who is there within a span, those first who do something sure."""
+    times = np.array(shown.seen.times)
+
+    def there(tube: Tube) -> bool:
+        own = times[tube.start : tube.stop]
+        return bool(((own >= start) & (own <= stop)).any())
+
+    busy = {number for tube, number in shown.tubes if there(tube)}
+    return sorted(busy | {number for (tube, _), number in shown.people if there(tube)}, key=lambda number: (number not in busy, number))
 
 
-def _rows(shown: Shown) -> int:
-    return max(1, len(_actors(shown)))
+def _rows(shown: Shown, start: float, stop: float) -> int:
+    """Of the timeline: one for each actor, or for as many as have room and one that counts the rest."""
+    return min(max(1, len(_actors(shown, start, stop))), MOST_ROWS + 1)
 
 
 def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Image.Image:
-    """Who does what within a span, a row for each of the busiest actors."""
+    """Who does what within a span, in rows as of `_rows`."""
     size = max(10, round(width / 48))
     high, left = round(1.6 * size), round(2.2 * size)
     strip = Image.new("RGB", (width, (rows * high + size) // 2 * 2), PAPER)
@@ -212,7 +220,11 @@ def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Im
         places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in (seen.times[tube.start], ends)]
         return max(places[0], left), min(places[1], width - 1)
 
-    for row, actor in enumerate(_actors(shown)):
+    actors = _actors(shown, start, stop)
+    few = actors if len(actors) <= MOST_ROWS + 1 else actors[:MOST_ROWS]
+    if len(few) < len(actors):
+        fonts.write(pen, (left, (MOST_ROWS + 0.5) * high + size // 2), f"and {len(actors) - len(few)} people more", size, INK)
+    for row, actor in enumerate(few):
         top = row * high + size // 2
         fonts.write(pen, (size / 2, top + high / 2), str(actor), size, INK)
         for (tube, _), number in shown.people:
@@ -227,7 +239,7 @@ def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Im
                 text = seen.classes[tube.label]
                 if fonts.width(text, size) + 6 < x2 - x1:
                     fonts.write(pen, (x1 + 4, top + (high - size // 3) / 2), text, size, drawing.ink(colour))
-    if not _actors(shown):
+    if not actors:
         fonts.write(pen, (size, high / 2 + size / 2), "Nobody was seen", size, INK)
     return strip
 

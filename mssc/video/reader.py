@@ -240,10 +240,9 @@ def _rate(stream: VideoStream) -> Fraction | None:
     elif known and stream.average_rate and 1000 <= stream.average_rate <= FASTEST:
         return Fraction(stream.average_rate)
     elif len(stamps := _edited(stream)) > 1 and stream.time_base and stream.guessed_rate and max(stamps) > min(stamps):
-        true = (len(stamps) - 1) / (
-            (max(stamps) - min(stamps)) * stream.time_base
-        )  # the average is that of what is not shown too
-        rates = (stream.guessed_rate if abs(stream.guessed_rate / true - 1) < 0.01 else true.limit_denominator(1001), *rates[1:])
+        # The average is that of what is not shown too. Stamps are of decoding: where the list begins, a few may be farther apart.
+        true = (len(stamps) - 1) / ((max(stamps) - min(stamps)) * stream.time_base)
+        rates = (stream.guessed_rate if abs(stream.guessed_rate / true - 1) < 0.02 else true.limit_denominator(1001), *rates[1:])
     return next((Fraction(rate) for rate in rates if rate and 0.001 <= rate < 1000), None)
 
 
