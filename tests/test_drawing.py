@@ -34,6 +34,8 @@ def test_colours_stay_apart_for_every_kind_of_viewer():
     distance[:, np.arange(21), np.arange(21)] = 1
     assert distance.min() > 0.055  # 0.02 is about one just noticeable difference
     assert distance[0].min() > 0.1  # without colour blindness
+    grey = drawing._seen(np.array([drawing.GREY]))
+    assert np.linalg.norm(seen[0] - grey[0], axis=-1).min() > 0.1, "nor is any taken for somebody who does nothing sure"
 
 
 def test_colour_blind_views_keep_grey_and_confuse_what_they_should():

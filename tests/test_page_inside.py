@@ -163,11 +163,12 @@ def test_where_no_action_is_sure_people_are_taken_and_without_them_the_way_out_i
     dora = SimpleNamespace(session_hash="dora")
 
     def asked(**data):
-        event = gr.EventData(None, {"key": "k", "models": ["big"], "moment": 0.0, "threshold": 0.5} | data)
+        event = gr.EventData(None, {"key": "k", "job": "job", "models": ["big"], "moment": 0.0, "threshold": 0.5} | data)
         return next(answers.look_into(event, dora))["looked"]
 
     assert "first tab" in asked()["error"]
     visits.keep("dora", "job", [nobody])
+    assert "first tab" in asked(job="another")["error"], "what was found in a video that is gone"
     assert "nobody was found" in asked()["error"] and "no model" in asked(models=["/etc"])["error"]
     for wrong in ({"moment": "soon"}, {"threshold": None}, {"models": "big"}):
         assert "reload the page" in asked(**wrong)["error"]

@@ -255,10 +255,10 @@ const shape = (name, attributes, text) => {
 const gains = (one) => {
   const box = make("div"), values = one.channels;
   if (!values) return box;
-  const reach = Math.max(...values.map((value) => Math.abs(value - 1)), 0.001) * 1.1, svg = drawing("svg", 460, 148), y = (value) => 65 - 55 * (value - 1) / reach;
-  for (const value of [1 + reach / 1.1, 1, 1 - reach / 1.1]) svg.append(shape("line", { x1: 58, x2: 460, y1: y(value), y2: y(value), "stroke-dasharray": value === 1 ? "" : "3 4" }), shape("text", { x: 54, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(3)));
+  const top = Math.max(...values, 1.001), low = Math.min(...values, 1), svg = drawing("svg", 460, 148), y = (value) => 10 + 110 * (top - value) / (top - low);
+  for (const value of low < 1 - 0.15 * (top - low) ? [top, 1, low] : [top, 1]) svg.append(shape("line", { x1: 58, x2: 460, y1: y(value), y2: y(value), "stroke-dasharray": value === 1 ? "" : "3 4" }), shape("text", { x: 54, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(3)));
   const wide = 400 / values.length;
-  values.forEach((value, i) => svg.append(shape("rect", { x: 59 + i * wide, width: Math.max(wide - 0.6, 0.4), y: Math.min(y(value), 65), height: Math.max(Math.abs(y(value) - 65), 0.5), fill: value > 1 ? "#d55e00" : "#0072b2" })));
+  values.forEach((value, i) => svg.append(shape("rect", { x: 59 + i * wide, width: Math.max(wide - 0.6, 0.4), y: Math.min(y(value), y(1)), height: Math.max(Math.abs(y(value) - y(1)), 0.5), fill: value > 1 ? "#d55e00" : "#0072b2" })));
   svg.append(shape("text", { x: 252, y: 142, "text-anchor": "middle" }, `channels, 1 to ${values.length}, the largest gain first`), shape("text", { x: 0, y: 0, transform: "translate(9 65) rotate(-90)", "text-anchor": "middle" }, "gain 1 + aφ"));
   svg.setAttribute("role", "img");
   const said = `${Math.round(100 * one.gain.share_above_1)} % of ${values.length} channels are above 1, the mean is ${one.gain.mean.toFixed(3)}`;

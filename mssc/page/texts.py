@@ -4,8 +4,8 @@ import os
 
 TITLE = "Who does what, where and when?"
 INTRO = f"""# {TITLE}
-Boxes follow the people in your video; in colour, with its name, for as long as an action lasts. Nobody else sees the video; it is
-deleted when you close the page."""
+Everybody in your video gets a box. While somebody does something that the model knows, the box is coloured and says what. Nobody else
+sees the video; it is deleted when you close the page."""
 INSIDE = """The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average,
 so that they stand out from the background. The **Semantic Correction Fusion Module** (SFM) lets the path that sees the picture and the
 path that sees motion correct each other. See for yourself, on your own video."""
@@ -23,7 +23,7 @@ PROMPTS = {
 }
 """What to try before the camera, by action."""
 CODE = f"https://huggingface.co/spaces/{os.environ['SPACE_ID']}/tree/main" if "SPACE_ID" in os.environ else ""
-MORE = f"[Code]({CODE}), [notebooks]({CODE}/notebooks)." if CODE else "Its folder holds the code, and `notebooks/`."
+MORE = f"[Code]({CODE}), [notebooks]({CODE}/notebooks)." if CODE else "Code and notebooks are in the folder that this page was started from."
 PAPER = "https://openreview.net/forum?id=P9bm9tW6W6"
 FOOTER = f"""MS-SC re-implements the *Motion Sense and Semantic Correction* framework ([paper]({PAPER}), ICASSP 2024) from its poster. The
 models on people know everyday actions of short clips, so expect mistakes elsewhere; jhmdb-plain has neither MSM nor SFM, to compare

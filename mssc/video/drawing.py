@@ -57,7 +57,8 @@ def _palette(count: int) -> tuple[Colour, ...]:
     usable = (seen[0, :, 0] >= LIGHTNESS[0]) & (seen[0, :, 0] <= LIGHTNESS[1])
     grid, seen = grid[usable], seen[:, usable]
     chosen = list(OKABE_ITO)
-    nearest = (VIEWERS * np.linalg.norm(seen[:, :, None] - _seen(np.array(OKABE_ITO))[:, None], axis=-1).min(2)).min(0)
+    known = _seen(np.array([*OKABE_ITO, GREY]))
+    nearest = (VIEWERS * np.linalg.norm(seen[:, :, None] - known[:, None], axis=-1).min(2)).min(0)
     while len(chosen) < count:
         best = int(nearest.argmax())
         red, green, blue = grid[best].astype(int).tolist()
