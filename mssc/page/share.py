@@ -199,7 +199,9 @@ def _actors(shown: Shown, start: float, stop: float) -> list[int]:
         return bool(((own >= start) & (own <= stop)).any())
 
     busy = {number for tube, number in shown.tubes if there(tube)}
-    return sorted(busy | {number for (tube, _), number in shown.people if there(tube)}, key=lambda number: (number not in busy, number))
+    return sorted(
+        busy | {number for (tube, _), number in shown.people if there(tube)}, key=lambda number: (number not in busy, number)
+    )
 
 
 def _rows(shown: Shown, start: float, stop: float) -> int:

@@ -23,7 +23,7 @@ PROMPTS = {
 }
 """What to try before the camera, by action."""
 CODE = f"https://huggingface.co/spaces/{os.environ['SPACE_ID']}/tree/main" if "SPACE_ID" in os.environ else ""
-MORE = f"[Code]({CODE}), [notebooks]({CODE}/notebooks)." if CODE else "Code and notebooks are in the folder that this page was started from."
+MORE = f"[Code]({CODE}), [notebooks]({CODE}/notebooks)." if CODE else "Code and notebooks lie where this page was started."
 PAPER = "https://openreview.net/forum?id=P9bm9tW6W6"
 FOOTER = f"""MS-SC re-implements the *Motion Sense and Semantic Correction* framework ([paper]({PAPER}), ICASSP 2024) from its poster. The
 models on people know everyday actions of short clips, so expect mistakes elsewhere; jhmdb-plain has neither MSM nor SFM, to compare
