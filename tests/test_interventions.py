@@ -134,7 +134,7 @@ def test_every_row_of_every_kind_of_network_runs(changes, parts, few, clips):
 
 def test_another_class_is_what_the_network_makes_of_the_other_clip(model, clips):
     after, own, other = changed(model, "3D path", OTHER, clips)
-    assert same([after.video.map, after.video.context], [other.video.map, other.video.context])
+    assert same([after.video.map, *after.video.bypass], [other.video.map, *other.video.bypass])
     assert same(after.fused, model.fusion(own.image, other.video))
     after, own, other = changed(model, "image path", OTHER, clips)
     assert same(after.fused, model.fusion(other.image, own.video)) and same(after.image.levels, other.image.levels)
@@ -143,7 +143,7 @@ def test_another_class_is_what_the_network_makes_of_the_other_clip(model, clips)
 def test_what_goes_into_fusion_is_changed_there_alone(model, clips):
     after, own, other = changed(model, MOTION_INPUT, OTHER, clips)
     assert same(after.fused, model.fusion(own.image, other.video))
-    assert torch.equal(after.video.map, own.video.map) and torch.equal(after.video.context, own.video.context)
+    assert torch.equal(after.video.map, own.video.map) and same(after.video.bypass, own.video.bypass)
     after, own, _ = changed(model, "image into fusion", ZERO, clips)
     nothing = own.image._replace(maps=tuple(torch.zeros_like(x) for x in own.image.maps))
     assert same(after.fused, model.fusion(nothing, own.video)) and same(after.image.levels, own.image.levels)

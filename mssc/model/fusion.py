@@ -31,6 +31,8 @@ from .features import ImageFeatures, VideoFeatures
 from .layers import BN_EPS, BN_MOMENTUM, at_least_float32
 
 START_TEMPERATURE = 4.0
+FLAT = 0.1
+"""Deviation over the places below which a channel of a "centred" context says little: divided by less, noise would be a pattern."""
 MOST_PLACES = 14  # a side: attention stays cheap, and the motion map has no more
 
 
@@ -38,9 +40,9 @@ def _batch_norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width, eps=BN_EPS, momentum=BN_MOMENTUM)
 
 
-def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+def _linear(inputs: int, outputs: int, bias: bool = True, std: float = 0.02) -> nn.Linear:
     layer = nn.Linear(inputs, outputs, bias)
-    nn.init.trunc_normal_(layer.weight, std=0.02)
+    nn.init.trunc_normal_(layer.weight, std=std)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
@@ -64,7 +66,7 @@ class ChannelContext(nn.Module):
     "none" is CMX's softmax(K^T V / sqrt(d)), whose sharpness grows with N: one-hot at stride 8, flat at 32. "mean" divides by N.
     "correlation", ours, takes the cosine of each key and value channel over the positions, times a learned temperature per head: it cannot
     saturate, whatever N. "centred" takes the mean over the positions from both before: channels that rise and fall together correlate, not
-    channels that are large.
+    channels that are large, and hardly those that are `FLAT`.
 
     Args:
         heads: of the exchange.
@@ -77,14 +79,23 @@ class ChannelContext(nn.Module):
         start = torch.full((heads, 1, 1), math.log(START_TEMPERATURE))
         self.log_temperature = nn.Parameter(start) if normalise in ("correlation", "centred") else None
 
+    def compared(self, x: Tensor, axis: int) -> Tensor:
+        """Of channels over the places, which lie along an axis: what their cosines are of."""
+        return x - x.mean(axis, keepdim=True) if self.normalise == "centred" else x
+
+    def lengths(self, x: Tensor, axis: int) -> Tensor:
+        """What these are divided by, (..., 1, ...)."""
+        if self.normalise == "centred":
+            return (x.square().sum(axis, keepdim=True) + x.shape[axis] * FLAT**2).sqrt()
+        return x.norm(dim=axis, keepdim=True).clamp(min=1e-12)
+
     def forward(self, keys: Tensor, values: Tensor) -> Tensor:
         """(B, heads, N, d) twice to (B, heads, d, d)."""
         with torch.autocast(keys.device.type, enabled=False):
             keys, values = at_least_float32(keys), at_least_float32(values)
-            if self.normalise == "centred":
-                keys, values = keys - keys.mean(-2, keepdim=True), values - values.mean(-2, keepdim=True)
             if self.log_temperature is not None:
-                cosine = F.normalize(keys, dim=-2).transpose(-2, -1) @ F.normalize(values, dim=-2)
+                keys, values = self.compared(keys, -2), self.compared(values, -2)
+                cosine = (keys / self.lengths(keys, -2)).transpose(-2, -1) @ (values / self.lengths(values, -2))
                 return (self.log_temperature.exp() * cosine).softmax(-2)
             product = keys.transpose(-2, -1) @ values / math.sqrt(keys.shape[-1])
             if self.normalise == "mean":
@@ -158,15 +169,25 @@ class Exchange(nn.Module):
         take: makes the module that gives T, one per path.
         norm: LayerNorm behind it, CMX's; without it, places where more moves keep a larger norm.
         residual: whether a path's correction has a part R of its own beside T, as CMX's has.
+        loud: begin with keys and values that vary about as much as the maps do. CMX's begin at a hundredth of that, where the gradient of
+            a cosine is a hundred times larger than any other, and drowns all the others once gradients are clipped by their common norm.
     """
 
     def __init__(
-        self, width: int, inner: int, heads: int, take: Callable[[], nn.Module], norm: bool, residual: bool = True
+        self,
+        width: int,
+        inner: int,
+        heads: int,
+        take: Callable[[], nn.Module],
+        norm: bool,
+        residual: bool = True,
+        loud: bool = False,
     ) -> None:
         super().__init__()
         self.heads, self.parts = heads, 1 + residual
-        self.project = nn.ModuleList(_linear(width, self.parts * inner) for _ in range(2))
-        self.key_value = nn.ModuleList(_linear(inner, 2 * inner, bias=False) for _ in range(2))
+        into, inside = (width**-0.5, inner**-0.5) if loud else (0.02, 0.02)
+        self.project = nn.ModuleList(_linear(width, self.parts * inner, std=into) for _ in range(2))
+        self.key_value = nn.ModuleList(_linear(inner, 2 * inner, bias=False, std=inside) for _ in range(2))
         self.take = nn.ModuleList(take() for _ in range(2))
         self.leave = nn.ModuleList(_linear(self.parts * inner, width) for _ in range(2))
         self.norm = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for _ in range(2))
@@ -364,7 +385,8 @@ def _exchange(config: ModelConfig, by_position: bool = False) -> Exchange:
     def take() -> nn.Module:
         return AttentionExchange() if by_position else ContextExchange(heads, config.fusion_context)
 
-    return Exchange(config.width, inner, heads, take, config.fusion_norm == "layer", config.fusion_residual == "part")
+    loud = config.fusion_context == "centred" and not by_position
+    return Exchange(config.width, inner, heads, take, config.fusion_norm == "layer", config.fusion_residual == "part", loud)
 
 
 def _embedding(config: ModelConfig) -> ChannelEmbedding:

@@ -39,10 +39,8 @@ def _context(plain: nn.Module, keys: Tensor, values: Tensor) -> Tensor:
     assert isinstance(plain, ChannelContext)
     if plain.log_temperature is None:
         return plain(keys.transpose(2, 3), values.transpose(2, 3))
-    if plain.normalise == "centred":
-        keys, values = (x - x.mean(3, keepdim=True) for x in (keys, values))
-    down, across = (x.norm(dim=3).clamp(min=1e-12) for x in (keys, values))  # as F.normalize
-    cosine = keys @ values.transpose(2, 3) / (down[..., None] * across[:, :, None])
+    keys, values = plain.compared(keys, 3), plain.compared(values, 3)
+    cosine = keys @ values.transpose(2, 3) / (plain.lengths(keys, 3) * plain.lengths(values, 3).transpose(2, 3))
     return (plain.log_temperature.exp() * cosine).softmax(2)
 
 
