@@ -139,7 +139,7 @@ def test_channel_attention_prefers_unlike_channels():
 
 def test_initialisation_is_cmxs():
     torch.manual_seed(0)
-    module = build_level(ModelConfig(width=256, fusion="frm+sfm"))
+    module = build_level(ModelConfig(width=256, fusion="frm+sfm", fusion_context="none"))
     for part in module.modules():
         if isinstance(part, nn.Linear):
             assert part.weight.std().item() == pytest.approx(0.02, rel=0.2)
@@ -267,6 +267,18 @@ def test_a_centred_context_does_not_see_how_large_channels_are_but_how_they_vary
     assert torch.allclose(centred(keys, values), centred(keys + 5, values + 3), atol=1e-4)
     values[..., 2] = keys[..., 6]  # they vary together, so there the context is strongest
     assert centred(keys, values)[0, 0, :, 2].argmax() == 6
+
+
+@pytest.mark.parametrize("motion", [0.4, 1e-6], ids=["moving", "still"])
+def test_the_gradient_of_a_new_exchange_drowns_no_other(motion):
+    """Gradients are clipped by their common norm: a part whose own is a thousand times larger would leave the others none."""
+    torch.manual_seed(0)
+    level = build_level(ModelConfig())
+    a, m = 0.4 * torch.randn(8, 64, 14, 14), (1 + motion * torch.randn(8, 64, 14, 14)).requires_grad_()
+    (level(a, m) * torch.randn(8, 64, 14, 14)).sum().backward()
+    size = {name: sum(float(p.grad.square().sum()) for p in part.parameters()) ** 0.5 for name, part in level.named_children()}
+    assert 0 < size["exchange"] < 3 * size["merge"]
+    assert m.grad.norm() < 10 * size["merge"]
 
 
 def test_an_exchange_alone_takes_all_its_correction_from_the_other_path():
