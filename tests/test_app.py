@@ -25,6 +25,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import apply_diff
 from page_server import save_models, serve
+from PIL import Image
 
 import app
 from mssc import page, video
@@ -356,6 +357,19 @@ def test_files_are_removed_when_their_last_user_leaves(tmp_path, monkeypatch):
     assert not shared.exists()
 
 
+def test_a_file_that_was_given_twice_goes_with_its_visitor(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    upload = visits.new_folder("eva").parent / "twice.mp4"
+    for _ in range(2):
+        upload.write_bytes(b"film")
+        os.utime(upload)
+        visits.note("eva", upload)
+        time.sleep(1.2)  # longer than what a clock may be off
+    visits.leave("eva")
+    assert not upload.exists()
+
+
 def test_what_somebody_has_uploaded_again_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
@@ -479,6 +493,19 @@ def test_a_clip_to_share_shows_the_boxes_and_a_timeline(seen, tmp_path, monkeypa
         assert frames[0].image.shape[0] > 48 and len(frames) <= (9 if kind == "clip" else 4), "a timeline below, 0.3 s"
     list(share.make("clip", [one, one], 0.3, tmp_path / "two.mp4"))
     assert video.probe(tmp_path / "two.mp4").width == 128, "two models side by side"
+
+
+def test_a_gif_takes_as_long_as_its_frames(seen, tmp_path):
+    with share._writer(tmp_path / "slow.gif", seen, False) as write:
+        for value, time in ((0, 3.0), (90, 3.5), (180, 3.75)):
+            write(np.full((8, 8, 3), value, np.uint8), time)
+    with Image.open(tmp_path / "slow.gif") as film:
+        assert [film.seek(number) or film.info["duration"] for number in range(film.n_frames)] == [500, 250, 250]
+
+
+def test_who_is_not_shown_is_not_shared(seen):
+    somebody = seen._replace(people=[people.Person(seen.tubes[0], [])])
+    assert share.Shown.of(somebody, 0.05, []).people and not share.Shown.of(somebody, 0.05, [], people=False).people
 
 
 def test_a_video_without_anybody_can_be_shared_and_a_tab_closed_meanwhile_leaves_nothing(seen, tmp_path):

@@ -540,6 +540,17 @@ def test_what_was_seen_inside_goes_with_its_video(visitor, toy_videos):
     visitor.until("Find actions on the first tab", "#inside .failed")
 
 
+def test_a_file_that_is_dropped_while_recording_stays(visitor, clip):
+    visitor.tab.click("#detect [data-do=record]")
+    visitor.until("Stop recording (1 s)", "#detect .loaded")
+    assert visitor.tab.is_disabled("#start")
+    visitor.upload(clip)
+    visitor.until("Another video", "#detect .loaded")
+    time.sleep(0.5)
+    assert visitor.tab.inner_text("#detect .name") == clip.name and visitor.tab.is_enabled("#start")
+    assert visitor.tab.evaluate("document.querySelector('#detect video').srcObject") is None, "the camera is off"
+
+
 def test_an_example_brings_its_model_for_itself_alone(visitor, clip):
     own = visitor.tab.input_value("#model")
     visitor.tab.click("#detect .examples button >> nth=0")

@@ -103,7 +103,8 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
             raise InputError("This request cannot be read; reload the page.")
         folder = visits.new_folder(session)
         target = folder / f"{shortened(Path(path).stem)}{share.SUFFIXES[kind]}"
-        for done, total in share.make(kind, [share.Shown.of(one, threshold, off) for one in seen], moment, target):
+        shown = [share.Shown.of(one, threshold, off, data.get("people") is not False) for one in seen]
+        for done, total in share.make(kind, shown, moment, target):
             if visits.has_left(session):
                 raise InputError(texts.LEFT)
             yield gr.update(made={"key": key, "done": done, "total": total})

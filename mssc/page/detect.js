@@ -263,7 +263,7 @@ const save = (content, name, kind) => {
 const chosen = async (place) => {
   const all = await (await fetch(addressOf(runs[place].json))).json();
   const tubes = all.tubes.filter((_, index) => views[place].shown.includes(views[place].found.tubes[index]));
-  return { ...all, threshold, tubes };
+  return { ...all, threshold, tubes, people: people ? all.people : [] };
 };
 const stem = () => file.name.replace(/\.[^.]*$/, "").slice(0, 80);
 const download = async (kind) => {
@@ -283,7 +283,7 @@ const wanted = (kind) => {
   at(".making").hidden = false;
   at(".making").textContent = "Waiting for its turn …";
   at(".caption").hidden = true;
-  trigger("make", { key: making, kind, job, threshold, off: [...off], moment: shownAt });
+  trigger("make", { key: making, kind, job, threshold, off: [...off], people, moment: shownAt });
 };
 watch("made", () => {
   const told = props.made;

@@ -47,6 +47,7 @@ at("[data-do=stop]").addEventListener("click", () => { trigger("cancel", { job: 
 watch("looked", () => {
   const looked = props.looked;
   if (!looked || !key || looked.key && looked.key !== key) return;
+  if (asking !== jobOf()) { busy(false); tell(""); return; }  // the video has gone meanwhile
   if (looked.error) fail(looked.error);
   else if (looked.told) { told = { ...looked.told, job: asking }; busy(false); tell(""); show(); }
   else tell(`${looked.text} …`, looked.done, looked.total);

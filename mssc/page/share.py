@@ -1,5 +1,6 @@
 """What a visitor takes along: the whole video with boxes, a short clip with its timeline as MP4 or GIF, or a figure for a paper."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -38,12 +39,12 @@ class Shown(NamedTuple):
     threshold: float
 
     @classmethod
-    def of(cls, seen: Seen, threshold: float, off: Sequence[str]) -> "Shown":
-        """Leave out what scores less than a threshold, and some actions."""
+    def of(cls, seen: Seen, threshold: float, off: Sequence[str], people: bool = True) -> "Shown":
+        """Leave out what scores less than a threshold, some actions, and perhaps those who do nothing sure."""
         actors = numbered(seen.tubes, seen.people)
         tubes = [(tube, number) for tube, number in zip(seen.tubes, actors[len(seen.people) :], strict=True)]
         shown = [(tube, number) for tube, number in tubes if tube.score >= threshold and seen.classes[tube.label] not in off]
-        return cls(seen, shown, list(zip(seen.people, actors, strict=False)), threshold)
+        return cls(seen, shown, list(zip(seen.people, actors, strict=False)) if people else [], threshold)
 
 
 def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iterator[tuple[int, int]]:
@@ -106,9 +107,19 @@ def _writer(target: Path, seen: Seen, sound: bool) -> Iterator[Callable[[np.ndar
     """Takes pictures with their times; the file is there when the block ends. Its sound is the video's, if it begins with it."""
     if target.suffix == ".gif":
         pictures: list[Image.Image] = []
+        times: list[float] = []
+
+        def keep(image: np.ndarray, time: float) -> None:
+            pictures.append(_few_colours(image, pictures))
+            times.append(time)
+
         with whole_file(target) as part:
-            yield lambda image, _: pictures.append(_few_colours(image, pictures))
-            pictures[0].save(part, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / GIF_RATE), loop=0)
+            yield keep
+            lasts = [
+                max(10 * round(100 * (b - a)), 20) for a, b in itertools.pairwise(times)
+            ]  # a GIF counts hundredths of a second
+            lasts.append(lasts[-1] if lasts else round(1000 / GIF_RATE))
+            pictures[0].save(part, "GIF", save_all=True, append_images=pictures[1:], duration=lasts, loop=0)
         return
     with ExitStack() as stack:
         writers: list[Writer] = []

@@ -6,6 +6,7 @@ let ownModel = null;  // that the visitor had chosen before the model of an exam
 // the video goes, and with it at once what was found in it
 const dismiss = () => {
   clear();
+  if (recorder) { recorder.dropped = true; recorder.stop(); }
   if (file && file.request) file.request.abort();
   if (file && file.blob) URL.revokeObjectURL(file.blob);
   file = null;
@@ -113,17 +114,19 @@ for (const example of props.examples) {
 }
 
 // ---- the camera: a recording becomes a file like any other
-let recorder = null;
+let recorder = null, opening = false;
 const record = async () => {
   if (recorder) { recorder.stop(); return; }
+  if (opening) return;
   let stream;
+  opening = true;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } }, audio: false });
   } catch (error) {
     fail(!navigator.mediaDevices ? "This browser gives no camera to this page; it needs https or localhost."
       : error.name === "NotAllowedError" ? "The camera was not allowed. Allow it in the browser's address bar, then try again." : "No camera was found.");
     return;
-  }
+  } finally { opening = false; }
   dismiss();
   at(".drop").hidden = true;
   at(".stages").hidden = at(".loaded").hidden = false;
@@ -138,11 +141,11 @@ const record = async () => {
   recorder.onstop = () => {
     clearInterval(ticking);
     stream.getTracks().forEach((track) => track.stop());
-    const kind = recorder.mimeType.includes("mp4") ? "mp4" : "webm";
+    const kind = recorder.mimeType.includes("mp4") ? "mp4" : "webm", { dropped } = recorder;
     recorder = null;
     at("#start").disabled = false;
     button.textContent = "Another video";
-    choose(new File(parts, `recording.${kind}`, { type: `video/${kind}` }));
+    if (!dropped) choose(new File(parts, `recording.${kind}`, { type: `video/${kind}` }));
   };
   const ticking = setInterval(() => {
     const seconds = Math.round((performance.now() - began) / 1000);

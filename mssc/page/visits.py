@@ -67,7 +67,7 @@ def note(session: str | None, path: str | Path | None) -> None:
         _left.pop(session, None)
     if session and path and is_upload(path):
         with _lock:
-            _files[session].setdefault(Path(path), time.time())
+            _files[session][Path(path)] = time.time()
         if has_left(session):
             forget(session, Path(path))
 
