@@ -497,8 +497,9 @@ def test_a_clip_to_share_shows_the_boxes_and_a_timeline(seen, tmp_path, monkeypa
 
 def test_a_gif_takes_as_long_as_its_frames(seen, tmp_path):
     with share._writer(tmp_path / "slow.gif", seen, False) as write:
-        for value, time in ((0, 3.0), (90, 3.5), (180, 3.75)):
-            write(np.full((8, 8, 3), value, np.uint8), time)
+        stripes = np.repeat(np.arange(0, 240, 30, np.uint8)[None, :, None], 8, 0).repeat(3, 2)
+        for shift, moment in ((0, 3.0), (2, 3.5), (4, 3.75)):
+            write(np.roll(stripes, shift, 1), moment)
     with Image.open(tmp_path / "slow.gif") as film:
         assert [film.seek(number) or film.info["duration"] for number in range(film.n_frames)] == [500, 250, 250]
 
