@@ -100,25 +100,6 @@ class TemporalStatistics(nn.Module):
         return torch.cat([x, mean, mean_change], -1), StatisticsState(last, maps, changes)
 
 
-class Shrink(nn.Module):
-    """Frames (B, 3, T, H, W) made smaller by a whole factor: each pixel is the mean of a square.
-
-    Args:
-        factor: side of the square.
-    """
-
-    def __init__(self, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, H, W) to (B, 3, T, H / factor, W / factor)."""
-        for axis in (3, 4):  # to add whole tensors is several times faster than pooling or a convolution
-            first, *others = (clip.transpose(axis, 0)[k :: self.factor].transpose(0, axis) for k in range(self.factor))
-            clip = sum(others, first)
-        return clip / self.factor**2
-
-
 class Bypass(nn.Module):
     """What the two-stream classifier reads past fusion: pooled temporal statistics, and the flow stream's maps, now and on average.
 
@@ -181,7 +162,7 @@ class VideoPath(nn.Module):
         super().__init__()
         width, window, native = config.width, config.window, config.motion_position == "native"
         dims, self.backbone = backbone.dims, backbone
-        self.size, self.shrink = config.clip_size, Shrink(config.key_size // config.clip_size)
+        self.size, self.factor = config.clip_size, config.key_size // config.clip_size
         self.before = nn.Identity() if native else nn.Linear(dims, width)  # P3, a 1x1x1 convolution, channels last
         self.motion = build_motion(dims if native else width, config)
         self.after = nn.Linear(dims, width) if native else nn.Identity()
@@ -208,8 +189,12 @@ class VideoPath(nn.Module):
         )
 
     def prepare(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, S, S) RGB 0..255 to the network's input (B, 3, T, s, s), normalised."""
-        return (self.shrink(clip.to(self.mean.dtype)) - self.mean[:, None]) / self.std[:, None]
+        """(B, 3, T, S, S) RGB 0..255 to the network's input (B, 3, T, s, s), normalised; each pixel is the mean of a square."""
+        frames, factor = clip.to(self.mean.dtype), self.factor
+        for axis in (3, 4):  # to add whole tensors is several times faster than pooling or a convolution
+            first, *others = (frames.transpose(axis, 0)[k::factor].transpose(0, axis) for k in range(factor))
+            frames = sum(others, first)
+        return (frames / factor**2 - self.mean[:, None]) / self.std[:, None]
 
     def forward(self, clip: Tensor, state: VideoState, keys: Keys) -> tuple[VideoFeatures, VideoState]:
         """Go on through a video.

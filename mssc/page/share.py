@@ -115,9 +115,8 @@ def _writer(target: Path, seen: Seen, sound: bool) -> Iterator[Callable[[np.ndar
 
         with whole_file(target) as part:
             yield keep
-            lasts = [
-                max(10 * round(100 * (b - a)), 20) for a, b in itertools.pairwise(times)
-            ]  # a GIF counts hundredths of a second
+            # A GIF counts hundredths of a second.
+            lasts = [max(10 * round(100 * (b - a)), 20) for a, b in itertools.pairwise(times)]
             lasts.append(lasts[-1] if lasts else round(1000 / GIF_RATE))
             pictures[0].save(part, "GIF", save_all=True, append_images=pictures[1:], duration=lasts, loop=0)
         return

@@ -29,9 +29,8 @@ OKLAB_CONES = np.array([[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995
 OKLAB_AXES = np.array([[0.2104543, 0.7936178, -0.004072], [1.9779985, -2.4285922, 0.4505937], [0.025904, 0.7827718, -0.8086758]])
 GREY = (182, 187, 193)  # who does nothing that is sure
 CROWD = 8  # more of them have no labels
-VIEWERS = np.array([0.6, 1, 1, 1])[
-    :, None
-]  # most viewers tell all colours, and shall have more to tell them by than the other three
+# Weights of the four kinds of viewers: most tell all colours, and shall have more to tell them by than the other three.
+VIEWERS = np.array([0.6, 1, 1, 1])[:, None]
 LIGHTNESS = (0.5, 0.92)  # of Oklab; darker or lighter colours vanish on a dark or a white page
 
 
