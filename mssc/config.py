@@ -183,8 +183,8 @@ class TrainConfig:
     image_head_weight: float = 0.3  # of the image path's training head
     motion_head_weight: float = 0.5  # of the video path's training head
     distance_head_weight: float = 0.3  # of the training head that asks MSM for distance
-    phase: Literal["all", "video", "person"] = (
-        "all"  # video trains that path alone, to start from; person the detector of people alone
+    phase: Literal["all", "video", "fusion", "person"] = (
+        "all"  # or one part alone: the video path, to start from; fusion, as that of the model to start from; the detector of people
     )
     label_smoothing: float = 0.1  # of the action loss
     mixup: float = 0.4  # share of batches whose clips are mixed

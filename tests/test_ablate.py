@@ -37,6 +37,7 @@ from mssc.plots import ablation_markdown, ablation_plot, ablation_rows, studies_
 from mssc.scoring.run import detect_frames, known_of
 from mssc.structures import Detections, InputError, Tube
 from mssc.training.loop import Trainer
+from mssc.training.recipes import Stage
 
 SHORT = TrainConfig(epochs=1, batch=2, clip_length=4, keys=2, workers=0, warmup=0.2)
 FEW = {name: replace(CORRUPTIONS[name], amounts=CORRUPTIONS[name].amounts[-1:]) for name in ("blur", "frozen")}
@@ -385,6 +386,29 @@ def test_a_stopped_run_goes_on_where_it_was(plan, tiny_config):
     assert not (cut.place({}, 1) / "last.pt").exists()
 
 
+STAGES = (
+    Stage("video", {"phase": "video"}, {"backbone3d": "causal_cspdarknet_nano"}),
+    Stage("flow", {"heads": ()}, {"backbone3d": "causal_flow", "rgb_dropout": 0.0}, start="video"),
+)
+
+
+def test_rows_are_trained_by_the_stages_of_a_recipe(plan):
+    plan = replace(plan, stages=STAGES)
+    found = ablate(plan, TWO, (0,), "T-A", progress=False)
+    alone, both = (found.run(row, 0).facts["steps"] for row in TWO)
+    assert both == 2 * alone > 0, "what has no 3D path has no stage for it alone"
+    assert load_model(plan.place({}, 0) / "model").config.backbone3d == "causal_flow"
+    assert load_model(plan.place({}, 0) / "video" / "model").config.backbone3d == "causal_cspdarknet_nano"
+    assert not list(plan.folder.rglob("last.pt")) and len(found.about["stages"]) == 2
+    with pytest.raises(InputError, match="another stages|other settings"):
+        ablate(replace(plan, stages=STAGES[1:]), TWO, (0,), "T-A", progress=False)
+
+    cut, steps = replace(plan, folder=plan.folder / "cut"), iter(range(99))
+    assert finish(cut, {}, 0, lambda: next(steps) == alone) is None, "stopped in the second stage"
+    record = finish(cut, {}, 0)
+    assert record["weights"] == found.run("MS-SC", 0).facts["weights"]
+
+
 def test_several_processes_give_the_same_runs(finished, tmp_path):
     results, plan = finished
     other = ablate(replace(plan, folder=tmp_path, studies=()), TWO, (0,), "T-A", jobs=2, progress=False)
@@ -601,6 +625,7 @@ def command(tmp_path, *words):
         (("--rows", "MSM"), "T-A has no row 'MSM'; use some of: 2D only"),
         (("--reference", "x"), "T-A has no row 'x'"),
         (("--seed", "3"), "give --seeds"),
+        (("--recipe", "toy", "--epochs", "3"), "the recipe 'toy' brings its own options; leave out --epochs"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(tmp_path, capsys, words, said):

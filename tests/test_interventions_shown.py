@@ -68,7 +68,7 @@ def folders(toy_videos, tmp_path_factory):
 
 def test_the_sentence():
     assert in_words(found()) == (
-        "In this model another class's motion costs 38 points of box accuracy [33, 43]; MSM as identity 6 [3, 9]; "
+        "In this model another class's motion costs 38 points of box accuracy [33, 43]; leaving MSM out 6 [3, 9]; "
         "a uniform exchange 0 [-1, 0]."
     )
 
@@ -77,7 +77,7 @@ def test_the_sentence_leaves_out_what_is_not_there():
     rows = found().rows
     assert in_words(replace(found(), rows=rows[:2])) == ""
     assert in_words(replace(found(), rows=(rows[0], rows[2]))) == (
-        "In this model MSM as identity costs 6 points of box accuracy [3, 9]."
+        "In this model leaving MSM out costs 6 points of box accuracy [3, 9]."
     )
     alone = row(MOTION_INPUT, OTHER, -0.2, float("nan"), float("nan"))
     assert in_words(replace(found(), rows=(alone,))) == "In this model another class's motion costs 20 points of box accuracy."

@@ -102,6 +102,10 @@ def test_the_verdict_follows_from_the_numbers(found):
     ):
         assert said in inside.verdict(big._replace(lifts={"before": 1.2, "after": after}))
     assert "cannot be told" in inside.verdict(big._replace(lifts={}))
+    for after, said in ((0.9, "better: 0.800 to 0.900"), (0.75, "less well: 0.800 to 0.750"), (0.8, "as well as before: 0.800")):
+        taps = {"MSM in": {"AUROC": 0.8}, "MSM out": {"AUROC": after}}
+        assert f"told from background {said}" in inside.verdict(big._replace(distances=taps))
+    assert "told from background" not in inside.verdict(big._replace(distances={}))
     before = [lift(key, maps_of(key)["before"]) for key in [big.key]]
     assert all(value is None or value > 0 for value in before) and set(big.lifts) == {"before", "after"}
 

@@ -10,7 +10,7 @@ import torch
 
 from mssc.__main__ import main
 from mssc.analysis import in_words, stored
-from mssc.commands.train import Recipe as Choice
+from mssc.commands.options import RecipeName as Choice
 from mssc.data import toy
 from mssc.data.clips import ClipDataset
 from mssc.model.checkpoint import load_model

@@ -11,6 +11,7 @@ from mssc.config import TrainConfig
 from mssc.data.clips import BatchOrder, ClipDataset, collate
 from mssc.model.checkpoint import load_model
 from mssc.model.mssc import MSSC
+from mssc.model.transfer import carry_over
 from mssc.structures import InputError, Tube
 from mssc.training.heads import TrainingHeads
 from mssc.training.loop import CHECKED, MOST_BAD_CHECKS, Trainer, validate
@@ -105,9 +106,42 @@ def test_processes_that_cannot_work_together_are_refused(tmp_path, toy_videos, t
     assert not (tmp_path / "run").exists()
 
 
+def test_another_fusion_learns_what_the_former_one_says(tmp_path, toy_videos, toy_cache, tiny_config):
+    torch.manual_seed(0)
+    wide = MSSC(replace(tiny_config, fusion_reduction=1, fusion_residual="part")).eval()
+    narrow = replace(tiny_config, fusion_context="correlation")
+    train = replace(SHORT, phase="fusion", epochs=12, learning_rate=3e-2, mixup=0.0, ema=0.0, clip_gradient=1.0)
+    run = Trainer(
+        narrow, train, tmp_path, toy_videos, toy_cache, None, None, carry_over(wide, narrow), progress=False, teacher=wide
+    )
+    before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+    model = run.run()
+    for name, tensor in model.state_dict().items():
+        same = torch.equal(tensor, before[name])
+        assert same or name.startswith("fusion."), f"{name} has learnt, and is no part of fusion"
+    losses = [entry["fusion"] for entry in run.metrics()]
+    assert losses[-1] < losses[0] / 2, "of what the former fusion's maps vary by, less is left untold"
+    assert load_model(tmp_path / "model").config == narrow
+
+
+def test_what_another_fusion_needs_is_said(tmp_path, toy_videos, toy_cache, tiny_config):
+    wide, train = MSSC(tiny_config), replace(SHORT, phase="fusion")
+    asked = (train, tmp_path / "run", toy_videos, toy_cache, None, None)
+    with pytest.raises(InputError, match="another fusion, and learns from it; name it with --start"):
+        Trainer(tiny_config, *asked, progress=False)
+    for other in (replace(tiny_config, motion="none"), replace(tiny_config, fusion_branch="task")):
+        with pytest.raises(InputError, match="change nothing but --model.fusion-"):
+            Trainer(other, *asked, carry_over(wide, other), progress=False, teacher=wide)
+
+
 def test_what_has_no_part_in_a_phase_is_not_trained(tiny_config):
     network = MSSC(replace(tiny_config, person="detector"))
-    for phase, trained in (("all", {"image", "video", "fusion", "head"}), ("video", {"video"}), ("person", {"person"})):
+    for phase, trained in (
+        ("all", {"image", "video", "fusion", "head"}),
+        ("video", {"video"}),
+        ("fusion", {"fusion"}),
+        ("person", {"person"}),
+    ):
         network.requires_grad_(True).train()
         freeze(network, TrainConfig(phase=phase, frozen="none"))
         assert {name.partition(".")[0] for name, p in network.named_parameters() if p.requires_grad} == trained

@@ -31,6 +31,7 @@ from ..files import read_json, undamaged, write_whole
 from ..scoring.run import model_hash, versions
 from ..structures import InputError, counted
 from ..training.loop import Trainer
+from ..training.recipes import Stage, begin_from
 from .results import FORMAT, AblationResults, load_results
 from .scores import ROUNDS, check_annotated, score_model
 from .sharing import side_by_side
@@ -57,6 +58,8 @@ class Plan:
         noise_step: every n-th frame with ground truth is scored in spoilt videos.
         rounds: of the bootstrap.
         device: where runs are trained and scored; "auto" takes a GPU where there is one.
+        stages: training runs that follow each other, each with changes to `train` and `base`; without any, a run is one training run.
+            A stage for a path or a fusion that a row has not is left out, and a stage with several seeds has the run's own alone.
     """
 
     folder: Path
@@ -70,6 +73,7 @@ class Plan:
     noise_step: int = 8
     rounds: int = ROUNDS
     device: str = "auto"
+    stages: tuple[Stage, ...] = ()
 
     def place(self, changes: Mapping, seed: int) -> Path:
         """The folder of a run with these changes."""
@@ -98,7 +102,8 @@ class Plan:
             with undamaged(self.coco, "give YOLOX-nano's ONNX export"):
                 coco = hashlib.sha256(self.coco.read_bytes()).hexdigest()[:12]
         shared = {"dataset": dataset, "train": train, "model": dataclasses.asdict(self.base), "coco": coco, "rounds": self.rounds}
-        return json.loads(json.dumps(shared))
+        stages = {"stages": [dataclasses.asdict(stage) for stage in self.stages]} if self.stages else {}
+        return json.loads(json.dumps(shared | stages))
 
     def digest(self) -> str:
         """Of the settings."""
@@ -129,32 +134,15 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
     """
     folder, record = plan.place(changes, seed), read_record(plan, changes, seed)
     if record is None:
-        config = dataclasses.replace(plan.base, **changes)
-        train = dataclasses.replace(plan.train, seed=seed)
-        trainer = Trainer(
-            config,
-            train,
-            folder,
-            plan.training,
-            plan.cache,
-            coco=plan.coco,
-            progress=False,
-            cpu=plan.device == "cpu",
-            share=share,
-        )
-        trainer.run(stop)
-        if trainer.step < trainer.steps:
+        facts = _train(plan, changes, seed, stop, share)
+        if facts is None:
             return None
-        told = trainer.metrics()
-        losses = {name: told[-1].get(name) if told else None for name in ("objectness", "box", "action", "loss")}
-        spent = sum(entry["seconds"] for entry in told)
-        facts = {"settings": plan.digest(), "seed": seed, "weights": model_hash(folder / "model")}
-        facts |= {"parameters": sum(p.numel() for p in trainer.network.parameters()), "steps": trainer.steps}
-        facts |= {"seconds": round(spent, 1), "loss": losses}
+        facts |= {"settings": plan.digest(), "seed": seed, "weights": model_hash(folder / "model")}
         scored = score_model(plan.detector(folder), plan.validation, plan.cache, plan.rounds)
         record = facts | scored.record() | {"right": scored.right}
         _write(folder / RECORD, record)
-        (folder / "last.pt").unlink(missing_ok=True)
+        for state in (folder / "last.pt", *(folder / stage.name / "last.pt" for stage in plan.stages)):
+            state.unlink(missing_ok=True)
     for study in plan.studies:
         done = study in record and (study != "noise" or record["noise_step"] == plan.noise_step)
         if not done and not stop():
@@ -162,6 +150,40 @@ def finish(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool] = l
             record |= {"noise_step": plan.noise_step} if study == "noise" else {}
             _write(folder / RECORD, record)
     return record
+
+
+def _train(plan: Plan, changes: Mapping, seed: int, stop: Callable[[], bool], share: int) -> dict | None:
+    """Train a run, stage by stage: its number of parameters, steps, seconds and last losses; None if it was stopped."""
+    folder, network, model, steps, seconds = plan.place(changes, seed), plan.base, None, 0, 0.0
+    config = dataclasses.replace(network, **changes)
+    lacking = {"video": config.paths == "key", "fusion": config.paths != "both" or "sfm" not in config.fusion}
+    todo = [stage for stage in plan.stages if not lacking.get(stage.train.get("phase", "all"))] or [Stage("")]
+    told: list[dict] = []
+    for stage in todo:
+        network = dataclasses.replace(network, **stage.model)
+        config = dataclasses.replace(network, **changes)
+        start = None if model is None else begin_from(model, config, plan.training, plan.cache, seed)
+        trainer = Trainer(
+            config,
+            dataclasses.replace(plan.train, **stage.train, seed=seed),
+            folder if stage is todo[-1] else folder / stage.name,
+            plan.training,
+            plan.cache,
+            coco=plan.coco if start is None else None,
+            start=start,
+            progress=False,
+            cpu=plan.device == "cpu",
+            share=share,
+            teacher=model,
+        )
+        model = trainer.run(stop)
+        if trainer.step < trainer.steps:
+            return None
+        model, told, steps = model.cpu(), trainer.metrics(), steps + trainer.steps
+        seconds += sum(entry["seconds"] for entry in told)
+    losses = {name: told[-1].get(name) if told else None for name in ("objectness", "box", "action", "loss")}
+    parameters = sum(p.numel() for p in trainer.network.parameters())
+    return {"parameters": parameters, "steps": steps, "seconds": round(seconds, 1), "loss": losses}
 
 
 def read_record(plan: Plan, changes: Mapping, seed: int) -> dict | None:

@@ -14,7 +14,7 @@ from .vitals import Vitals
 
 TOLD = (
     (MOTION_INPUT, OTHER, "another class's motion"),
-    (MSM, IDENTITY, "MSM as identity"),
+    (MSM, IDENTITY, "leaving MSM out"),
     (EXCHANGE, UNIFORM, "a uniform exchange"),
 )
 """The rows that a sentence is made of, and what they are called in it."""
@@ -49,7 +49,7 @@ def stored(folder: Path) -> Interventions | None:
 
 
 def in_words(found: Interventions) -> str:
-    """The main rows in words: "In this model another class's motion costs 38 points [33, 43]; MSM as identity 6 [3, 9]" or so.
+    """The main rows in words: "In this model another class's motion costs 38 points [33, 43]; leaving MSM out 6 [3, 9]" or so.
 
     "" for a model that has none of these parts.
     """

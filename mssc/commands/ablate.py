@@ -11,7 +11,7 @@ import tyro
 
 from ..config import ModelConfig, TrainConfig
 from ..structures import InputError
-from .options import DIR, NO_OPTIONS, OUTPUT, RARE, RunOptions, Settings, command_line, default
+from .options import DIR, NO_OPTIONS, OUTPUT, RARE, RecipeName, RunOptions, Settings, command_line, default
 
 log = logging.getLogger("mssc")
 
@@ -60,6 +60,8 @@ class Ablate(Settings):
     """Where runs are trained and scored; auto takes a GPU where there is one."""
     part: Literal["val", "test"] = "val"
     """Which videos are scored."""
+    recipe: Annotated[RecipeName | None, default("one training run")] = None
+    """Train every row by the stages of this recipe that leave the videos out which are scored, instead of by one run."""
     coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None
     """YOLOX-nano as ONNX, whose weights both paths start from."""
     rare: Annotated[_Rare, *RARE] = _Rare()
@@ -70,6 +72,8 @@ class Ablate(Settings):
         network = self.model  # a value that does not fit is refused before anything is read
         if self.config.seed != TrainConfig.seed:
             raise InputError(f"seed is {self.config.seed}; give --seeds, one or several.")
+        if self.recipe is not None:
+            self.refuse_own(self.recipe)
         from ..ablate.runs import ablate
         from ..ablate.tables import REFERENCES
         from ..files import claim, write_whole
@@ -136,6 +140,13 @@ class Ablate(Settings):
         for dataset in (training, validation):
             cache = FrameCache.build(dataset, self.rare.cache or self.output / "frames")
         actions = "multilabel" if several_at_once(training) else network.actions
-        base = dataclasses.replace(network, classes=training.classes, actions=actions)
+        base, stages = dataclasses.replace(network, classes=training.classes, actions=actions), ()
+        if self.recipe is not None:
+            from ..training.recipes import RECIPES
+
+            base = dataclasses.replace(base, **RECIPES[self.recipe].model)
+            stages = tuple(stage for stage in RECIPES[self.recipe].stages if not stage.all_videos)
         study = (tuple(self.studies), self.rare.noise_step)
-        return Plan(self.output, base, self.config, training, validation, cache, self.coco, *study, device=self.device)
+        return Plan(
+            self.output, base, self.config, training, validation, cache, self.coco, *study, device=self.device, stages=stages
+        )

@@ -8,12 +8,13 @@ import sys
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ..config import ModelConfig, TrainConfig
 from ..data.catalogue import Name
+from ..structures import InputError
 
 CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
 """How every command is parsed: nobody types None, and no flag has a twin that says no."""
@@ -22,6 +23,7 @@ OUTPUT = tyro.conf.arg(aliases=["-o"], metavar="DIR")
 MODEL = tyro.conf.arg(metavar="MODEL")
 FLAG = tyro.conf.arg(help_behavior_hint="")
 WHERE = "Where the network runs: cpu, cuda, cuda:1; auto takes a GPU where there is one."
+RecipeName = Literal["jhmdb", "toy"]
 Device = Annotated[str, tyro.conf.arg(metavar="DEVICE", help=WHERE)]
 HOW = "What computes a video's network: torch, onnx, openvino, or openvino-bf16, which rounds; auto takes the fastest that does not round."
 Runtime = Annotated[str, tyro.conf.arg(metavar="RUNTIME", help=HOW)]
@@ -102,6 +104,16 @@ class Settings(OnData):
     network_options: Annotated[_Network, tyro.conf.arg(name="network")] = field(default_factory=_Network)
     rare_run_options: Annotated[_RareRun, *RARE] = field(default_factory=_RareRun)
     rare_network_options: Annotated[_RareNetwork, *RARE] = field(default_factory=_RareNetwork)
+
+    def refuse_own(self, recipe: str, more: tuple[str, ...] = ()) -> None:
+        """Refuse options that a recipe brings itself; those of the hardware are its follower's."""
+        from ..training.recipes import HARDWARE
+
+        pairs = ((self.config, TrainConfig()), (self.model, ModelConfig()))
+        given = {name for config, usual in pairs for name, value in vars(config).items() if value != getattr(usual, name)}
+        if own := sorted((given | {*more}) - {*HARDWARE}):
+            flags = ", ".join("--" + name.replace("_", "-") for name in own)
+            raise InputError(f"the recipe {recipe!r} brings its own options; leave out {flags}.")
 
     @property
     def config(self) -> TrainConfig:

@@ -5,21 +5,20 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..config import ModelConfig, TrainConfig
+from ..config import ModelConfig
 from ..data.catalogue import Name
 from ..structures import InputError, counted
-from .options import DIR, FLAG, MODEL, OUTPUT, RARE, Settings, default
+from .options import DIR, FLAG, MODEL, OUTPUT, RARE, RecipeName, Settings, default
 
 if TYPE_CHECKING:  # slow to import
     from ..data.dataset import Dataset
     from ..training import recipes
 
 log = logging.getLogger("mssc")
-Recipe = Literal["jhmdb", "toy"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Train(Settings):
         mssc train --dataset toy --data data/toy -o runs/toy
         mssc train --dataset custom --data my-videos -o runs/mine --start jhmdb --epochs 12
         mssc train --recipe toy --data data/toy -o runs/recipe
+        mssc train --phase fusion --dataset jhmdb --data DIR --start MODEL -o runs/narrow
         mssc train --phase person --dataset jhmdb --data DIR --start MODEL --coco yolox_nano.onnx -o runs/person
     """
 
@@ -45,7 +45,7 @@ class Train(Settings):
     """Folder of the run: checkpoints, metrics.jsonl, the model."""
     coco: Annotated[Path | None, tyro.conf.arg(metavar="ONNX"), default("weights are random")] = None
     """YOLOX-nano as ONNX, whose weights both paths start from; with --phase person, the teacher."""
-    recipe: Annotated[Recipe | None, default("one run of these options")] = None
+    recipe: Annotated[RecipeName | None, default("one run of these options")] = None
     """Make a model as a shipped one was made: all its stages, one after the other. The recipe brings its own options."""
     start: Annotated[str | None, MODEL, default("a new network")] = None
     """Model to start from instead, by name or folder; it may know other actions. Its network is kept but for --model options."""
@@ -65,6 +65,7 @@ class Train(Settings):
         from ..data.cache import FrameCache
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
+        from ..model.checkpoint import load_model
         from ..training.loop import Trainer
         from ..training.people import frames_to_learn
 
@@ -80,7 +81,8 @@ class Train(Settings):
         for dataset in found:
             frames = FrameCache.build(dataset, cache, reach=0 if people else reach(model, config))
         validation = found[1] if select else None
-        trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights)
+        teacher = load_model(self.start) if config.phase == "fusion" and self.start is not None else None
+        trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights, teacher=teacher)
         videos, steps = counted(len(found[0]), "video"), counted(trainer.steps, "step")
         log.info("%s to learn from, %s, into %s", videos, steps, self.output)
         trainer.run()
@@ -92,12 +94,7 @@ class Train(Settings):
         from ..training.recipes import HARDWARE, RECIPES, Kitchen, follow
 
         assert self.recipe is not None
-        given = {name for config, usual in ((self.config, TrainConfig()), (self.model, ModelConfig()))
-                 for name, value in vars(config).items() if value != getattr(usual, name)}  # fmt: skip
-        given |= {name for name in ("start", "all_videos") if getattr(self, name)}
-        if own := sorted(given - {*HARDWARE}):
-            flags = ", ".join("--" + name.replace("_", "-") for name in own)
-            raise InputError(f"the recipe {self.recipe!r} brings its own options; leave out {flags}.")
+        self.refuse_own(self.recipe, tuple(name for name in ("start", "all_videos") if getattr(self, name)))
         recipe = RECIPES[self.recipe]
         dataset, hardware = self.dataset or recipe.dataset, {name: getattr(self.config, name) for name in HARDWARE}
         kitchen = Kitchen(
@@ -142,7 +139,11 @@ class Train(Settings):
         if start is not None:
             usual = ModelConfig()
             asked = {f.name: getattr(base, f.name) for f in dataclasses.fields(usual)}
-            base = dataclasses.replace(start.config, **{k: v for k, v in asked.items() if v != getattr(usual, k)})
+            given = {k: v for k, v in asked.items() if v != getattr(usual, k)}
+            if self.config.phase == "fusion":  # of another form, the usual one if none is given
+                kept = ("fusion", "fusion_branch", "fusion_position")
+                given |= {k: v for k, v in asked.items() if k.startswith("fusion") and k not in kept}
+            base = dataclasses.replace(start.config, **given)
         if start is not None and self.config.phase == "person":  # that part alone is new
             size = self.model.person_size
             base = dataclasses.replace(base, classes=start.config.classes, person="detector", person_size=size)

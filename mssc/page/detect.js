@@ -135,21 +135,33 @@ const show = () => {
   if (whole) span(0, length()); else span(from, to);
 };
 const many = (count, one, more) => `${count} ${count === 1 ? one : more}`;
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+// The most people in any one frame. Tubes would count those anew who were lost for a while.
+const atOnce = (view) => {
+  const frames = new Map();
+  for (const tube of [...view.found.people, ...view.shown]) {
+    if (!frames.has(tube.actor)) frames.set(tube.actor, new Set());
+    for (let frame = tube.first; frame < tube.first + tube.boxes.length / 4; frame++) frames.get(tube.actor).add(frame);
+  }
+  const counts = new Uint16Array(view.found.times.length + 1);
+  for (const seen of frames.values()) for (const frame of seen) counts[frame]++;
+  return counts.reduce((most, count) => Math.max(most, count), 0);
+};
 const summary = (view) => {
-  const actors = (tubes) => new Set(tubes.map((tube) => tube.actor)).size, count = view.shown.length, doers = actors(view.shown);
-  const seen = Math.max(actors(view.found.people), doers);  // those whom actions alone tell of are shown with their actions
+  const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size;
+  const seen = atOnce(view), there = seen > 1 ? `up to ${seen} people at once` : "one person";
   const who = views.length > 1 ? `${view.model}: ` : "", rest = off.size ? " among those chosen" : "";
   const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest).filter(([label]) => !off.has(nameOf(view, label)))].sort((a, b) => b[1] - a[1])[0];
   const likeliest = best ? `; likeliest${best[1] >= threshold ? " at moments" : ""}: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
   if (!view.found.duration) return [];
   if (count) {
-    const more = seen > doers ? `, ${seen} seen in all` : "";
+    const more = seen > doers ? `; ${there} in the picture` : "";
     return [make("h3", "", `${who}Found ${many(count, "action", "actions")} by ${many(doers, "person", "people")}${more}${view.complete ? "" : " so far"}`)];
   }
-  if (!view.complete) return [make("h3", "", `${who}${seen ? `${many(seen, "person", "people")}, no sure action yet` : "Nobody was seen yet"}`)];
+  if (!view.complete) return [make("h3", "", `${who}${seen ? `${capital(there)}, no sure action yet` : "Nobody was seen yet"}`)];
   const { name, actions } = models.get(view.model);
   return [
-    make("h3", "", who + (seen ? `${many(seen, "person", "people")}, no sure action${rest}${likeliest}` : "Nobody was seen")),
+    make("h3", "", who + (seen ? `${capital(there)}, no sure action${rest}${likeliest}` : "Nobody was seen")),
     make("p", "hint", `No action${rest} lasts with ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}.${view.found.tubes.length ? " Lower the threshold to see what it may be." : ""}`),
   ];
 };

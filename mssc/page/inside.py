@@ -88,7 +88,19 @@ def verdict(one: "Inside") -> str:
     if abs(change) < CHANGE:
         says = "does not change the distance inside the boxes"
     frames = f"{one.frames} key frames" if one.frames > 1 else "one key frame"
-    return f"Over {frames} of this video, MSM {says}: from {before:.3f} to {after:.3f}, where 1 is the average of a frame."
+    said = f"Over {frames} of this video, MSM {says}: from {before:.3f} to {after:.3f}, where 1 is the average of a frame."
+    return said + _told_apart(one)
+
+
+def _told_apart(one: "Inside") -> str:
+    """Whether that helps to tell action from background: farther out is not yet farther apart."""
+    before, after = (one.distances.get(tap, {}).get("AUROC") for tap in ("MSM in", "MSM out"))
+    if before is None or after is None:
+        return ""
+    how = "as well as before" if abs(after - before) < CHANGE else "better" if after > before else "less well"
+    return (
+        f" Behind it, action is told from background {how}: {before:.3f} to {after:.3f}, where 1 is always right and 0.5 a guess."
+    )
 
 
 def worth(model: str) -> str:

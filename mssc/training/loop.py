@@ -4,6 +4,7 @@ What a step does depends on the seed and the step's number alone: order, augment
 that was killed and resumed gives the numbers of one that was not.
 """
 
+import copy
 import dataclasses
 import functools
 import json
@@ -40,7 +41,7 @@ from .entropy import exchange_entropies
 from .heads import TrainingHeads
 from .losses import total
 from .people import People, PersonLearner, collate_people
-from .step import Learner, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
+from .step import FusionLearner, Learner, WeightAverage, compute_losses, freeze, learning_rate, mix, parameter_groups
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class Trainer:
         validation: videos to select by; None to keep the last model instead of the best.
         coco: a YOLOX-nano ONNX file to start from; None starts from nothing. In the phase "person" it is the teacher instead.
         start: weights of an earlier run (a model's folder) to start from instead.
+        teacher: in the phase "fusion", the model that `start` comes from.
         progress: show a bar.
         cpu: leave GPUs alone.
         share: how many processes train on this process's GPU.
@@ -155,6 +157,7 @@ class Trainer:
         progress: bool = True,
         cpu: bool = False,
         share: int = 1,
+        teacher: MSSC | None = None,
     ) -> None:
         if tuple(training.classes) != model_config.classes:
             raise InputError(
@@ -165,6 +168,8 @@ class Trainer:
             raise InputError(
                 "the phase 'person' adds a detector of people to a model, taught by COCO's; name both, with --start and --coco."
             )
+        if config.phase == "fusion" and (teacher is None or start is None):
+            raise InputError("the phase 'fusion' gives a model another fusion, and learns from it; name it with --start.")
         if coco is None and start is None:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
@@ -185,9 +190,14 @@ class Trainer:
             started += [p for name, p in model.named_parameters() if name.startswith(config.gentle)]
         model.train()
         freeze(model, config)
-        heads = () if people else config.heads
+        heads = config.heads if config.phase in ("all", "video") else ()
         self.heads = TrainingHeads(model_config, heads, model.image.widths).to(self.accelerator.device)
-        learner = self._person_learner(model, coco) if people else Learner(model, self.heads, config.phase)
+        learner: torch.nn.Module = Learner(model, self.heads, config.phase)
+        if people:
+            learner = self._person_learner(model, coco)
+        elif config.phase == "fusion":
+            assert teacher is not None
+            learner = FusionLearner(model, copy.deepcopy(teacher))
         optimizer = torch.optim.AdamW(parameter_groups(learner, started, config), fused=True)
         device = self.accelerator.device
         if people:

@@ -150,6 +150,20 @@ ACTIONS = (
         {"epochs": 3, "learning_rate": 5e-4, "mixup": 0.3, "smallest_crop": 0.35, "gentle": GENTLE, "heads": ()},
         start="flow",
     ),
+    Stage(
+        "narrow",
+        {
+            "phase": "fusion",
+            "epochs": 12,
+            "keys": 4,
+            "learning_rate": 3e-3,
+            "mixup": 0.0,
+            "smallest_crop": 0.35,
+            "validate_every": 12,
+        },
+        {"fusion_reduction": 4, "fusion_residual": "none"},
+        start="again",
+    ),
 )
 """Stages that are validated; then the same on all videos."""
 PEOPLE = {"phase": "person", "epochs": 3, "batch": 8, "learning_rate": 2e-5}
@@ -162,7 +176,7 @@ RECIPES: dict[str, Recipe] = {
         (
             *ACTIONS,
             *_on_all_videos(ACTIONS),
-            Stage("people", PEOPLE, {"person": "detector"}, start="all-again", all_videos=True),
+            Stage("people", PEOPLE, {"person": "detector"}, start="all-narrow", all_videos=True),
         ),
         {"fusion_reduction": 1, "fusion_residual": "part", "fusion_context": "correlation"},
     ),
@@ -276,7 +290,7 @@ def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
         model = average(models).to(trainer.accelerator.device)
         measure_statistics(model, models, ClipDataset(found[0], cache, network, config), config)
     scores: dict[str, float] = {}
-    if validation is not None and config.phase == "all":  # in other phases there is no head to judge by
+    if validation is not None and config.phase in ("all", "fusion"):  # in others there is no head to judge by
         scores = validate(model, validation, cache, config.validation_step)
     account["scores"] = {name: round(float(value), 4) for name, value in scores.items()}
     save_model(model, folder / "model", account)
@@ -295,14 +309,28 @@ def _trainer(
     validation: Dataset | None,
     kitchen: Kitchen,
 ) -> Trainer:
-    folder, start = kitchen.folder / stage.name / f"seed-{config.seed}", None
+    folder, start, model = kitchen.folder / stage.name / f"seed-{config.seed}", None, None
     if stage.start not in ("coco", "nothing"):
         model = load_model(kitchen.folder / stage.start / "model")
-        if network.backbone3d == "causal_flow" != model.config.backbone3d:
-            model = flow_alone(model, rgb_average(model, training, cache))
-        start = carry_over(model, network, config.seed)
+        start = begin_from(model, network, training, cache, config.seed)
     coco = kitchen.coco if stage.start == "coco" or config.phase == "person" else None
-    return Trainer(network, config, folder, training, cache, validation, coco, start, progress=kitchen.progress, cpu=kitchen.cpu)
+    shown, teacher = {"progress": kitchen.progress, "cpu": kitchen.cpu}, model if config.phase == "fusion" else None
+    return Trainer(network, config, folder, training, cache, validation, coco, start, **shown, teacher=teacher)
+
+
+def begin_from(model: MSSC, network: ModelConfig, training: Dataset, cache: FrameCache, seed: int = 0) -> dict[str, Tensor]:
+    """The weights that a stage begins with, from the model of an earlier one.
+
+    Args:
+        model: of that stage. Where its 3D path sees frames and flow, and that of the new network flow alone, it goes on without the frames.
+        network: of the new stage. What it has that the earlier one had not is new.
+        training: videos to learn from.
+        cache: their frames.
+        seed: of what is new.
+    """
+    if network.paths != "key" and network.backbone3d == "causal_flow" and model.config.backbone3d == "causal_cspdarknet_nano":
+        model = flow_alone(model, rgb_average(model, training, cache))
+    return carry_over(model, network, seed)
 
 
 @torch.no_grad()

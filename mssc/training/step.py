@@ -1,6 +1,7 @@
 """What a step of training is made of: mixed clips, one forward pass and its losses, the learning rate, the average of the weights."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..data.clips import Batch
 from ..model.features import Features, ImageFeatures
 from ..model.mssc import MSSC
 from ..model.transfer import first_stages
-from ..structures import Predictions
+from ..structures import InputError, Predictions
 from .heads import Asked, TrainingHeads
 from .losses import action_loss, box_losses
 
@@ -115,9 +116,11 @@ class Learner(nn.Module):
 
 def compute_losses(learner: nn.Module, batch: Batch, config: ModelConfig, train: TrainConfig) -> dict[str, Tensor]:
     """One forward pass of a `Learner` and its losses, see `mssc.training.losses` and `mssc.training.heads`; in the phase "person" of a
-    `PersonLearner`."""
+    `PersonLearner`, in the phase "fusion" of a `FusionLearner`."""
     if train.phase == "person":
         return learner(batch.clip[:, :, 0])
+    if train.phase == "fusion":
+        return learner(batch.clip, batch.keys)
     real = batch.actions.any(2)
     rois = jitter(batch.boxes.flatten(0, 1), config.key_size).unflatten(0, real.shape).flatten(1, 2)
     judged = real.repeat_interleave(ROIS_PER_BOX, 1)
@@ -127,6 +130,42 @@ def compute_losses(learner: nn.Module, batch: Batch, config: ModelConfig, train:
         return losses
     losses |= box_losses(out, batch.boxes, real, config.key_size)
     return losses | {"action": action_loss(out.logits, wanted, judged, config, train.label_smoothing)}
+
+
+class FusionLearner(nn.Module):
+    """A network whose fusion learns to say what another one's says of the same maps, which both paths give as they are ("distillation",
+    Hinton et al., 2015; of maps, Romero et al., "FitNets", 2015).
+
+    Args:
+        network: of which nothing else learns.
+        teacher: the same network with another fusion.
+
+    Raises:
+        InputError: if they differ in more than that.
+    """
+
+    def __init__(self, network: MSSC, teacher: MSSC) -> None:
+        super().__init__()
+        place = ("fusion_position", "fusion_branch")  # which decide what goes in and out
+        other = {name: value for name, value in vars(network.config).items() if name.startswith("fusion") and name not in place}
+        if dataclasses.replace(teacher.config, **other) != network.config:
+            raise InputError(
+                "the phase 'fusion' gives a model another fusion; change nothing but --model.fusion-... of the one to start from, and "
+                "neither its position nor its branch."
+            )
+        self.network, self.teacher = network, teacher.eval().requires_grad_(False)
+        network.fusion.drop.eval()
+
+    def forward(self, clip: Tensor, keys: Tensor) -> dict[str, Tensor]:
+        """The loss: what the teacher's maps vary by, channel by channel, and the network's do not tell, summed over levels."""
+        with torch.no_grad():
+            wanted, _ = self.teacher.features(clip, self.teacher.initial_state(len(clip)), keys)
+        found = self.network.fusion(wanted.image, wanted.video)
+        parts = []
+        for one, other in zip(found, wanted.fused, strict=True):
+            spread = other.float().var((0, 2, 3), keepdim=True).clamp(min=1e-6)
+            parts.append(((one.float() - other.float()).square() / spread).mean())
+        return {"fusion": torch.stack(parts).sum()}
 
 
 class WeightAverage:
