@@ -122,7 +122,7 @@ class Writer:
         if self.drawn:
             container.metadata["comment"] = DRAWN
         # libx264's macroblock tree reads memory that it never set; without it, the same frames give the same bytes.
-        options = {"preset": "veryfast", "crf": "21", "x264-params": "mbtree=0"}
+        options = {"preset": "superfast", "crf": "22", "x264-params": "mbtree=0"}
         self._stream = container.add_stream("libx264", rate=self.rate, options=options)
         context = self._stream.codec_context
         context.width, context.height = self.width + self.width % 2, self.height + self.height % 2
