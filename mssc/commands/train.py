@@ -66,10 +66,12 @@ class Train(Settings):
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
         from ..model.checkpoint import load_model
-        from ..training.loop import Trainer
+        from ..training.loop import NEEDED, Trainer
         from ..training.people import frames_to_learn
 
         people = config.phase == "person"
+        if config.phase in NEEDED and (self.start is None or people and self.coco is None):
+            raise InputError(NEEDED[config.phase])
         if self.more_videos and not people:
             raise InputError("--more-videos have no annotations, and only --phase person needs none; leave them out.")
         select = not (self.all_videos or people) and self.dataset != "ava"  # AVA's "val" is what everybody scores on

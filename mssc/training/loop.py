@@ -48,6 +48,11 @@ log = logging.getLogger(__name__)
 CHECKED = 16  # steps between two looks at the losses: a GPU is not waited for in between
 MOST_BAD_CHECKS = 3  # in a row, at which a loss was not a number
 CALIBRATION_IMAGES = 64
+NEEDED = {
+    "person": "the phase 'person' adds a detector of people to a model, taught by COCO's; name both, with --start and --coco.",
+    "fusion": "the phase 'fusion' gives a model another fusion, and learns from it; name it with --start.",
+}
+"""What is said where a phase lacks what it learns from."""
 
 
 def validate(model: MSSC, dataset: Dataset, cache: FrameCache, step: int) -> dict[str, float]:
@@ -165,11 +170,9 @@ class Trainer:
             )
         people = config.phase == "person"
         if people and (coco is None or start is None or model_config.person == "none"):
-            raise InputError(
-                "the phase 'person' adds a detector of people to a model, taught by COCO's; name both, with --start and --coco."
-            )
+            raise InputError(NEEDED["person"])
         if config.phase == "fusion" and (teacher is None or start is None):
-            raise InputError("the phase 'fusion' gives a model another fusion, and learns from it; name it with --start.")
+            raise InputError(NEEDED["fusion"])
         if coco is None and start is None:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
