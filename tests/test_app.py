@@ -33,6 +33,7 @@ from mssc.detection import people, pipeline
 from mssc.model import shipped
 from mssc.page import answers, detection, guard, layout, limits, offer, playable, share, visits
 from mssc.structures import InputError, Tube
+from mssc.video import drawing
 
 ROOT = Path(app.__file__).parent
 
@@ -137,6 +138,7 @@ def bad_file(folder: Path, kind: str) -> Path:
         return large_video(folder)
     contents = {
         "text": b"not a video at all",
+        "picture": b"\xff\xd8\xff\xe0" + bytes(range(256)),
         "empty": b"",
         "renamed zip": b"PK\x03\x04" + bytes(range(256)) * 8,
         "playlist": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
@@ -150,6 +152,7 @@ SENTENCES = {
     "four hours": "^long.mp4: is 4 h 0 min long; the limit is 5 minutes",
     "8K": "^8k.mkv: is 7680x4320; the limit is 4096 pixels a side. Scale it down first.$",
     "text": "^video.mp4: is a text file, not a video",
+    "picture": "^video.mp4: is a picture, not a video",
     "empty": "^video.mp4: is empty|^.*empty",
     "renamed zip": "^video.mp4: is not a video that can be read",
     "playlist": "^video.mp4: is an HLS playlist, not a video; give the video file itself.$",
@@ -507,6 +510,25 @@ def test_a_gif_takes_as_long_as_its_frames(seen, tmp_path):
 def test_who_is_not_shown_is_not_shared(seen):
     somebody = seen._replace(people=[people.Person(seen.tubes[0], [])])
     assert share.Shown.of(somebody, 0.05, []).people and not share.Shown.of(somebody, 0.05, [], people=False).people
+
+
+def test_a_shared_timeline_hides_nothing_that_the_page_shows(seen):
+    def tube(label, start, stop, score):
+        return Tube(label, score, start, np.tile(seen.tubes[0].boxes[:1], (stop - start, 1)))
+
+    both = [tube(0, 0, 10, 0.6), tube(1, 2, 12, 0.3), tube(0, 12, 14, 0.5)]
+    alone = seen._replace(tubes=both, people=[people.Person(tube(len(seen.classes), 0, 14, 0.9), [])])
+    shown = share.Shown.of(alone, 0.05, [])
+    timeline = share._Timeline.of(shown, 0, 9)
+    assert [(number, [one.label for one in row]) for number, row in timeline.rows] == [
+        (1, [0, 0]),
+        (1, [1]),
+    ] and not timeline.more
+    strip = share._strip(shown, 200, seen.times[0], seen.times[-1], timeline, timeline.count)
+    colours = {strip.getpixel((60, y)) for y in range(strip.height)}
+    assert colours >= {tuple(colour) for colour in drawing.class_colours(seen.classes)[:2]} | {tuple(drawing.GREY)}
+    off = share._Timeline.of(share.Shown.of(alone, 0.05, list(seen.classes[:2]), people=False), 0, 9)
+    assert (off.rows, off.count) == ([], 1)
 
 
 def test_a_video_without_anybody_can_be_shared_and_a_tab_closed_meanwhile_leaves_nothing(seen, tmp_path):

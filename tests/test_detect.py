@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from test_video import make
 
 from mssc.detection import pipeline
 from mssc.detection.detector import Detector
@@ -173,6 +174,9 @@ def test_what_is_wrong_with_a_file_is_told_with_the_result(detector, toy_videos,
     cut.write_bytes(data[: len(data) * 6 // 10])
     found = pipeline.detect_video(cut, detector, 0.0)
     assert found.notes[-1] == f"{len(found.times)} of its {found.info.frames} frames can be decoded; it may have been cut off."
+    slower = make(tmp_path / "slower.mkv", frames=60, times=[*(n / 30 for n in range(40)), *(4 / 3 + n / 10 for n in range(20))])
+    uneven = pipeline.detect_video(slower, detector, 0.0)
+    assert uneven.info.frames == 82 and len(uneven.times) == 60 and not uneven.notes, "a camera that slows down has lost nothing"
     hurt = bytearray(whole.read_bytes())
     middle = hurt.find(b"mdat") + (len(hurt) - hurt.find(b"mdat")) // 2
     hurt[middle : middle + 60] = bytes(60)

@@ -24,7 +24,7 @@ from .prefetch import prefetch
 from .result import VideoResult
 from .stopwatch import Stopwatch
 
-WHOLE = 0.9  # share of the frames that a file speaks of from which on the rest is a matter of counting
+WHOLE = 0.9  # share of the frames and seconds that a file speaks of from which on the rest is a matter of counting
 Progress = Callable[[int, int | None, str], None]
 
 
@@ -125,7 +125,9 @@ def detect_steps(
         for found in _first_pass(stream, info, times, linker, stopwatch):
             detections.append(found)
             yield Step(len(detections), info.frames, "looking for actions", result, False, so_far)
-        if info.frames and len(times) < WHOLE * info.frames:
+        # The count may be a guess, from an even rate that a camera does not keep.
+        short = bool(info.frames) and len(times) < WHOLE * info.frames
+        if short and (info.duration is None or times[-1] < WHOLE * info.duration):
             notes.append(f"{len(times)} of its {info.frames} frames can be decoded; it may have been cut off.")
     with stopwatch("link"):
         tubes += _in_order(linker.finish())

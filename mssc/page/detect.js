@@ -101,9 +101,9 @@ const progress = () => {
   if (ended) {
     busy(false);
     at(".result").dataset.found = job;  // what other tabs look into
-    const found = views[0].found, last = found.times.length - 1, rate = last > 0 ? last / (found.times[last] - found.times[0]) : 0;
+    const { found } = views[0];
     if (run.phase === "done") {
-      at(".about").textContent = described(found.duration, found.size, rate, found.times.length, true);
+      at(".about").textContent = described(found.duration, found.size, rateOf(views[0]), found.times.length, true);
       tell(runs.map((one) => `${one.model}: ${one.done} frames at ${Math.round(one.speed)} a second`).join("; "));
     } else tell(`Cancelled after ${clock(views[runs.length - 1].found.duration)}${expected ? ` of ${clock(expected)}` : ""}${many && ` with ${run.model}`}. What was found until then is kept.`);
     at(".stages-took p").textContent = runs.filter((one) => one.stages).map((one) => `${one.model}: ${Object.entries(one.stages).map(([stage, seconds]) => `${stage} ${seconds.toFixed(2)} s`).join(", ")}`).join("; ");
@@ -114,6 +114,8 @@ const progress = () => {
     tell(`${many}Looking for actions: ${run.done}${sure ? ` of ${run.total}` : ""} frames${run.speed ? `, ${Math.round(run.speed)} a second` : ""}${left}`, run.done, sure ? run.total : 0);
   }
   at(".files").hidden = at(".stages-took").hidden = !ended;
+  const part = views.find((view) => view.stopped);
+  at("[data-make=whole]").textContent = `${part ? `the first ${clock(part.found.duration)}` : "whole video"} with boxes (MP4)`;
 };
 
 // ---- what is shown of it: all that follows the threshold and the chosen actions
@@ -148,21 +150,24 @@ const atOnce = (view) => {
   return counts.reduce((most, count) => Math.max(most, count), 0);
 };
 const summary = (view) => {
-  const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size;
+  const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size;  // an actor whom nobody saw may be none
   const seen = atOnce(view), there = seen > 1 ? `up to ${seen} people at once` : "one person";
   const who = views.length > 1 ? `${view.model}: ` : "", rest = off.size ? " among those chosen" : "";
   const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest).filter(([label]) => !off.has(nameOf(view, label)))].sort((a, b) => b[1] - a[1])[0];
+  const unseen = view.found.looked ? [...new Set(view.shown.map((tube) => tube.actor))].filter((actor) => !view.found.people.some((one) => one.actor === actor)) : [];
   const likeliest = best ? `; likeliest${best[1] >= threshold ? " at moments" : ""}: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
   if (!view.found.duration) return [];
   if (count) {
     const more = seen > doers ? `; ${there} in the picture` : "";
-    return [make("h3", "", `${who}Found ${many(count, "action", "actions")} by ${many(doers, "person", "people")}${more}${view.complete ? "" : " so far"}`)];
+    const empty = unseen.length ? `, ${unseen.length === doers ? "but nobody was seen there" : `${unseen.length} of them where nobody was seen`}` : "";
+    return [make("h3", "", `${who}Found ${many(count, "action", "actions")} by ${many(doers, "person", "people")}${empty}${more}${view.complete ? "" : " so far"}`)];
   }
   if (!view.complete) return [make("h3", "", `${who}${seen ? `${capital(there)}, no sure action yet` : "Nobody was seen yet"}`)];
-  const { name, actions } = models.get(view.model);
+  const { name, actions } = models.get(view.model), sure = view.found.tubes.filter((tube) => tube.score >= threshold).map((tube) => nameOf(view, tube.label));
+  const way = sure.length ? ` Switched off: ${[...new Set(sure)].join(", ")}.` : view.found.tubes.length ? " Lower the threshold to see what it may be." : "";
   return [
-    make("h3", "", who + (seen ? `${capital(there)}, no sure action${rest}${likeliest}` : "Nobody was seen")),
-    make("p", "hint", `No action${rest} lasts with ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}.${view.found.tubes.length ? " Lower the threshold to see what it may be." : ""}`),
+    make("h3", "", who + (seen || view.found.tubes.length ? `${seen ? `${capital(there)}, no` : "No"} sure action${rest}${likeliest}` : "Nobody was seen")),
+    make("p", "hint", `No action${rest} lasts with ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}.${way}`),
   ];
 };
 const showClasses = () => {
@@ -273,12 +278,15 @@ const save = (content, name, kind) => {
   if (kind) setTimeout(() => URL.revokeObjectURL(address), 60000);
 };
 const chosen = async (place) => {
-  const all = await (await fetch(addressOf(runs[place].json))).json();
+  const answer = await fetch(addressOf(runs[place].json));
+  if (!answer.ok) throw new Error(answer.status);
+  const all = await answer.json();
   const tubes = all.tubes.filter((_, index) => views[place].shown.includes(views[place].found.tubes[index]));
   return { ...all, threshold, tubes, people: people ? all.people : [] };
 };
 const stem = () => file.name.replace(/\.[^.]*$/, "").slice(0, 80);
-const download = async (kind) => {
+const download = (kind) => written(kind).catch(() => fail("The result is no longer on the server, or the connection is lost; find the actions again."));
+const written = async (kind) => {
   for (let place = 0; place < runs.length; place++) {
     const told = await chosen(place), name = `${stem()}-actions${runs.length > 1 ? `-${runs[place].model}` : ""}.${kind}`;
     if (kind === "json") { save(JSON.stringify(told, null, 1), name, "application/json"); continue; }
@@ -289,9 +297,10 @@ const download = async (kind) => {
 };
 
 // ---- what the server draws: a clip around the shown moment, or all of it
-let making = "";
+let making = "", figure = false;
 const wanted = (kind) => {
   making = random();
+  figure = kind === "column" || kind === "page";
   at(".making").hidden = false;
   at(".making").textContent = "Waiting for its turn …";
   at(".caption").hidden = true;
@@ -300,7 +309,7 @@ const wanted = (kind) => {
 watch("made", () => {
   const told = props.made;
   if (!told || told.key !== making) return;
-  at(".making").textContent = told.error || (told.path ? `${told.name} is ready.` : `Drawing: ${told.done} of ${told.total || "its"} frames`);
+  at(".making").textContent = told.error || (told.path ? `${told.name} is ready.` : `${figure ? "Looking again" : "Drawing"}: ${told.done} of ${told.total || "its"} frames`);
   if (told.path) save(addressOf(told.path), told.name);
   at(".caption").hidden = !told.caption;
   at(".caption pre").textContent = told.caption || "";

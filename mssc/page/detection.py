@@ -171,6 +171,7 @@ def describe(result: VideoResult, tubes: Sequence[Tube], people: Sequence[Person
         "times": packed(np.array(result.times, "<f4")),
         "duration": round(result.end, 3),
         "notes": result.notes,
+        "looked": result.people_every is not None,
         "tubes": [
             told(tube, number) | {"label": tube.label, "best": tube.start + int(tube.scores.argmax())}
             for tube, number in zip(tubes, numbers[len(people) :], strict=True)

@@ -2,10 +2,12 @@
 const video = at("video"), canvas = at("canvas"), pen = canvas.getContext("2d"), model = at("[data-do=model]"), slider = at("[data-do=threshold]");
 const { side, most, seconds, person } = props.limits;
 const small = document.createElement("canvas"), brush = small.getContext("2d");
-let stream = null, camera = "", waiting = [], busy = false, boxes = null, tubes = [], pace = 40, due = 0, errors = 0, threshold = 0.3;
+let stream = null, camera = "", waiting = [], busy = false, boxes = null, pace = 40, due = 0, errors = 0, threshold = 0.3;
 let counted = { since: 0, shown: 0, answered: 0, latency: 0, took: 0 };
+let bars = [];  // what was shown, of the last seconds: label, start and end in milliseconds, best score, and for how long it was sure
 const done = new Set();  // actions that were tried and seen
 const SURE_SECONDS = 0.5;  // that an action lasts to count as tried: single frames are often wrong
+const GAP_SECONDS = 0.5;  // without an action that its bar goes on for
 
 model.append(...[...models.keys()].map((name) => option(name, name)));
 model.value = props.model;
@@ -23,7 +25,7 @@ const usual = () => {
   at(".prompts").hidden = at(".prompts").children.length === 0;
 };
 const slide = () => { threshold = Number(slider.value); at("output").textContent = threshold.toFixed(2); };
-const restart = () => { camera = random(); boxes = null; tubes = []; };
+const restart = () => { camera = random(); boxes = null; bars = []; };
 slider.addEventListener("input", () => { slide(); show(); });
 model.addEventListener("change", () => { usual(); restart(); });
 usual();
@@ -95,7 +97,8 @@ const send = async () => {
     errors = 0;
     if (of !== camera || !stream) return;
     say("");
-    ({ boxes, tubes } = answer);
+    ({ boxes } = answer);
+    remember(now);
     counted.answered += batch.length;
     counted.latency = now - batch[batch.length - 1].time;
     counted.took = answer.took / batch.length;
@@ -121,8 +124,21 @@ const draw = () => {
   });
   drawActors(canvas, pen, fitted(canvas, video.videoWidth, video.videoHeight), actors.sort((a, b) => Boolean(b.thin) - Boolean(a.thin)));
 };
+const sureOnes = () => (boxes || []).filter((one) => one.score >= threshold).sort((a, b) => b.score - a.score);
+const remember = (now) => {
+  const usual = models.get(model.value).threshold;  // what counts as tried does not follow the slider down
+  for (const { label, score } of sureOnes()) {
+    let bar = bars.find((one) => one.label === label && now - one.end <= 1000 * GAP_SECONDS);
+    if (!bar) bars.push(bar = { label, start: now, end: now, score, sure: false, kept: 0 });
+    const sure = score >= Math.max(usual, threshold);
+    if (sure && bar.sure) bar.kept += now - bar.end;
+    Object.assign(bar, { end: now, sure, score: Math.max(score, bar.score) });
+    if (bar.kept >= 1000 * SURE_SECONDS) done.add(models.get(model.value).actions[label]);
+  }
+  bars = bars.filter((bar) => now - bar.end < 1000 * seconds);
+};
 const show = () => {
-  const seen = (boxes || []).filter((one) => one.score >= threshold || one.person >= person), sure = seen.filter((one) => one.score >= threshold).sort((a, b) => b.score - a.score);
+  const seen = (boxes || []).filter((one) => one.score >= threshold || one.person >= person), sure = sureOnes();
   const best = seen.filter((one) => one.label !== null).sort((a, b) => b.score - a.score)[0];
   if (boxes) at(".now").replaceChildren(...sure.length ? sure.slice(0, 3).map((one) => {
     const word = make("span", "", models.get(model.value).actions[one.label]);
@@ -130,26 +146,27 @@ const show = () => {
     return word;
   }) : [seen.length ? `${seen.length === 1 ? "I see somebody" : `I see ${seen.length} people`}${best ? `; likeliest: ${named(best)}` : ""}` : "I see nobody"]);
   at(".now").classList.toggle("sure", sure.length > 0);
-  for (const tube of tubes) if (tube.score >= threshold && tube.start - tube.end >= SURE_SECONDS) done.add(models.get(model.value).actions[tube.label]);
   for (const prompt of at(".prompts").children) prompt.classList.toggle("done", done.has(prompt.dataset.action));
   const lines = new Map();
-  for (const tube of tubes.filter((one) => one.score >= threshold)) {
-    const action = models.get(model.value).actions[tube.label], bar = make("div", "bar");
+  const now = performance.now();
+  for (const one of bars) {
+    const action = models.get(model.value).actions[one.label], bar = make("div", "bar");
     if (!lines.has(action)) {
       const line = make("div", "row");
       line.append(make("span", "who", action));
       lines.set(action, line);
     }
-    bar.title = named(tube);
-    bar.style.background = coloursOf(tube)[0];
-    bar.style.right = `${100 * tube.end / seconds}%`;
-    bar.style.width = `${100 * (tube.start - tube.end) / seconds}%`;
+    bar.title = named(one);
+    bar.style.background = coloursOf(one)[0];
+    bar.style.right = `${(now - one.end) / 10 / seconds}%`;
+    bar.style.width = `${(one.end - one.start) / 10 / seconds}%`;
     lines.get(action).append(bar);
   }
   at(".rows").replaceChildren(...lines.values());
   const passed = (performance.now() - counted.since) / 1000;
   if (passed > 1) {
-    at(".speed").textContent = `${(counted.answered / passed).toFixed(0)} of the camera's ${(counted.shown / passed).toFixed(0)} frames a second looked at, the others dropped; `
+    const [looked, came] = [counted.answered, counted.shown].map((count) => Math.round(count / passed));
+    at(".speed").textContent = `${looked < came ? `${looked} of the camera's ${came} frames a second looked at, the others dropped` : `all of the camera's ${came} frames a second looked at`}; `
       + `${Math.round(counted.latency)} ms from camera to box, ${counted.took.toFixed(0)} ms a frame on the server`;
     if (passed > 5) counted = { ...counted, since: performance.now(), shown: 0, answered: 0 };
   }

@@ -1,4 +1,4 @@
-"""A camera, live: the browser sends what it can, the server answers with boxes and running tubes, and nothing is kept.
+"""A camera, live: the browser sends what it can, the server answers with boxes, and nothing is kept.
 
 The browser sends the frames since its last answer and drops what is more, so nothing queues, here or there. Memory is flat however long the
 camera runs: two linkers take turns, each forgets after `REMEMBER_SECONDS`.
@@ -27,16 +27,8 @@ MAX_BYTES = 200_000  # of one frame as JPEG
 MAX_FRAME_SIDE = 640  # pixels
 MAX_CAMERAS = 4  # at a time
 IDLE_SECONDS = 15  # after which a silent camera makes room
-REMEMBER_SECONDS = 30  # how far running tubes go back, at most; at least half of it
+REMEMBER_SECONDS = 30  # of the past, that the page shows
 USUAL_RATE = 15.0  # frames a second, until it is measured
-
-
-class _Memory:
-    """A linker and the times of its frames."""
-
-    def __init__(self, rate: float) -> None:
-        self.linker = OnlineLinker(None, rate)
-        self.times: list[float] = []
 
 
 class Camera:
@@ -49,18 +41,18 @@ class Camera:
     def __init__(self, detector: Detector) -> None:
         self.stream = detector.stream(USUAL_RATE)  # slow: people may be looked for in every frame
         self.recent: deque[float] = deque(maxlen=32)
-        self.memories = [_Memory(USUAL_RATE)]
+        self.linkers: list[tuple[float, OnlineLinker]] = []  # and when each began
         self.seen = time.monotonic()
 
     def step(self, images: list[np.ndarray], times: list[float]) -> dict[str, Any]:
-        """Boxes of the last of some new frames, and the running tubes.
+        """Boxes of the last of some new frames.
 
         Args:
             images: (H, W, 3) uint8 RGB, the oldest first.
             times: seconds of each, on the camera's clock.
 
         Returns:
-            Plain values; boxes as shares of the frame's sides, times in seconds before the last frame.
+            Plain values; boxes as shares of the frame's sides, scores as their links have them by now.
         """
         found = Detections.empty()
         height, width = images[-1].shape[:2]
@@ -69,19 +61,16 @@ class Camera:
         for detections, now in zip(self.stream.follow(ready), times, strict=True):
             found = self._link(detections, now)
         self.seen = time.monotonic()
-        return {"boxes": self._boxes(found, width, height, self.stream.people_every is not None), "tubes": self._tubes()}
+        return {"boxes": self._boxes(found, width, height, self.stream.people_every is not None)}
 
     def _link(self, detections: Detections, now: float) -> Detections:
         self.recent.append(now)
-        for memory in self.memories:
-            memory.times.append(now)
-        linked = [memory.linker.step(detections) for memory in self.memories][0]
-        oldest = self.memories[0]
-        age = now - oldest.times[0]
-        if age >= REMEMBER_SECONDS or len(oldest.times) > 60 * REMEMBER_SECONDS:
-            self.memories.pop(0)
-        if len(self.memories) < 2 and age >= REMEMBER_SECONDS / 2:
-            self.memories.append(_Memory(self.rate))
+        begun = [now - since for since, _ in self.linkers]
+        if not begun or len(begun) < 2 and begun[0] >= REMEMBER_SECONDS / 2:
+            self.linkers.append((now, OnlineLinker(None, self.rate)))
+        linked = [linker.step(detections) for _, linker in self.linkers][0]
+        if begun and begun[0] >= REMEMBER_SECONDS:
+            self.linkers.pop(0)
         return linked
 
     @property
@@ -102,20 +91,6 @@ class Camera:
             place = {"box": np.round(boxes[index] / size, 4).tolist(), "person": round(float(sure[index]), 2)}
             told.append(place | {"label": label, "score": round(score, 2)})
         return [one for one in told if max(one["person"], one["score"]) >= LOWEST]
-
-    def _tubes(self) -> list[dict[str, Any]]:
-        memory = self.memories[0]
-        now = memory.times[-1]
-        tubes = sorted((tube for tube in memory.linker.so_far() if tube.score >= LOWEST), key=lambda tube: -tube.score)[:20]
-        return [
-            {
-                "label": tube.label,
-                "score": round(tube.score, 2),
-                "start": round(now - memory.times[tube.start], 2),
-                "end": round(now - memory.times[tube.stop - 1], 2),
-            }
-            for tube in tubes
-        ]
 
 
 _cameras: dict[str, Camera] = {}

@@ -18,7 +18,7 @@ from ..video.drawing import class_colours, hex_colour, ink
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 EXAMPLES = ASSETS / "examples"
-EXAMPLE_FILES = {"toy.mp4": "one actor", "toy-two.mp4": "two actors"}
+EXAMPLE_FILES = {"toy.mp4": "one of them acts", "toy-two.mp4": "two of them act"}
 EXAMPLE_MODEL = "toy"
 GPU_SECONDS = 120  # for which a visitor's call may hold a lent GPU
 Function = TypeVar("Function", bound=Callable[..., Any])

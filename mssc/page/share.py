@@ -145,8 +145,11 @@ def _pictures(
     width, height = shown[0].seen.size
     scale = min(1.0, side / max(width, height))
     size = (max(2, round(width * scale)) // 2 * 2, max(2, round(height * scale)) // 2 * 2)
-    rows = max((_rows(one, *span) for one in shown), default=0) if span is not None else 0
-    strips = [] if span is None else [_strip(one, size[0], *span, rows) for one in shown]
+    strips: list[tuple[Image.Image, bool]] = []
+    if span is not None:
+        timelines = [_Timeline.of(one, *span) for one in shown]
+        count = max(timeline.count for timeline in timelines)
+        strips = [(_strip(one, size[0], *span, line, count), bool(line.rows)) for one, line in zip(shown, timelines, strict=True)]
     wanted = set(chosen)
     for frame in read(shown[0].seen.path):
         if frame.index > chosen[-1]:
@@ -157,7 +160,8 @@ def _pictures(
         columns = [_drawn(one, small, frame.index, len(shown) > 1) for one in shown]
         if span is not None:
             share = (frame.time - span[0]) / max(span[1] - span[0], 1e-9)
-            columns = [np.vstack([column, _with_head(strip, share)]) for column, strip in zip(columns, strips, strict=True)]
+            below = [_with_head(strip, share) if bars else np.asarray(strip) for strip, bars in strips]
+            columns = [np.vstack(pair) for pair in zip(columns, below, strict=True)]
         yield frame.time, np.hstack(columns)
 
 
@@ -200,31 +204,51 @@ def _text(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size
 # -------------------------------------------------------------------- the timeline below
 
 
-def _actors(shown: Shown, start: float, stop: float) -> list[int]:
-    """Who is there within a span, those first who do something sure."""
-    times = np.array(shown.seen.times)
+class _Timeline(NamedTuple):
+    """Who does what within a span of seconds: an actor's number and tubes, row by row, and how many people have no room."""
 
-    def there(tube: Tube) -> bool:
-        own = times[tube.start : tube.stop]
-        return bool(((own >= start) & (own <= stop)).any())
+    rows: list[tuple[int, list[Tube]]]
+    more: int
 
-    busy = {number for tube, number in shown.tubes if there(tube)}
-    return sorted(
-        busy | {number for (tube, _), number in shown.people if there(tube)}, key=lambda number: (number not in busy, number)
-    )
+    @classmethod
+    def of(cls, shown: Shown, start: float, stop: float) -> "_Timeline":
+        """Those first who do something sure. Whose tubes overlap has several rows."""
+        times = np.array(shown.seen.times)
+
+        def there(tube: Tube) -> bool:
+            own = times[tube.start : tube.stop]
+            return bool(((own >= start) & (own <= stop)).any())
+
+        lanes: dict[int, list[list[Tube]]] = {}
+        for tube, number in sorted(shown.tubes, key=lambda one: (one[1], one[0].start)):
+            if there(tube):
+                mine = lanes.setdefault(number, [])
+                free = next((lane for lane in mine if lane[-1].stop <= tube.start), None)
+                if free is None:
+                    mine.append([tube])
+                else:
+                    free.append(tube)
+        for number in sorted({number for (tube, _), number in shown.people if there(tube)} - set(lanes)):
+            lanes[number] = [[]]
+        rows: list[tuple[int, list[Tube]]] = []
+        for place, (number, mine) in enumerate(lanes.items(), 1):
+            if rows and len(rows) + len(mine) > MOST_ROWS + (place == len(lanes)):
+                return cls(rows, len(lanes) - place + 1)
+            rows += [(number, lane) for lane in mine]
+        return cls(rows, 0)
+
+    @property
+    def count(self) -> int:
+        """Of rows, with one that counts the rest, or says why there is none."""
+        return max(1, len(self.rows) + bool(self.more))
 
 
-def _rows(shown: Shown, start: float, stop: float) -> int:
-    """Of the timeline: one for each actor, or for as many as have room and one that counts the rest."""
-    return min(max(1, len(_actors(shown, start, stop))), MOST_ROWS + 1)
-
-
-def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Image.Image:
-    """Who does what within a span, in rows as of `_rows`."""
+def _strip(shown: Shown, width: int, start: float, stop: float, timeline: _Timeline, count: int) -> Image.Image:
+    """A picture of the timeline, with room for so many rows."""
     size = max(10, round(width / 48))
     high, left = round(1.6 * size), round(2.2 * size)
-    strip = Image.new("RGB", (width, (rows * high + size) // 2 * 2), PAPER)
-    pen, seen = ImageDraw.Draw(strip), shown.seen
+    strip = Image.new("RGB", (width, (count * high + size) // 2 * 2), PAPER)
+    pen, seen, rows = ImageDraw.Draw(strip), shown.seen, timeline.rows
     colours = drawing.class_colours(seen.classes)
 
     def across(tube: Tube) -> tuple[float, float]:
@@ -232,27 +256,25 @@ def _strip(shown: Shown, width: int, start: float, stop: float, rows: int) -> Im
         places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in (seen.times[tube.start], ends)]
         return max(places[0], left), min(places[1], width - 1)
 
-    actors = _actors(shown, start, stop)
-    few = actors if len(actors) <= MOST_ROWS + 1 else actors[:MOST_ROWS]
-    if len(few) < len(actors):
-        fonts.write(pen, (left, (MOST_ROWS + 0.5) * high + size // 2), f"and {len(actors) - len(few)} people more", size, INK)
-    for row, actor in enumerate(few):
-        top = row * high + size // 2
-        fonts.write(pen, (size / 2, top + high / 2), str(actor), size, INK)
-        for (tube, _), number in shown.people:
+    tops = {}
+    for row, (actor, tubes) in enumerate(rows):
+        top = tops[actor] = row * high + size // 2
+        if row == 0 or rows[row - 1][0] != actor:
+            fonts.write(pen, (size / 2, top + high / 2), str(actor), size, INK)
+        for tube in tubes:
             x1, x2 = across(tube)
-            if number == actor and x1 < x2:
-                pen.rectangle((x1, top + high - size // 3, x2, top + high - 2), fill=drawing.GREY)
-        for tube, number in shown.tubes:
-            x1, x2 = across(tube)
-            if number == actor and x1 < x2:
-                colour = colours[tube.label]
-                pen.rectangle((x1, top + 1, x2, top + high - size // 3 - 2), fill=colour)
-                text = seen.classes[tube.label]
-                if fonts.width(text, size) + 6 < x2 - x1:
-                    fonts.write(pen, (x1 + 4, top + (high - size // 3) / 2), text, size, drawing.ink(colour))
-    if not actors:
-        fonts.write(pen, (size, high / 2 + size / 2), "Nobody was seen", size, INK)
+            colour, text = colours[tube.label], seen.classes[tube.label]
+            pen.rectangle((x1, top + 1, x2, top + high - size // 3 - 2), fill=colour)
+            if fonts.width(text, size) + 6 < x2 - x1:
+                fonts.write(pen, (x1 + 4, top + (high - size // 3) / 2), text, size, drawing.ink(colour))
+    for (tube, _), number in shown.people:
+        x1, x2 = across(tube)
+        if number in tops and x1 < x2:  # below their actions
+            pen.rectangle((x1, tops[number] + high - size // 3, x2, tops[number] + high - 2), fill=drawing.GREY)
+    if not rows or timeline.more:
+        nobody = "No sure action; people are switched off" if seen.people else "Nobody was seen"
+        said = f"and {timeline.more} people more" if rows else nobody
+        fonts.write(pen, (left, (len(rows) + 0.5) * high + size // 2), said, size, INK)
     return strip
 
 

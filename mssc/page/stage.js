@@ -120,6 +120,7 @@ const goTo = (seconds) => { video.currentTime = clamp(seconds, 0, Math.max((isFi
 for (const stage of element.querySelectorAll(".stage")) {
   const point = (event) => {
     const place = stage.getBoundingClientRect(), scale = Math.min(place.width / video.videoWidth, place.height / video.videoHeight);
+    if (event.type === "pointerleave" && event.pointerType === "touch") return;  // a finger leaves at once
     pointer = event.type === "pointerleave" || !scale ? null
       : [(event.clientX - place.left - place.width / 2) / (video.videoWidth * scale) + 0.5, (event.clientY - place.top - place.height / 2) / (video.videoHeight * scale) + 0.5];
     redraw();

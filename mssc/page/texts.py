@@ -4,7 +4,7 @@ import os
 
 TITLE = "Who does what, where and when?"
 INTRO = f"""# {TITLE}
-Everybody in your video gets a box. While somebody does something that the model knows, the box is coloured and says what. Nobody else
+Boxes follow the people in your video: grey, and coloured while somebody does something that the model knows, with its name. Nobody else
 sees the video; it is deleted when you close the page."""
 INSIDE = """The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average,
 so that they stand out from the background. The **Semantic Correction Fusion Module** (SFM) lets the path that sees the picture and the

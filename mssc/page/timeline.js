@@ -1,6 +1,7 @@
 // The timeline: who is there, and who does what, from when to when; one for each model, all of one zoom.
 let from = 0, to = 1;
 const end = (view) => view.complete && !view.stopped ? view.found.duration : Math.max(expected, view.found.duration);
+const rateOf = (view) => view && view.found.times.length > 1 ? (view.found.times.length - 1) / (view.found.times.at(-1) - view.found.times[0]) : 0;
 const length = () => Math.max(...views.map(end), 0.1);
 
 const spoken = (view, tube) => `${tube.label === undefined ? "person" : nameOf(view, tube.label)}, person ${tube.actor}, ${tube.start.toFixed(1)} to ${tube.end.toFixed(1)} seconds, score ${tube.score.toFixed(2)}`
@@ -37,7 +38,7 @@ const showRows = (view) => {
     row.append(who, lanes);
     return row;
   });
-  if (!lines.length) lines.push(make("p", "none", view.found.people.length ? "No sure action; people are switched off." : view.complete ? "Nobody was seen." : "Nobody was seen yet."));
+  if (!lines.length) lines.push(make("p", "none", view.found.people.length ? "No sure action; people are switched off." : view.found.tubes.length ? "No sure action." : view.complete ? "Nobody was seen." : "Nobody was seen yet."));
   view.over = make("div", "over");
   view.over.append(make("div", "unseen"), make("div", "head"));
   const all = make("div", "all");
@@ -52,8 +53,8 @@ const placeHeads = () => {
     view.over.lastChild.style.left = `${100 * share}%`;
     view.over.lastChild.hidden = share < 0 || share > 1;
   }
-  const view = views[0];
-  at(".time").textContent = `${shownAt.toFixed(2)} s` + (view && view.found.duration ? `, frame ${frameAt(view.found.times, shownAt)}` : "");
+  const view = views[0], looked = view && shownAt < view.found.duration + 0.01;
+  at(".time").textContent = `${shownAt.toFixed(2)} s` + (looked ? `, frame ${frameAt(view.found.times, shownAt)}` : "");
 };
 // A name that has no room in its bar stands beside it, as far as the neighbours in its lane leave room.
 const placeNames = (bars) => {
@@ -151,9 +152,10 @@ const timelineOf = (view) => {
 };
 
 const stepBy = (frames) => {
-  const times = views.length ? views[0].found.times : [];
+  const times = views.length ? views[0].found.times : [], next = frameAt(times, shownAt) + frames;
   video.pause();
-  goTo(times.length ? times[clamp(frameAt(times, shownAt) + frames, 0, times.length - 1)] + 0.001 : shownAt + frames / 25);
+  const inside = next >= 0 && next < times.length && shownAt < views[0].found.duration + 0.01;
+  goTo(inside ? times[next] + 0.001 : shownAt + frames / (rateOf(views[0]) || 25));
 };
 element.addEventListener("keydown", (event) => {
   if (at(".stages").hidden || event.target.closest("select, input, video, summary") || event.altKey || event.ctrlKey || event.metaKey) return;

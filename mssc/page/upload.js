@@ -29,7 +29,7 @@ const choose = (picked, example) => {
   else if (picked.size > props.most * 2 ** 20) refuse(`${file.name}: is larger than ${props.most} MB, which is the limit here. Cut it or scale it down first.`);
   else send(file, picked);
 };
-const refuse = (sentence) => { file.error = sentence; fail(sentence); say(""); };
+const refuse = (sentence) => { file.error = sentence; fail(sentence); say(""); at(".stages").hidden = !video.videoWidth; };
 
 const send = (mine, picked) => {
   const request = new XMLHttpRequest(), form = new FormData();
@@ -54,7 +54,7 @@ const tellUpload = () => { if (file && !file.path && !file.error) tell(`Uploadin
 
 const clock = (seconds) => seconds < 60 ? `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)} s` : `${Math.floor(Math.round(seconds) / 60)} min ${Math.round(seconds) % 60} s`;
 const described = (seconds, [width, height], rate, frames, counted) =>
-  `${seconds ? `${clock(seconds)}, ` : ""}${width}x${height} pixels, ${Number(rate.toFixed(2))} frames a second${frames ? `, ${counted ? "" : "about "}${frames} frames` : ""}`;
+  `${seconds ? `${clock(seconds)}, ` : ""}${width}x${height} pixels${rate && frames !== 1 ? `, ${Number(rate.toFixed(2))} frames a second` : ""}${frames ? `, ${counted || frames === 1 ? "" : "about "}${many(frames, "frame", "frames")}` : ""}`;
 watch("about", () => {
   const told = props.about;
   if (!told || !file || told.key !== file.key) return;
@@ -150,7 +150,7 @@ const record = async () => {
   const ticking = setInterval(() => {
     const seconds = Math.round((performance.now() - began) / 1000);
     button.textContent = `Stop recording (${seconds} s)`;
-    if (seconds >= 60) recorder.stop();
+    if (seconds >= 60 || !element.offsetParent) recorder.stop();  // nobody is recorded who has left this tab
   }, 250);
   button.textContent = "Stop recording";
   recorder.start();

@@ -57,6 +57,11 @@ PLAYLISTS = {
     b"[playlist]": "a playlist",
 }
 
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")
+"""How JPEG, PNG, BMP and TIFF begin."""
+
+PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # `Path` makes one slash of two; one letter is a drive
 _BOXES = (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip")
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -249,6 +254,8 @@ def _why_not_opened(file: BinaryIO, error: Exception) -> str:
     for start, kind in PLAYLISTS.items():
         if text.startswith(start):
             return f"is {kind}, not a video; give the video file itself."
+    if head.startswith(PICTURES) or head[8:12] == b"WEBP" or head[4:8] == b"ftyp" and head[8:12] in PICTURE_BRANDS:
+        return "is a picture, not a video; give a video file."
     if not head.translate(None, bytes(range(7, 14)) + bytes(range(32, 256))):
         return "is a text file, not a video; give a video file."
     if head[4:8] in _BOXES or head.startswith(_EBML):
