@@ -13,7 +13,7 @@ from mssc import page
 from mssc.model import shipped
 from mssc.model.checkpoint import save_model
 from mssc.model.mssc import MSSC
-from mssc.page import layout, offer, texts
+from mssc.page import layout, offer, texts, visits
 
 
 def save_models(folder: Path, config) -> dict[str, Path]:
@@ -40,6 +40,7 @@ def serve(folder: Path, models: dict[str, Path]) -> Iterator[str]:
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.delenv("GRADIO_TEMP_DIR", raising=False)
         patch.setenv("PATH", "")
+        patch.setattr(visits, "GRACE_SECONDS", 0.0)  # tests look at once for what is left behind
         blocks = page.build("big")
         _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, **page.LAUNCH)
         try:

@@ -324,6 +324,7 @@ def test_who_leaves_stops_the_work_and_takes_the_files_along(address, clip, gate
 
 
 def test_what_is_written_while_a_visitor_leaves_goes_with_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(visits, "get_upload_folder", lambda: str(tmp_path))
     folder = visits.new_folder("somebody")
     visits.leave("somebody")
@@ -335,6 +336,7 @@ def test_what_is_written_while_a_visitor_leaves_goes_with_the_work(tmp_path, mon
 
 
 def test_files_are_removed_when_their_last_user_leaves(tmp_path, monkeypatch):
+    monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
     folder = visits.new_folder("anna")
@@ -360,7 +362,27 @@ def test_files_are_removed_when_their_last_user_leaves(tmp_path, monkeypatch):
     assert not shared.exists()
 
 
+def test_a_lost_connection_costs_no_result_if_it_comes_back_soon(tmp_path, monkeypatch, seen):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setattr(visits, "GRACE_SECONDS", 60.0)
+    kept, lost = (visits.new_folder(name) / "result.json" for name in ("kim", "lea"))
+    for file, name in ((kept, "kim"), (lost, "lea")):
+        file.write_text("{}")
+        visits.keep(name, "j", [seen])
+        visits.leave(name)
+    assert kept.exists() and lost.exists() and visits.has_left("kim") and visits.has_left("lea")
+    visits.back(str(kept))  # the page asks for its file now and then
+    assert not visits.has_left("kim") and visits.has_left("lea")
+    monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
+    visits._clear()
+    assert kept.exists() and visits.kept("kim", "j") and not lost.parent.exists() and not visits.kept("lea", "j")
+    visits.leave("kim")
+    assert not kept.parent.exists()
+
+
 def test_a_file_that_was_given_twice_goes_with_its_visitor(tmp_path, monkeypatch):
+    monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
     upload = visits.new_folder("eva").parent / "twice.mp4"
@@ -374,6 +396,7 @@ def test_a_file_that_was_given_twice_goes_with_its_visitor(tmp_path, monkeypatch
 
 
 def test_what_somebody_has_uploaded_again_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
     upload = visits.new_folder("anna").parent / "upload.mp4"
@@ -540,7 +563,7 @@ def test_a_video_without_anybody_can_be_shared_and_a_tab_closed_meanwhile_leaves
     assert [path.name for path in tmp_path.iterdir()] == ["nobody.gif"]
 
 
-def test_what_cannot_be_shared_is_said(seen, place):
+def test_what_cannot_be_shared_is_said(seen, place, monkeypatch):
     zoe = SimpleNamespace(session_hash="zoe")
 
     def asked(**data):
@@ -552,6 +575,7 @@ def test_what_cannot_be_shared_is_said(seen, place):
     assert "not here any more" in asked(job="other")["error"] and "choose one of: whole, clip, gif" in asked(kind="exe")["error"]
     for wrong in ({"threshold": "0.3"}, {"moment": None}, {"off": "walk"}):
         assert "reload the page" in asked(**wrong)["error"]
+    monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
     visits.leave("zoe")
     assert "not here any more" in asked()["error"]
 

@@ -61,7 +61,8 @@ def find(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
                     runs, seen = [*runs, _sent(message.run)], [*seen, message.seen]
                     visits.keep(request.session_hash, job, seen)
     except InputError as error:
-        yield {"job": job, "runs": runs, "error": without_folders(error, path)}
+        gone = bool(path) and not Path(path).exists()
+        yield {"job": job, "runs": runs, "error": without_folders(error, path), "gone": gone}
 
 
 def _sent(run: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +116,8 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
     except InputError as error:
         yield gr.update(made={"key": key, "error": without_folders(error, path)})
     finally:
-        if folder is not None or visits.has_left(session):
-            visits.forget(session, *([folder] if folder else []))
+        if folder is not None:
+            visits.forget(session, folder)
 
 
 def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:

@@ -10,7 +10,8 @@ const fail = (sentence) => {
   busy(false);
   for (const view of views) if (!view.complete) view.complete = view.stopped = true;  // as far as it came
 };
-const busy = (on) => { over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
+const INTERRUPTED = "mssc-working-on";  // kept by the browser while the server works: a lost connection loads the page anew
+const busy = (on) => { sessionStorage[on ? "setItem" : "removeItem"](INTERRUPTED, file ? file.name : ""); over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
 const clear = () => {
   if (!over && job) trigger("cancel", { job });
   job = "";
@@ -90,6 +91,7 @@ watch("value", () => {
     view.stopped = Boolean(run) && run.phase === "stopped";
     view.complete = Boolean(run) && (view.stopped || run.phase === "done");
   });
+  if (told.gone && sendAgain()) return;
   if (told.error) { fail(told.error); show(); return; }
   progress();
   show();
@@ -329,3 +331,10 @@ element.addEventListener("click", (event) => {
 at("#start").addEventListener("click", begin);
 at("#cancel").addEventListener("click", cancel);
 at("[data-do=speed]").addEventListener("change", (event) => { video.playbackRate = Number(event.target.value); });
+// Who asks for a file of theirs now and then is still here, also after their connection was lost for a moment.
+setInterval(() => { if (over && runs.length && runs[0].json) fetch(addressOf(runs[0].json), { method: "HEAD" }).catch(() => {}); }, 30000);
+const interrupted = sessionStorage.getItem(INTERRUPTED);
+if (interrupted) {
+  sessionStorage.removeItem(INTERRUPTED);
+  tell(`This page was loaded anew while it worked on ${interrupted}, as after a lost connection; choose the video again.`);
+}

@@ -1,9 +1,10 @@
-"""Refuses an upload before its first byte is written, where it is too large or the disk is full."""
+"""Refuses an upload before its first byte is written, where it is too large or the disk is full; and notices who asks for a file."""
 
 import shutil
 import tempfile
 from typing import Any
 
+from . import visits
 from .limits import DISK_FULL, FREE_MB, MAX_UPLOAD_MB
 
 TOO_LARGE = f"The file is larger than {MAX_UPLOAD_MB} MB, which is the limit here. Cut it or scale it down first."
@@ -17,6 +18,8 @@ class UploadGuard:
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         """Answer the request, or hand it on."""
+        if scope["type"] == "http" and "/file=" in scope["path"]:
+            visits.back(scope["path"].partition("/file=")[2])
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload"):
             size = _size(scope) / 2**20
             free = shutil.disk_usage(tempfile.gettempdir()).free / 2**20

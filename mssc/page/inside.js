@@ -14,16 +14,26 @@ const modelChosen = () => {
 modelMenu.value = props.model;
 modelMenu.addEventListener("change", modelChosen);
 modelChosen();
-const slide = () => { at("output").textContent = `${Number(slider.value).toFixed(2)} s`; };
+const slide = () => { at("output").textContent = `${Number(slider.value).toFixed(2)} s`; at(".moment").currentTime = Number(slider.value) + 0.001; };
 slider.addEventListener("input", () => { slide(); if (page()) page().currentTime = Number(slider.value); });
+// there is something to look into once actions were found on the first tab
+const found = () => { const there = Boolean(jobOf()); look.disabled = Boolean(key) || !there; at(".first-find").hidden = there; at(".moment").hidden = !there; };
+let watching = null;
+const watchFound = () => {
+  const result = document.querySelector("#detect .result");
+  if (result && !watching) (watching = new MutationObserver(found)).observe(result, { attributes: true, attributeFilter: ["data-found"] });
+  found();
+};
 // whoever comes to this tab finds the moment and the model of the first one
 new IntersectionObserver(([entry]) => {
   const film = page(), chosen = document.querySelector("#detect #model");
   if (!entry.isIntersecting) return;
+  watchFound();
   if (told && told.job !== jobOf()) { told = null; at(".shown").hidden = true; }  // of a video that is gone
   if (!film || !film.videoWidth) return;
   if (isFinite(film.duration)) slider.max = film.duration;
   slider.value = film.currentTime;
+  if (source !== film.currentSrc) at(".moment").src = film.currentSrc;
   slide();
   if (source === film.currentSrc) return;
   source = film.currentSrc;
@@ -32,11 +42,11 @@ new IntersectionObserver(([entry]) => {
 }).observe(element);
 slide();
 
-const busy = (on) => { look.disabled = on; at("[data-do=stop]").hidden = !on; if (!on) key = ""; };
+const busy = (on) => { at("[data-do=stop]").hidden = !on; if (!on) key = ""; found(); };
 const fail = (sentence) => { tell(""); at(".failed").hidden = false; at(".failed p").textContent = sentence; busy(false); };
 look.addEventListener("click", () => {
-  busy(true);
   key = random();
+  busy(true);
   tell("Waiting for its turn …", 0);
   const threshold = document.querySelector("#detect #threshold");
   asked = Number(slider.value);
@@ -264,7 +274,7 @@ const gains = (one) => {
   svg.setAttribute("role", "img");
   const said = `${Math.round(100 * one.gain.share_above_1)} % of ${values.length} channels are above 1, the mean is ${one.gain.mean.toFixed(3)}`;
   svg.setAttribute("aria-label", said);
-  box.append(make("h5", "", "MSM's gain, channel by channel"), svg, make("p", "hint", `${said}. A channel above 1 is pushed away from the video's average.`));
+  box.append(make("h5", "", "MSM's gain, channel by channel"), svg, make("p", "hint", `${said}. A gain above 1 strengthens a channel everywhere, in action and background; the numbers above say which of them moves farther.`));
   return box;
 };
 const exchange = (one) => {

@@ -5,10 +5,10 @@ import os
 TITLE = "Who does what, where and when?"
 INTRO = f"""# {TITLE}
 Boxes follow the people in your video: grey, and coloured while somebody does something that the model knows, with its name. Nobody else
-sees the video; it is deleted when you close the page."""
+sees the video; it is deleted soon after you close the page."""
 INSIDE = """The paper makes two claims. The **Motion Sense Module** (MSM) moves the features of an action away from the video's average,
 so that they stand out from the background. The **Semantic Correction Fusion Module** (SFM) lets the path that sees the picture and the
-path that sees motion correct each other. See for yourself, on your own video."""
+path that sees motion correct each other. Here you see both at a moment of your own video."""
 LIVE = """Your camera, live: step back until most of you is in the picture. Pictures go to this server while the camera is on, and nothing
 is kept."""
 PROMPTS = {

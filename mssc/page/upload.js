@@ -18,7 +18,7 @@ const choose = (picked, example) => {
   if (picked && ownModel !== null) { modelMenu.value = ownModel; modelChosen(); }  // an example had brought its own
   ownModel = example ? ownModel ?? modelMenu.value : null;
   const blob = picked && URL.createObjectURL(picked);
-  file = { key: random(), name: example || picked.name, blob, example, address: blob || `${root}/examples/${example}` };
+  file = { key: random(), name: example || picked.name, blob, picked, example, address: blob || `${root}/examples/${example}` };
   at(".drop").hidden = true;
   at(".stages").hidden = at(".loaded").hidden = false;
   at(".examples").hidden = true;
@@ -40,6 +40,7 @@ const send = (mine, picked) => {
     if (mine !== file) return;
     if (request.status !== 200) { refuse(request.status === 413 || request.status === 507 ? request.responseText : `The upload failed (${request.status}); please try again.`); return; }
     mine.path = JSON.parse(request.responseText)[0];
+    mine.again = false;
     trigger("look", { key: mine.key, path: mine.path });
     tell("");
     if (mine.broken) wantCopy();
@@ -49,6 +50,14 @@ const send = (mine, picked) => {
   request.open("POST", `${root}/gradio_api/upload`);
   request.send(form);
   tellUpload();
+};
+// the server has deleted it, as after a lost connection, but the page has it still
+const sendAgain = () => {
+  if (!file || !file.picked || file.again) return false;
+  Object.assign(file, { again: true, path: undefined, sent: 0, wanted: true });
+  busy(true);
+  send(file, file.picked);
+  return true;
 };
 const tellUpload = () => { if (file && !file.path && !file.error) tell(`Uploading ${file.name}: ${Math.round(100 * (file.sent || 0))} %`, file.sent || 0, 1); };
 

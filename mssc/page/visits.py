@@ -1,4 +1,7 @@
-"""Whose files are whose: every visitor's uploads and results, removed when the tab closes.
+"""Whose files are whose: every visitor's uploads and results, removed soon after the tab closes.
+
+A closed tab and a lost connection look alike. Work ends at once, but files stay for `GRACE_SECONDS`, in which the page, if it is still
+there, asks for one of them, see `back`.
 
 Gradio serves a file to whoever knows its path, so results lie in folders with names that cannot be guessed; uploads lie under the hash of
 their content, where two visitors with one and the same video share it. Uploads of clients of the API, who may wait in the queue unheard of,
@@ -23,12 +26,15 @@ if TYPE_CHECKING:
     from .detection import Seen
 
 MOST_REMEMBERED = 1000  # visitors who left, and jobs that were cancelled
+GRACE_SECONDS = 120.0
+"""Longer than the page is silent, also behind other tabs, whose clocks a browser slows down to one tick a minute."""
 BACK_SECONDS = 5.0
 """What a visitor asked for just before they left may still come so long after; later, a lost connection has come back."""
 
 _lock = threading.Lock()
 _left: dict[str, float] = {}  # and when
 _cancelled: deque[str] = deque(maxlen=MOST_REMEMBERED)
+_waiting: threading.Timer | None = None  # the one that clears next
 _files: dict[str, dict[Path, float]] = defaultdict(dict)
 _seen: dict[str, tuple[str, list["Seen"]]] = {}
 
@@ -91,13 +97,41 @@ def new_folder(session: str | None) -> Path:
 
 
 def leave(session: str | None) -> None:
-    """The tab was closed: the visitor's files go, and work for them ends at its next step, see `has_left`."""
+    """The tab was closed, or the connection lost: work for the visitor ends at its next step, see `has_left`, and their files go soon."""
     if session:
+        _left.pop(session, None)  # the latest comes last
         _left[session] = time.monotonic()
-        if len(_left) > MOST_REMEMBERED:
-            _left.pop(next(iter(_left)), None)
-        _seen.pop(session, None)
-        forget(session)
+        _clear()
+
+
+def back(path: str) -> None:
+    """A file is asked for: whose it is has not left, or is here again."""
+    asked = Path(path)
+    with _lock:
+        here = [session for session in _left if any(asked.is_relative_to(mine) for mine in _files.get(session, ()))]
+    for session in here:
+        _left.pop(session, None)
+
+
+def _clear() -> None:
+    """Remove what those have left behind who left a while ago, and come again for others."""
+    global _waiting
+    recent = 0
+    for session, since in list(_left.items()):
+        if time.monotonic() - since >= GRACE_SECONDS:
+            _seen.pop(session, None)
+            forget(session)
+        else:
+            recent += session in _files or session in _seen
+    while len(_left) > MOST_REMEMBERED:
+        gone = next(iter(_left))
+        _left.pop(gone, None)
+        _seen.pop(gone, None)
+        forget(gone)
+    if recent and not (_waiting and _waiting.is_alive() and _waiting is not threading.current_thread()):
+        _waiting = threading.Timer(min(GRACE_SECONDS, 10.0), _clear)
+        _waiting.daemon = True
+        _waiting.start()
 
 
 def has_left(session: str | None) -> bool:
