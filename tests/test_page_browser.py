@@ -536,8 +536,36 @@ def test_what_was_seen_inside_goes_with_its_video(visitor, toy_videos):
     visitor.upload(second)
     visitor.tab.get_by_role("tab", name="Look inside").click()
     visitor.tab.wait_for_selector("#inside .shown", state="hidden")
-    visitor.tab.click("#look")
-    visitor.until("Find actions on the first tab", "#inside .failed")
+    assert visitor.tab.is_disabled("#look") and "Find actions on the first tab" in visitor.tab.inner_text("#inside .first-find")
+    visitor.tab.get_by_role("tab", name="Your video").click()
+    visitor.find()
+    visitor.tab.get_by_role("tab", name="Look inside").click()
+    assert visitor.tab.is_enabled("#look") and visitor.tab.is_hidden("#inside .first-find")
+
+
+def test_what_the_server_has_lost_is_uploaded_again(visitor, toy_videos, place):
+    clip = toy_videos.videos[5].path
+    visitor.upload(clip)
+    visitor.find()
+    for path in [path for path in place.rglob(f"{clip.stem}*") if path.is_file()]:
+        path.unlink()  # as after a connection that was lost for long
+    visitor.tab.click("[data-do=json]")
+    visitor.until("The result is no longer on the server", "#detect .failed")
+    visitor.find()
+    assert visitor.count(".bar") and visitor.tab.is_hidden("#detect .failed")
+
+
+def test_a_page_that_was_loaded_anew_while_it_worked_says_so(visitor, clip, slowly):
+    visitor.upload(clip)
+    visitor.tab.click("#start")
+    visitor.until("Looking for actions", "#status")
+    visitor.tab.reload()
+    visitor.until(f"loaded anew while it worked on {clip.name}", "#status")
+    visitor.upload(clip)
+    visitor.find()
+    visitor.tab.reload()
+    visitor.tab.wait_for_selector("#start")
+    assert "loaded anew" not in visitor.tab.inner_text("#status")
 
 
 def test_a_file_that_is_dropped_while_recording_stays(visitor, clip):

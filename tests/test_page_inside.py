@@ -117,7 +117,9 @@ def test_what_was_measured_of_the_model_is_told_too(found, seen, models, caplog)
     try:
         said = [model["verdict"] for model in inside.numbers(found, seen)["models"]]
         assert said[1].startswith("No MSM here") and said[0] == inside.verdict(found[0])
-        assert "other videos, of toy: in this model another class's motion costs 38 points of box accuracy [33, 43]. Box" in said[1]
+        assert (
+            "other videos, of toy: in this model another class's motion costs 38 points of box accuracy [33, 43]. Box" in said[1]
+        )
         kept.write_text("{")
         assert inside.numbers(found, seen)["models"][1]["verdict"] == inside.verdict(found[1])
         assert "interventions.json is cut off" in caplog.text

@@ -151,17 +151,25 @@ const atOnce = (view) => {
   for (const seen of frames.values()) for (const frame of seen) counts[frame]++;
   return counts.reduce((most, count) => Math.max(most, count), 0);
 };
+const meet = (one, other) => {  // whether their boxes ever overlap
+  for (let frame = Math.max(one.first, other.first); frame < Math.min(one.first + one.boxes.length / 4, other.first + other.boxes.length / 4); frame++) {
+    const [a, b] = [boxAt(one, frame), boxAt(other, frame)];
+    if (Math.max(a[0], b[0]) < Math.min(a[2], b[2]) && Math.max(a[1], b[1]) < Math.min(a[3], b[3])) return true;
+  }
+  return false;
+};
 const summary = (view) => {
-  const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size;  // an actor whom nobody saw may be none
+  const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size;
   const seen = atOnce(view), there = seen > 1 ? `up to ${seen} people at once` : "one person";
   const who = views.length > 1 ? `${view.model}: ` : "", rest = off.size ? " among those chosen" : "";
   const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest).filter(([label]) => !off.has(nameOf(view, label)))].sort((a, b) => b[1] - a[1])[0];
-  const unseen = view.found.looked ? [...new Set(view.shown.map((tube) => tube.actor))].filter((actor) => !view.found.people.some((one) => one.actor === actor)) : [];
+  const unseen = view.found.looked ? new Set(view.shown.map((tube) => tube.actor)) : new Set();
+  for (const tube of view.shown) if (unseen.has(tube.actor) && view.found.people.some((one) => meet(one, tube))) unseen.delete(tube.actor);
   const likeliest = best ? `; likeliest${best[1] >= threshold ? " at moments" : ""}: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
   if (!view.found.duration) return [];
   if (count) {
     const more = seen > doers ? `; ${there} in the picture` : "";
-    const empty = unseen.length ? `, ${unseen.length === doers ? "but nobody was seen there" : `${unseen.length} of them where nobody was seen`}` : "";
+    const empty = unseen.size ? `, ${unseen.size === doers ? "but nobody was seen there" : `${unseen.size} of them where nobody was seen`}` : "";
     return [make("h3", "", `${who}Found ${many(count, "action", "actions")} by ${many(doers, "person", "people")}${empty}${more}${view.complete ? "" : " so far"}`)];
   }
   if (!view.complete) return [make("h3", "", `${who}${seen ? `${capital(there)}, no sure action yet` : "Nobody was seen yet"}`)];

@@ -118,13 +118,14 @@ const named = ({ label, score }) => `${models.get(model.value).actions[label]} $
 const coloursOf = ({ label }) => models.get(model.value).colours[label];
 const draw = () => {
   cleared(canvas, pen);
-  const actors = (boxes || []).filter((one) => one.score >= threshold || one.person >= person).map((one) => {
-    const sure = one.score >= threshold, [colour, ink] = sure ? coloursOf(one) : [GREY, "#000"];
+  const actors = (boxes || []).filter((one) => isSure(one) || one.person >= person).map((one) => {
+    const sure = isSure(one), [colour, ink] = sure ? coloursOf(one) : [GREY, "#000"];
     return { box: one.box, colour, thin: !sure, lines: [[sure ? named(one) : "person", colour, ink]] };
   });
   drawActors(canvas, pen, fitted(canvas, video.videoWidth, video.videoHeight), actors.sort((a, b) => Boolean(b.thin) - Boolean(a.thin)));
 };
-const sureOnes = () => (boxes || []).filter((one) => one.score >= threshold).sort((a, b) => b.score - a.score);
+const isSure = (one) => one.score >= threshold && one.person > 0;  // nobody acts where nobody was seen
+const sureOnes = () => (boxes || []).filter(isSure).sort((a, b) => b.score - a.score);
 const remember = (now) => {
   const usual = models.get(model.value).threshold;  // what counts as tried does not follow the slider down
   for (const { label, score } of sureOnes()) {
@@ -138,7 +139,7 @@ const remember = (now) => {
   bars = bars.filter((bar) => now - bar.end < 1000 * seconds);
 };
 const show = () => {
-  const seen = (boxes || []).filter((one) => one.score >= threshold || one.person >= person), sure = sureOnes();
+  const seen = (boxes || []).filter((one) => isSure(one) || one.person >= person), sure = sureOnes();
   const best = seen.filter((one) => one.label !== null).sort((a, b) => b.score - a.score)[0];
   if (boxes) at(".now").replaceChildren(...sure.length ? sure.slice(0, 3).map((one) => {
     const word = make("span", "", models.get(model.value).actions[one.label]);

@@ -120,8 +120,7 @@ const goTo = (seconds) => { video.currentTime = clamp(seconds, 0, Math.max((isFi
 for (const stage of element.querySelectorAll(".stage")) {
   const point = (event) => {
     const place = stage.getBoundingClientRect(), scale = Math.min(place.width / video.videoWidth, place.height / video.videoHeight);
-    if (event.type === "pointerleave" && event.pointerType === "touch") return;  // a finger leaves at once
-    pointer = event.type === "pointerleave" || !scale ? null
+    pointer = event.type === "pointerleave" && event.pointerType === "mouse" || !scale ? null  // a finger has left where it pointed
       : [(event.clientX - place.left - place.width / 2) / (video.videoWidth * scale) + 0.5, (event.clientY - place.top - place.height / 2) / (video.videoHeight * scale) + 0.5];
     redraw();
   };
@@ -139,8 +138,8 @@ const reveal = (tube) => {  // its bar, where many rows scroll
 const stands = (one, tube, seconds) => {
   one.tube = tube;
   one.dataset.tube = "";
-  one.addEventListener("mouseenter", () => light(tube));
-  one.addEventListener("mouseleave", () => light(null));
+  one.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") light(tube); });
+  one.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") light(null); });
   one.addEventListener("focusin", () => light(tube));
   one.addEventListener("focusout", () => light(null));
   one.addEventListener("click", (event) => {
