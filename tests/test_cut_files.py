@@ -43,7 +43,6 @@ REFUSED = [
     ("run/model/model.safetensors", "export run/model", AGAIN),
     ("run/model/model.safetensors", "figures run/model --dataset custom --data data", AGAIN),
     ("scores/about.json", EVALUATE, "remove the folder and run the evaluation again"),
-    ("scores/detections/*.npz", EVALUATE, "remove it and run the evaluation again"),
     ("scores/result.json", EVALUATE, "name another place with -o"),
     ("scores/about.json", SAVED, "remove the folder and run the evaluation again"),
     ("scores/detections/*.npz", SAVED, "remove it and run the evaluation again"),
@@ -61,6 +60,7 @@ MENDED = [
     ("run/frames/index.json", TRAIN, "frames must be decoded again"),
     ("run/frames/frames-*.bin", TRAIN, "frames must be decoded again"),
     ("ablation/frames/index.json", ABLATE, "frames must be decoded again"),
+    ("scores/detections/*.npz", EVALUATE, "they are made anew"),
     ("toys/train/annotations.json", RECIPE, "the toy set is generated again"),
     ("toy-model/step-1.onnx", GRAPHS, "make it again with mssc export. Until then torch computes the network"),
 ]

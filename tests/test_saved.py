@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mssc.data.dataset import Video
 from mssc.evaluate import Truth, frame_map
 from mssc.scoring import run as scoring
 from mssc.scoring.saved import Folder, Known, read_ava, read_detections, read_saved_tubes, read_truth
@@ -232,6 +233,21 @@ def test_our_folder_refuses_another_run_and_damage(known, tmp_path):
     (tmp_path / "about.json").write_text(json.dumps({"version": 99}))
     with pytest.raises(InputError, match="not of this version"):
         read_detections(tmp_path, known)
+
+
+def test_detections_of_a_video_that_has_changed_are_not_taken_for_its_own(tmp_path):
+    folder, file = Folder(tmp_path / "run", {"model": "m"}), tmp_path / "a.mp4"
+    file.write_bytes(b"film")
+    video = Video("a", file, 6, 64, 48, Fraction(25), ())
+    assert not folder.holds(video)
+    folder.write("a", some(0, 6), file)
+    assert folder.holds(video)
+    taken = file.stat().st_mtime_ns
+    file.write_bytes(b"another")
+    os.utime(file, ns=(taken, taken - 10**9))  # older than the detections, as a copy that keeps its time
+    assert "a" in folder and not folder.holds(video)
+    folder.write("a", some(0, 6))
+    assert not folder.holds(video), "of which nobody knows what they are of"
 
 
 def test_long_names_and_hidden_files(known, tmp_path):

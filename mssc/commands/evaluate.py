@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from ..data.catalogue import Part
-from ..structures import InputError
+from ..structures import InputError, counted
 from .options import FLAG, MODEL, OUTPUT, RARE, Device, OnData, Runtime, command_line, default
 from .sharing import Jobs, Shard, Share, VideoBar
 
@@ -106,7 +106,7 @@ class Evaluate(OnData):
         from ..data.catalogue import load_dataset
         from ..detection.detector import Detector
         from ..detection.workers import how_many, one_thread, refuse
-        from ..scoring.run import identity, known_of, run_model, score
+        from ..scoring.run import identity, known_of, run_model, score, seen_before
         from ..scoring.saved import Folder
 
         device = share.device(self.device)
@@ -121,14 +121,17 @@ class Evaluate(OnData):
         mine = share.mine(part)
         about = identity(model, data, self.part, self.split, "clip" if self.rare.clip else "stream")
         kept = Folder(folder, about)
-        there = sum(video.name in kept for video in part)
+        there = sum(kept.holds(video) for video in part)
+        if changed := [kept.file(video.name) for video in part if video.name in kept and not kept.holds(video)]:
+            what = "%s (such as %s) of videos that have changed since, or that cannot be read; they are made anew"
+            log.warning(what, counted(len(changed), "file"), changed[0])
         if there:
             log.info("%d of %d videos are done already, in %s", there, len(part), folder)
         load = partial(Detector.load, model, device, self.rare.runtime) if jobs > 1 else lambda: detector
-        with VideoBar(len(mine), sum(video.name in kept for video in mine), share.first) as bar:
+        with VideoBar(len(mine), sum(kept.holds(video) for video in mine), share.first) as bar:
             failed = run_model(load, mine, kept, str(about["mode"]), jobs, bar.moved)
         refuse(share.gather(failed), len(part))
-        missing = sum(video.name not in kept for video in data.videos)
+        missing = sum(not kept.holds(video) for video in data.videos)
         if missing and share.first:
             log.info("%d of %d videos are left to other shards; the last one scores all, or a later command.", missing, len(data))
         if missing or not share.first:
@@ -137,7 +140,8 @@ class Evaluate(OnData):
         threshold = detector.threshold if self.threshold is None else self.threshold
         labelled = {v.name: frames for v in data.videos if (frames := getattr(v, "labelled", None)) is not None}
         results = score(own, known_of(data), threshold, True, YOWO.get(self.dataset, "yowo"), labelled)
-        return results, about | {"frames": sum(video.frames for video in data.videos)}
+        learnt = seen_before(model, data)
+        return results, about | {"frames": sum(video.frames for video in data.videos)} | ({"learnt": learnt} if learnt else {})
 
     def _saved(self) -> tuple:
         """Detections that were saved, by this command or by another system."""

@@ -161,13 +161,17 @@ class Figures(OnData):
         import numpy as np
 
         from ..data.catalogue import load_dataset
+        from ..scoring.run import seen_before
 
         dataset = load_dataset(self.dataset, self.data, self.part, self.split)
         acting = [video.name for video in dataset.videos if video.tubes]
         if not acting:
             raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; choose another part.")
         chosen = np.linspace(0, len(acting) - 1, min(self.videos, len(acting))).round().astype(int)
-        return dataset.subset([acting[i] for i in chosen])
+        dataset = dataset.subset([acting[i] for i in chosen])
+        for folder in self._folders().values():
+            seen_before(folder, dataset)
+        return dataset
 
     def _draw(self, studies: list) -> list[Path]:
         """Every picture that these models have."""

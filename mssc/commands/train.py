@@ -66,6 +66,7 @@ class Train(Settings):
         from ..data.catalogue import load_dataset, several_at_once
         from ..data.clips import reach
         from ..model.checkpoint import load_model
+        from ..model.shipped import learnt, model_folder
         from ..training.loop import NEEDED, Trainer
         from ..training.people import frames_to_learn
 
@@ -84,7 +85,10 @@ class Train(Settings):
             frames = FrameCache.build(dataset, cache, reach=0 if people else reach(model, config))
         validation = found[1] if select else None
         teacher = load_model(self.start) if config.phase == "fusion" and self.start is not None else None
-        trainer = Trainer(model, config, self.output, found[0], frames, validation, self.coco, weights, teacher=teacher)
+        known = () if self.start is None else learnt(model_folder(self.start))
+        trainer = Trainer(
+            model, config, self.output, found[0], frames, validation, self.coco, weights, teacher=teacher, learnt=known
+        )
         videos, steps = counted(len(found[0]), "video"), counted(trainer.steps, "step")
         log.info("%s to learn from, %s, into %s", videos, steps, self.output)
         trainer.run()

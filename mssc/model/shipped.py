@@ -82,6 +82,19 @@ def default_threshold(name: str | Path) -> float:
         return float(read_json(path, way_out).get("threshold", DEFAULT_THRESHOLD))
 
 
+def learnt(folder: Path) -> set[str]:
+    """The marks of the videos that a model learnt from, see `mssc.data.Dataset.marks`; none where nobody noted them.
+
+    Raises:
+        InputError: if the file that tells them is damaged.
+    """
+    path, way_out = folder / ABOUT, "copy the model's folder again"
+    if not path.exists():
+        return set()
+    with undamaged(path, way_out):
+        return set(read_json(path, way_out).get("learnt", ()))
+
+
 def weights_hash(folder: Path) -> str:
     """SHA-256 of a model's weights.
 

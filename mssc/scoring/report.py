@@ -54,6 +54,11 @@ def _render(template: str, record: Mapping, **more: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    warning = ""
+    if record.get("learnt"):
+        warning = (
+            f"The model learnt from {record['learnt']} of these {record['videos']} videos: the scores tell nothing of others."
+        )
     facts = [(name, str(record[name])) for name in FACTS if record.get(name) is not None]
     facts += [(f"false alarms, {name}", f"{value:.3g}") for name, value in record.get("false alarms", {}).items()]
     facts += [(f"{name} version", str(value)) for name, value in record.get("versions", {}).items()]
@@ -61,6 +66,7 @@ def _render(template: str, record: Mapping, **more: object) -> str:
     columns = list(next(iter(rows.values()), ()))
     table = [[name, *(_percent(row[c]) if "AP" in c else str(row[c]) for c in columns)] for name, row in rows.items()]
     return places.get_template(template).render(
+        warning=warning,
         title=f"{record.get('model') or 'Detections'} on {record.get('dataset')}",
         scores=[(name, _percent(value)) for name, value in record.items() if name.startswith(SCORES)],
         facts=[*facts, ("command", str(record.get("command", "")))],

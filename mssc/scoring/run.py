@@ -1,5 +1,6 @@
 """A model, or saved detections, on a data set: run video by video, linked, then scored by `mssc.evaluate`."""
 
+import logging
 import math
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,10 +21,12 @@ from ..detection.detector import Detector
 from ..detection.workers import Tick, each
 from ..evaluate import Annotated, FalseAlarms, FrameDetections, Score, Truth
 from ..linking import LinkConfig, OnlineLinker, score_by_tubes, tube_nms
-from ..model.shipped import model_folder, weights_hash
+from ..model.shipped import learnt, model_folder, weights_hash
 from ..structures import Detections, Tube
 from ..video import frames_per_look
 from .saved import Folder, Known
+
+log = logging.getLogger(__name__)
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """At which false alarms are counted for the picture."""
@@ -73,7 +76,7 @@ def run_model(
     jobs: int = 1,
     moved: Callable[[str, float], object] = lambda name, share: None,
 ) -> list[str]:
-    """Run a model over every video that the folder does not have yet.
+    """Run a model over every video that the folder does not have yet, or that has changed since.
 
     Args:
         load: the model, once in each process.
@@ -89,19 +92,27 @@ def run_model(
     Raises:
         InputError: for a model that cannot be loaded.
     """
-    todo = {video.name: video for video in videos if video.name not in folder}
+    todo = {video.name: video for video in videos if not folder.holds(video)}
     ended = each(partial(_keep, folder=folder, mode=mode), todo, load, jobs, moved)
     return [reason for _, _, reason in ended if reason is not None]
 
 
 def _keep(detector: Detector, video: Video, tick: Tick, folder: Folder, mode: str) -> None:
-    if video.name not in folder:  # nor has another process brought it meanwhile
-        folder.write(video.name, detect_frames(detector, video, mode))
+    if not folder.holds(video):  # nor has another process brought it meanwhile
+        folder.write(video.name, detect_frames(detector, video, mode), video.path)
 
 
 def known_of(dataset: Dataset) -> Known:
     """A data set's ground truth."""
     return Known({video.name: Truth(video.tubes, video.frames, video.rate) for video in dataset.videos}, dataset.classes)
+
+
+def seen_before(model: str | Path, dataset: Dataset) -> int:
+    """How many of these videos a model learnt from, as far as it knows; a warning tells it."""
+    count = len(learnt(model_folder(model)) & dataset.marks)
+    if count:
+        log.warning("%s learnt from %d of these %d videos; scores on them tell nothing of others.", model, count, len(dataset))
+    return count
 
 
 def identity(name: str, dataset: Dataset, part: str, split: int, mode: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +163,7 @@ class Trainer:
         cpu: bool = False,
         share: int = 1,
         teacher: MSSC | None = None,
+        learnt: Iterable[str] = (),
     ) -> None:
         if tuple(training.classes) != model_config.classes:
             raise InputError(
@@ -176,6 +177,7 @@ class Trainer:
         if coco is None and start is None:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
+        self.learnt = sorted(training.marks.union(learnt))
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         if int(os.environ.get("WORLD_SIZE", 1)) > self.accelerator.num_processes:
             raise InputError(
@@ -448,4 +450,6 @@ class Trainer:
 
     def _keep(self, entry: dict) -> None:
         if self.accelerator.is_main_process:
-            save_model(self._averaged(), self.folder / "model", {"epoch": entry["epoch"], "training": entry})
+            save_model(
+                self._averaged(), self.folder / "model", {"epoch": entry["epoch"], "training": entry, "learnt": self.learnt}
+            )

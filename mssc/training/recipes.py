@@ -24,6 +24,7 @@ from ..detection.detector import prepare
 from ..files import read_json, write_whole
 from ..model.checkpoint import load_model, save_model
 from ..model.mssc import MSSC
+from ..model.shipped import learnt
 from ..model.transfer import carry_over, flow_alone
 from ..scoring.run import versions
 from ..structures import InputError
@@ -248,6 +249,7 @@ def follow(name: str, recipe: Recipe, kitchen: Kitchen) -> MSSC | None:
     validated = [account for account in accounts if account["scores"]]
     scores = validated[-1]["scores"] if validated else {}
     about = {"name": name, "data": training.name.rsplit(maxsplit=1)[0], "scores": scores}
+    about |= {"learnt": sorted(learnt(folder / recipe.stages[-1].name / "model"))}
     save_model(model, folder / "model", about | {"stages": accounts, "versions": versions()})
     return model
 
@@ -293,7 +295,7 @@ def _run(stage: Stage, network: ModelConfig, kitchen: Kitchen) -> dict | None:
     if validation is not None and config.phase in ("all", "fusion"):  # in others there is no head to judge by
         scores = validate(model, validation, cache, config.validation_step)
     account["scores"] = {name: round(float(value), 4) for name, value in scores.items()}
-    save_model(model, folder / "model", account)
+    save_model(model, folder / "model", account | {"learnt": sorted(learnt(folder / f"seed-{stage.seeds[0]}" / "model"))})
     write_whole(folder / DONE, json.dumps(account, indent=1))
     for seed in stage.seeds:
         (folder / f"seed-{seed}" / "last.pt").unlink(missing_ok=True)
@@ -315,7 +317,8 @@ def _trainer(
         start = begin_from(model, network, training, cache, config.seed)
     coco = kitchen.coco if stage.start == "coco" or config.phase == "person" else None
     shown, teacher = {"progress": kitchen.progress, "cpu": kitchen.cpu}, model if config.phase == "fusion" else None
-    return Trainer(network, config, folder, training, cache, validation, coco, start, **shown, teacher=teacher)
+    known = () if model is None else learnt(kitchen.folder / stage.start / "model")
+    return Trainer(network, config, folder, training, cache, validation, coco, start, **shown, teacher=teacher, learnt=known)
 
 
 def begin_from(model: MSSC, network: ModelConfig, training: Dataset, cache: FrameCache, seed: int = 0) -> dict[str, Tensor]:

@@ -3,17 +3,19 @@
 ::
 
     about.json                     data set, part, split, model, weights, mode: what every file in here is of
-    detections/<video>.npz         frame, label, score, box of every row, and the number of frames
+    detections/<video>.npz         frame, label, score, box of every row, the number of frames, and how the video's file was then
 """
 
 import json
+import zipfile
 import zlib
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
-from ...files import explained, read_json, undamaged, visible, whole_file, write_whole
+from ...data.dataset import Video
+from ...files import explained, fingerprint, read_json, undamaged, visible, whole_file, write_whole
 from ...structures import Detections, InputError
 from .checks import Known
 
@@ -59,8 +61,16 @@ class Folder:
     def __contains__(self, video: str) -> bool:
         return self.file(video).exists()
 
-    def write(self, video: str, detections: list[Detections]) -> None:
-        """Keep a video's detections, one entry per frame.
+    def holds(self, video: Video) -> bool:
+        """Whether a video's detections are here, and its file is as it was then."""
+        try:
+            with np.load(self.file(video.name), allow_pickle=False) as saved:
+                return saved["source"].tolist() == fingerprint(video.path)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # a damaged file is made anew
+            return False
+
+    def write(self, video: str, detections: list[Detections], source: Path | None = None) -> None:
+        """Keep a video's detections, one entry per frame, and how the file is that they are of.
 
         Raises:
             InputError: if they cannot be written, or another run took the folder meanwhile.
@@ -69,6 +79,7 @@ class Folder:
         with whole_file(self.file(video)) as part, open(part, "wb") as out:
             np.savez_compressed(
                 out,
+                source=np.array(fingerprint(source) if source is not None else [], np.int64),
                 frames=np.array(len(detections)),
                 frame=np.repeat(np.arange(len(detections)), [len(d) for d in detections]).astype(np.int32),
                 label=np.concatenate([d.labels for d in detections] or [np.zeros(0)]).astype(np.int32),
