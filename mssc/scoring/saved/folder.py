@@ -66,7 +66,7 @@ class Folder:
         try:
             with np.load(self.file(video.name), allow_pickle=False) as saved:
                 return saved["source"].tolist() == fingerprint(video.path)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # a damaged file is made anew
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):  # a damaged file is made anew
             return False
 
     def write(self, video: str, detections: list[Detections], source: Path | None = None) -> None:
