@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,17 @@ def test_everything_is_written_with_where_it_comes_from(streamed, model_folder, 
     assert record["errors"]["right"] == sum(row["right"] for row in record["per class"].values())
     table = (streamed / "result.md").read_text()
     assert f"{100 * record['frame-mAP@0.5 (voc)']:.2f}" in table and toy_videos.classes[0] in table
+
+
+def test_scores_on_videos_that_the_model_learnt_from_say_so(streamed, model_folder, toy_videos, tmp_path, monkeypatch, caplog):
+    model, out = shutil.copytree(model_folder, tmp_path / model_folder.name), shutil.copytree(streamed, tmp_path / "out")
+    (model / "about.json").write_text(json.dumps({"threshold": 0.2, "learnt": sorted(toy_videos.marks)[:2]}))
+    monkeypatch.setattr("mssc.data.catalogue.load_dataset", lambda *_: toy_videos)
+    assert run(model, "--dataset", "toy", "-o", out) == 0
+    said = f"learnt from 2 of these {len(toy_videos)} videos"
+    assert said in caplog.text and json.loads((out / "result.json").read_text())["learnt"] == 2
+    assert all(said in (out / name).read_text() for name in ("result.md", "report.html"))
+    assert "learnt from" not in (streamed / "result.md").read_text()
 
 
 def test_the_page_asks_nobody_for_anything(streamed):

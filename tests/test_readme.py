@@ -8,6 +8,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from mssc.model.shipped import available_models, learnt, weights_hash
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("assets/**/*.md"))]
 
@@ -29,6 +31,12 @@ def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text.replace("\n", " ")) + re.findall(r'href="([^"]+)"', text)
     broken = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
     assert not broken
+
+
+@pytest.mark.parametrize("folder", sorted(available_models().values()), ids=lambda folder: folder.name)
+def test_a_card_is_of_the_weights_beside_it_and_they_know_what_they_learnt_from(folder):
+    assert f"SHA-256 begins with {weights_hash(folder)[:12]}" in (folder / "README.md").read_text()
+    assert len(learnt(folder)) == {"toy": 240, "jhmdb": 660, "jhmdb-plain": 526}[folder.name]
 
 
 def test_the_readme_is_short_and_every_page_is_found_from_it():

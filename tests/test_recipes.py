@@ -55,6 +55,7 @@ def test_a_killed_recipe_goes_on_where_it_was(tmp_path, recipe, toy_videos, toy_
         assert torch.equal(found[name], tensor), name
 
     about = json.loads((tmp_path / "cut" / "model" / "about.json").read_text())
+    assert set(about["learnt"]) == toy_videos.marks
     assert about["name"] == "tiny" and set(about["versions"]) >= {"torch", "python"} and about["data"].startswith("toy")
     first, more = about["stages"]
     assert (first["start"], more["start"], more["seeds"]) == ("nothing", "first", [1, 2]) and more["steps"] == 6

@@ -26,8 +26,8 @@ log = logging.getLogger("mssc")
 class Detect:
     """Find the action tubes of videos: an annotated MP4, a JSON and a CSV for each.
 
-    Of several videos, as many are done at a time as there are cores. A run that was stopped goes on when the same command is given again:
-    results of the same model and threshold are left as they are.
+    Of several videos, as many are done at a time as there are cores. When the same command is given again, those of
+    which there are results of the same model, runtime and threshold are left as they are.
 
     For example:
         mssc detect video.mp4 folder/ --model jhmdb -o results

@@ -36,7 +36,7 @@ class Evaluate(OnData):
     again. Of shards in one folder, the last to end writes the results of all, or a later command without a shard.
 
     For example:
-        mssc evaluate jhmdb --dataset jhmdb --data DIR --part val -o results
+        mssc evaluate jhmdb --dataset jhmdb --data DIR --part test -o results
         mssc evaluate --detections theirs.pkl --dataset jhmdb --data DIR --part test
     """
 

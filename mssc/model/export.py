@@ -162,6 +162,7 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
         raise InputError(f"this network has no ONNX graph: {str(error).splitlines()[0]}; use torch.") from error
     assert program is not None  # dynamo=True gives one
     graph = program.model_proto
+    _name_types(graph)
     _point_to_weights(graph, output / WEIGHTS, "m.")
     for node in graph.graph.node:
         del node.metadata_props[:]
@@ -174,6 +175,20 @@ def _write_graph(model: MSSC, frames: int, output: Path, path: Path, digest: str
     onnx.helper.set_model_props(graph, {"classes": json.dumps(model.config.classes), "weights": digest})
     with whole_file(path) as part:
         part.write_bytes(graph.SerializeToString())
+
+
+def _name_types(graph) -> None:
+    """Say to which type constants are cast, not like what: such casts ONNX Runtime computes once, without a warning at each start."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(graph).graph
+    types = {one.name: one.type.tensor_type.elem_type for one in (*inferred.value_info, *inferred.input, *inferred.output)}
+    types |= {one.name: one.data_type for one in inferred.initializer}
+    for node in graph.graph.node:
+        if node.op_type == "CastLike" and types.get(node.input[1]):
+            kind = types[node.input.pop()]
+            node.op_type = "Cast"
+            node.attribute.append(onnx.helper.make_attribute("to", kind))
 
 
 def _point_to_weights(graph, weights: Path, prefix: str) -> None:
@@ -230,6 +245,7 @@ def _description(model: MSSC, found: dict[str, float]) -> str:
     for name, leaf in zip(state_names(model), pytree.tree_leaves(model.initial_state(1)), strict=True):
         rows.append(f"| `{name}` | {tuple(leaf.shape)} | {str(leaf.dtype).removeprefix('torch.')} |")
     deviations = "\n".join(f"- `{name}`: {value:.1e}" for name, value in found.items())
+    probability = "the softmax" if model.config.actions == "exclusive" else "the sigmoid"
     people = ""
     if model.person is not None:
         people = (
@@ -250,6 +266,21 @@ are the same for OpenVINO, with the weights in them.
 
 The state before the first frame is all zeros. Outputs: `boxes` (N, K, 4) in pixels of the square, `objectness` (N, K) logits, `logits`
 (N, K, {len(model.config.classes)}) of the actions ({model.config.actions}), and `next_...` for every part of the state.
+
+From these to detections: an action's score is the sigmoid of objectness times {probability} of the logits; boxes are scaled from the square
+to the frame's size, and of boxes that overlap the one with most objectness stays. `mssc.detection.postprocess` is that in numpy, with its
+numbers. Frames are made small by a bilinear filter that is as wide as pixels shrink.
+
+```python
+import numpy as np, onnxruntime
+
+step = onnxruntime.InferenceSession("step-1.onnx")
+types = {{"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(int64)": np.int64}}
+given = {{one.name: np.zeros(one.shape, types[one.type]) for one in step.get_inputs()}}
+for frame in frames:  # each ({size}, {size}, 3), RGB, uint8
+    found = dict(zip([one.name for one in step.get_outputs()], step.run(None, given | {{"frames": frame[None]}})))
+    given = {{name: found.get(f"next_{{name}}", value) for name, value in given.items()}}
+```
 {people}
 Largest deviation from torch over a stream of random frames, relative to the largest value (at least 1):
 

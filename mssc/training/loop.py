@@ -27,6 +27,7 @@ from ..config import ModelConfig, TrainConfig
 from ..data.cache import DeviceFrames, FrameCache
 from ..data.clips import Batch, BatchOrder, ClipDataset, collate
 from ..data.dataset import Dataset, Video
+from ..data.media import first_few
 from ..detection.detector import Detector, prepare
 from ..evaluate import Truth, actor_ap, frame_map
 from ..files import claim, explained, read_json, undamaged, whole_file, write_whole
@@ -260,8 +261,10 @@ class Trainer:
         described, last = self.folder / "run.json", self.folder / "last.pt"
         if last.exists():
             anew = "copy it again, or delete it to begin the run anew (first keep model/, the best so far, if you want it)"
-            if described.exists() and read_json(described, anew) != self._identity():
-                raise InputError(f"{self.folder} holds a run with other settings; choose another folder, or delete it.")
+            if described.exists() and (differ := _different(read_json(described, anew), self._identity())):
+                raise InputError(
+                    f"{self.folder} holds a run with other settings ({first_few(differ)}); choose another folder, or delete it."
+                )
             with undamaged(last, anew):
                 saved = torch.load(last, map_location="cpu", weights_only=True)
                 self.network.load_state_dict(saved["model"])
@@ -453,3 +456,15 @@ class Trainer:
             save_model(
                 self._averaged(), self.folder / "model", {"epoch": entry["epoch"], "training": entry, "learnt": self.learnt}
             )
+
+
+def _different(before: dict, now: dict) -> list[str]:
+    """What differs between two runs' settings, with both values where they are short."""
+    found = []
+    for group in dict.fromkeys([*before, *now]):
+        old, new = before.get(group) or {}, now.get(group) or {}
+        for name in dict.fromkeys([*old, *new]):
+            if old.get(name) != new.get(name):
+                values = f"{old.get(name)}, now {new.get(name)}"
+                found.append(f"{name} {values}" if len(values) < 60 else name)
+    return found
