@@ -129,6 +129,16 @@ def test_graphs_that_are_opened_at_once_leave_the_locale_as_it_was():
     assert locale.setlocale(locale.LC_ALL) == before
 
 
+def test_nobody_is_told_that_a_graph_was_opened():
+    asked = (
+        "import socket, sys; socket.socket.connect = lambda *_: sys.exit('somebody is called')\n"
+        "from mssc.detection.detector import Detector; Detector.load('toy', 'cpu', 'openvino')\n"
+        "import openvino; assert sys.modules['openvino_telemetry'] is None"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_unknown_runtime_is_refused():
     with pytest.raises(InputError, match="the runtime is 'tensorrt'; use auto, torch, onnx, openvino or openvino-bf16"):
         Detector.load("toy", device="cpu", runtime="tensorrt")

@@ -5,6 +5,7 @@ import locale
 import logging
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from ..config import ModelConfig
 from ..structures import InputError
 
 log = logging.getLogger(__name__)
+
+# OpenVINO tells a server of each start, from a process that it forks, which may wait for ever. It does without where this is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 FRAMES = (1, 16)
 """Frames of a stream that a graph takes in one call."""
