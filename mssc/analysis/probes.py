@@ -1,6 +1,7 @@
 """What a linear classifier can read from features, tested on videos that it has not seen."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,11 +12,33 @@ FOLDS = 5
 
 def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> float:
     """AUROC: how often a positive scores above a negative, ties counting half. NaN without one of both kinds."""
-    from sklearn.metrics import roc_auc_score
+    return _area(_wins(scores, positive, np.zeros(len(scores), int)), np.ones(1))
 
-    known = np.isfinite(scores)
-    scores, positive = np.asarray(scores)[known], np.asarray(positive, bool)[known]
-    return float(roc_auc_score(positive, scores)) if positive.any() and not positive.all() else float("nan")
+
+class _Wins(NamedTuple):
+    """How often positives of one video score above negatives of another one, ties counting half, (V, V); how many of both, (V,) each."""
+
+    pairs: np.ndarray
+    positives: np.ndarray
+    negatives: np.ndarray
+
+
+def _wins(scores: np.ndarray, positive: np.ndarray, videos: np.ndarray) -> _Wins:
+    """Of what is not NaN; `videos` (N,) are numbers from 0."""
+    known, count = np.isfinite(scores), int(videos.max(initial=-1)) + 1
+    scores, positive, videos = np.asarray(scores)[known], np.asarray(positive, bool)[known], videos[known]
+    upper, owner, pairs = scores[positive], videos[positive], np.zeros((count, count))
+    for video in range(count):
+        lower = np.sort(scores[~positive & (videos == video)])
+        below = (np.searchsorted(lower, upper) + np.searchsorted(lower, upper, "right")) / 2
+        pairs[:, video] = np.bincount(owner, below, count)
+    return _Wins(pairs, np.bincount(owner, minlength=count), np.bincount(videos[~positive], minlength=count))
+
+
+def _area(wins: _Wins, drawn: np.ndarray) -> float:
+    """AUROC of videos of which each is there so many times, (V,)."""
+    pairs = (drawn @ wins.positives) * (drawn @ wins.negatives)
+    return float(drawn @ wins.pairs @ drawn / pairs) if pairs else float("nan")
 
 
 def _across_videos(features: np.ndarray, labels: np.ndarray, videos: np.ndarray, read: Callable) -> np.ndarray:
@@ -75,16 +98,17 @@ def probe_change(
         videos: (N,), which video each is of.
         rounds: of the bootstrap.
     """
-    rows = _rows_by_video(videos)
-    first, second = (None if x is None else probe_scores(x, action, videos) for x in (before, after))
+    _, place = np.unique(videos, return_inverse=True)
+    count = int(place.max(initial=-1)) + 1
+    first, second = (None if x is None else _wins(probe_scores(x, action, videos), action, place) for x in (before, after))
     assert second is not None
 
     def statistic(chosen: np.ndarray) -> float:
-        picked = np.concatenate([rows[i] for i in chosen])
-        area = area_under_roc(second[picked], action[picked])
-        return area if first is None else area - area_under_roc(first[picked], action[picked])
+        drawn = np.bincount(chosen, minlength=count).astype(float)
+        area = _area(second, drawn)
+        return area if first is None else area - _area(first, drawn)
 
-    return interval(statistic, len(rows), rounds)
+    return interval(statistic, count, rounds)
 
 
 def class_probe(features: np.ndarray, labels: np.ndarray, videos: np.ndarray) -> Interval:
