@@ -9,7 +9,6 @@ Of each key frame a model sees its window alone, and around the moment a few sec
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +18,7 @@ from ..config import ModelConfig
 from ..data.dataset import Video
 from ..detection.detector import Detector, shared_detector
 from ..model.fusion import context_entropy
-from ..structures import InputError, Tube
+from ..structures import InputError
 from .cells import ACTION, BACKGROUND, cell_kinds, coverage, enough
 from .distances import separability
 from .embedding import embed
@@ -90,22 +89,18 @@ class Watched(NamedTuple):
     frame: int
 
 
-def watched(
-    path: str | Path, size: tuple[int, int], rate: Fraction, times: Sequence[float], tubes: Sequence[Tube], moment: float
-) -> Watched:
-    """Choose the frames.
+def watched(result: "VideoResult", moment: float) -> Watched:
+    """Choose the frames. Where no action is sure, everybody's box is taken.
 
     Args:
-        path: of the video.
-        size: its width and height in pixels.
-        rate: frames per second.
-        times: seconds of every frame.
-        tubes: found in it.
+        result: of the video.
         moment: seconds; the nearest frame with a tube is looked at.
 
     Raises:
-        InputError: if there is no tube.
+        InputError: if nobody is there.
     """
+    info, times = result.info, result.times
+    tubes = result.tubes or [person.tube for person in result.people]
     acting = np.zeros(len(times), bool)
     for tube in tubes:
         acting[tube.start : tube.stop] = True
@@ -118,7 +113,7 @@ def watched(
     near = frames[np.abs(clock[frames] - clock[frame]) <= AROUND]
 
     def labelled(chosen: set[int]) -> Video:
-        return Video("video", Path(path), len(times), *size, rate, tuple(tubes), tuple(sorted(chosen)))
+        return Video("video", info.path, len(times), info.width, info.height, info.rate, tuple(tubes), tuple(sorted(chosen)))
 
     return Watched(labelled({*spread.tolist(), frame}), labelled(set(near.tolist())), frame)
 
@@ -161,9 +156,7 @@ def look_at(result: "VideoResult", models: Sequence[str | Path], moment: float) 
     Raises:
         InputError: for a video in which nobody is seen, or a model that cannot be read.
     """
-    info, tubes = result.info, result.tubes or [person.tube for person in result.people]
-    chosen = watched(info.path, (info.width, info.height), info.rate, result.times, tubes, moment)
-    *_, found = look(chosen, {Path(model).name: shared_detector(model) for model in models})
+    *_, found = look(watched(result, moment), {Path(model).name: shared_detector(model) for model in models})
     assert isinstance(found, list)
     return found
 
