@@ -57,11 +57,6 @@ class Effect(NamedTuple):
     scores: Mapping[str, Interval]
     changes: Mapping[str, Interval]
 
-    @property
-    def name(self) -> str:
-        """To show."""
-        return f"{self.part}: {self.kind}" if self.kind else self.part
-
 
 @dataclass(frozen=True, eq=False)
 class Interventions:
@@ -86,19 +81,6 @@ class Interventions:
     step: int
     seed: int
     rows: tuple[Effect, ...]
-
-    def row(self, part: str, kind: str = "") -> Effect:
-        """That of a part and kind.
-
-        Raises:
-            InputError: naming the rows there are.
-        """
-        for row in self.rows:
-            if (row.part, row.kind) == (part, kind):
-                return row
-        raise InputError(
-            f"there is no row '{part}: {kind}' of {self.model}; there are {', '.join(row.name for row in self.rows)}."
-        )
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""

@@ -17,7 +17,7 @@ from ..structures import InputError
 from .bootstrap import Interval, interval, mean_interval, paired_interval
 from .cells import ACTION, BACKGROUND, cell_kinds, centre_cells, coverage, enough
 from .distances import channel_fisher, separability
-from .exchange import Moments, Strength, add_moments, cka_of, exchange_of, exchange_strength
+from .exchange import Strength, cka_of, exchange_of, exchange_strength, moments_of
 from .keyframes import KeyFrame, Level, Mode, collect
 from .maps import attention_rows, class_activation, map_measures, mean_known, mean_measures, norm_map
 from .msm import rank_correlation
@@ -100,7 +100,7 @@ class Study:
         gain: (F, D) gains of key frames; (0, 0) where MSM has none.
         fisher: (F, D) Fisher scores of the channels that they scale.
         entropy: by stride, values of key frames by video; empty without channel contexts.
-        moments: by (stride, stage of `STAGES`), by video.
+        moments: by (stride, stage of `STAGES`), by video, see `moments_of`.
         strength: by stride, one per video.
         maps: by kind, as `separability`.
         examples: some key frames.
@@ -120,7 +120,7 @@ class Study:
     fisher: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     gain_videos: list[str] = field(default_factory=list)
     entropy: Rows = field(default_factory=_rows)
-    moments: dict[tuple[int, str], dict[str, Moments]] = field(default_factory=lambda: defaultdict(dict))
+    moments: dict[tuple[int, str], dict[str, np.ndarray]] = field(default_factory=lambda: defaultdict(dict))
     strength: dict[int, dict[str, Strength]] = field(default_factory=lambda: defaultdict(dict))
     maps: dict[str, Rows] = field(default_factory=lambda: defaultdict(_rows))
     examples: list[Example] = field(default_factory=list)
@@ -175,13 +175,10 @@ class Study:
 
     def cka(self, stride: int, stage: str) -> Interval:
         """Linear CKA of both paths over all cells of the key frames, before or after stage 1."""
-        parts = list(self.moments[stride, stage].values())
-        columns = [np.array([getattr(part, name) for part in parts], float) for name in Moments._fields]
+        parts = np.array(list(self.moments[stride, stage].values()))
 
         def statistic(chosen: np.ndarray) -> float:
-            weight = np.bincount(chosen, minlength=len(parts)).astype(float)
-            sums = [np.tensordot(weight, column, 1) for column in columns]
-            return cka_of(Moments(float(sums[0]), *sums[1:]))
+            return cka_of(np.tensordot(np.bincount(chosen, minlength=len(parts)).astype(float), parts, 1))
 
         return self._once("cka", stride, stage, compute=lambda: interval(statistic, len(parts), 500))
 
@@ -338,7 +335,8 @@ def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
             gather.boxes[path, stride].append((at, key.labels, np.repeat(key.video, len(at))))
         for stage, pair in zip(STAGES, ((level.spatial[0], level.motion[0]), level.corrected), strict=True):
             if pair and model.config.paths == "both":
-                _add(study.moments[stride, stage], key.video, Moments.of(*(x.flatten(1).T.cpu().numpy() for x in pair)))
+                found, sums = moments_of(*(x.flatten(1).T.cpu().numpy() for x in pair)), study.moments[stride, stage]
+                sums[key.video] = sums[key.video] + found if key.video in sums else found
         for kind, response in _responses(level).items():
             measured[f"{kind} {stride}"].append(map_measures(response, key.boxes, frame))
         if level.attention is not None:
@@ -348,10 +346,6 @@ def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
     for kind, found in measured.items():
         for name, value in mean_measures(found).items():
             study.maps[kind][name][key.video].append(value)
-
-
-def _add(parts: dict[str, Moments], video: str, more: Moments) -> None:
-    parts[video] = add_moments([parts[video], more]) if video in parts else more
 
 
 def _responses(level: Level) -> dict[str, np.ndarray]:

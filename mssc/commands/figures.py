@@ -128,7 +128,7 @@ class Figures(OnData):
                     bar.set_postfix_str(f"{name}: {video}", refresh=False)
                     bar.update()
 
-                vitals = vital_signs(detector, dataset, name, step, load_model(folders[name]), tick=tick)
+                vitals = vital_signs(detector, dataset, step, load_model(folders[name]), tick=tick)
                 found.append(intervene(detector, dataset, name, step, parts, tick=tick))
                 tables.append(f"# {name}\n\n{plots.card_table(found[-1], vitals)}")
                 if self.card:

@@ -95,9 +95,6 @@ MAPS = {
 }
 """Maps over a frame."""
 
-PATHS = {"A": "2D path $A$", "M": "3D path $M$", "OUT": "after SFM"}
-"""What a box's feature is taken from."""
-
 PROTOCOL = "Intervals: 95 %, bootstrap over videos."
 
 
