@@ -103,7 +103,7 @@ def test_the_picture_shows_its_numbers():
 
 def test_tables_to_read():
     lines = plots.interventions_markdown(found()).splitlines()
-    assert lines[2].startswith("| **nothing** | | 60.0 [50.0, 70.0]")
+    assert lines[2].startswith("| **nothing** |  | 60.0 [50.0, 70.0]")
     assert "| MSM | identity | -6.0 [-9.0, -3.0] |" in lines[4]
     table = plots.vitals_markdown(vitals())
     assert "| 1.700 | 0.200 | 1.100 | 2.400 |" in table and "| SFM stage 1 | 0.55 | 0.02 |" in table

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.bootstrap import Interval, of_draws
+from ..analysis.bootstrap import Interval, of_draws, unrounded
 from ..structures import InputError
 
 FORMAT = 1
@@ -66,7 +66,7 @@ class Run:
             _arrays(record["draws"]),
             {name: (_numbers(one["scores"]), _arrays(one["draws"])) for name, one in record.get("paths", {}).items()},
             {
-                (kind, float(amount)): (_number(one["score"]), np.array(one["draws"], float))
+                (kind, float(amount)): (unrounded(one["score"]), np.array(one["draws"], float))
                 for kind, amounts in record.get("noise", {}).items()
                 for amount, one in amounts.items()
             },
@@ -74,12 +74,8 @@ class Run:
         )
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
 def _numbers(values: Mapping) -> dict[str, float]:
-    return {name: _number(value) for name, value in values.items()}
+    return {name: unrounded(value) for name, value in values.items()}
 
 
 def _arrays(values: Mapping) -> dict[str, np.ndarray]:

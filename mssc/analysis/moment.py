@@ -19,20 +19,19 @@ from ..data.dataset import Video
 from ..detection.detector import Detector, shared_detector
 from ..model.fusion import context_entropy
 from ..structures import InputError
-from .cells import ACTION, BACKGROUND, cell_kinds, coverage, enough
+from .cells import ACTION, cell_kinds
 from .distances import separability
 from .embedding import embed
 from .exchange import exchange_strength
 from .keyframes import KeyFrame, collect
 from .maps import attention_rows, map_measures, norm_map
 from .probes import area_under_roc, probe_scores
-from .study import Cells
+from .study import Cells, cells_of
 
 if TYPE_CHECKING:  # needs the video library, which training does without
     from ..detection.result import VideoResult
 
 KEY_FRAMES = 16  # of the video, beside the chosen moment: for distances and embedding
-PER_FRAME = 10  # cells of either kind that a key frame gives to the embedding
 PARTS = 5  # of the video: the probe is tested on a part that it was not fitted on
 AROUND = 1.5  # seconds before and after the moment of which maps are shown as the video plays
 TAPS = ("MSM in", "MSM out")
@@ -216,21 +215,10 @@ def _inside(name: str, detector: Detector, keys: list[KeyFrame], around: list[tu
 
 def _gather(key: KeyFrame, tap: str, part: int, parts: list[tuple], values: list[dict[str, float]]) -> None:
     """Distances and some cells of a key frame, if enough of its cells show an action."""
-    features, frame = key.taps[tap], (key.size, key.size)
-    kinds = cell_kinds(key.boxes, features.shape[:2], frame)
-    if not enough(kinds):
-        return
-    x = features.reshape(-1, features.shape[2]).astype(float)
-    action, background = (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()
-    values.append(separability(x, action, background))
-    rng = np.random.default_rng(key.frame)  # the same cells for every model with maps of this size
-    chosen = np.concatenate([rng.permutation(np.flatnonzero(mask))[:PER_FRAME] for mask in (action, background)])
-    owners = key.labels[coverage(key.boxes, features.shape[:2], frame).argmax(0).ravel()]
-    labels = np.where(action, owners, -1)[chosen]
-    rows, columns = np.unravel_index(chosen, kinds.shape)
-    places = np.stack([columns, rows, columns + 1, rows + 1], 1) / np.tile(kinds.shape[::-1], 2)
-    name = np.repeat(f"part {part + 1}", len(chosen))
-    parts.append((x[chosen], action[chosen], labels, name, np.repeat(key.frame, len(chosen)), places))
+    found = cells_of(key, tap, f"part {part + 1}", key.frame)
+    if found is not None:
+        values.append(separability(*found[0]))
+        parts.append(found[1])
 
 
 def _exchange(detector: Detector, key: KeyFrame, other: KeyFrame) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ..model.fusion import context_entropy
 from ..model.motion import MotionSense, NoMotionSense
 from ..model.mssc import MSSC
 from ..structures import InputError
-from .bootstrap import Interval, mean_interval, paired_interval
+from .bootstrap import Interval, mean_interval, paired_interval, rounded
 from .cells import ACTION, BACKGROUND, cell_kinds, enough
 from .distances import MEASURES
 from .keyframes import KeyFrame, collect, key_frames
@@ -87,16 +87,12 @@ class Vitals:
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {
-            "gain": None if self.gain is None else {name: _rounded(x) for name, x in self.gain._asdict().items()},
-            "scales": {name: [_rounded(x) for x in pair] for name, pair in self.scales.items()},
-            "entropy": {name: [_rounded(x) for x in one[:3]] for name, one in self.entropy.items()},
-            "distances": {name: [[_rounded(x) for x in one[:3]] for one in three] for name, three in self.distances.items()},
-            "moved": {name: {key: _rounded(x) for key, x in one._asdict().items()} for name, one in self.moved.items()},
+            "gain": None if self.gain is None else {name: rounded(x) for name, x in self.gain._asdict().items()},
+            "scales": {name: [rounded(x) for x in pair] for name, pair in self.scales.items()},
+            "entropy": {name: [rounded(x) for x in one[:3]] for name, one in self.entropy.items()},
+            "distances": {name: [[rounded(x) for x in one[:3]] for one in three] for name, three in self.distances.items()},
+            "moved": {name: {key: rounded(x) for key, x in one._asdict().items()} for name, one in self.moved.items()},
         }
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
 
 
 def moved(model: MSSC) -> dict[str, Moved]:

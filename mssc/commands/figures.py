@@ -3,9 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,12 +78,7 @@ class Figures(OnData):
         studies, spoilt = [], []
         with _bar(passes * len(dataset)) as bar:
             for name, folder in folders.items():
-                detector = Detector.load(folder, self.device)
-
-                def tick(video: str, name: str = name) -> None:
-                    bar.set_postfix_str(f"{name}: {video}", refresh=False)
-                    bar.update()
-
+                detector, tick = Detector.load(folder, self.device), partial(_tick, bar, name)
                 mode = "clip" if self.rare.clip else "stream"
                 studies.append(examine(detector, dataset, name, self.rare.step, mode, tick=tick))
                 if self.noise:
@@ -123,11 +117,7 @@ class Figures(OnData):
         found, tables, drawn = [], [], []
         with _bar(2 * len(folders) * len(dataset)) as bar:
             for name, detector in detectors.items():
-
-                def tick(video: str, name: str = name) -> None:
-                    bar.set_postfix_str(f"{name}: {video}", refresh=False)
-                    bar.update()
-
+                tick = partial(_tick, bar, name)
                 vitals = vital_signs(detector, dataset, step, load_model(folders[name]), tick=tick)
                 found.append(intervene(detector, dataset, name, step, parts, tick=tick))
                 tables.append(f"# {name}\n\n{plots.card_table(found[-1], vitals)}")
@@ -240,7 +230,11 @@ def _plain(model: str) -> str:
     return re.sub(r"[^\w.-]+", "-", model)
 
 
-@contextmanager
-def _bar(total: int) -> Iterator[tqdm]:
-    with tqdm(total=total, unit="video", dynamic_ncols=True, desc="looking") as bar:
-        yield bar
+def _bar(total: int) -> tqdm:
+    return tqdm(total=total, unit="video", dynamic_ncols=True, desc="looking")
+
+
+def _tick(bar: tqdm, name: str, video: str) -> None:
+    """One more video was seen by the model of this name."""
+    bar.set_postfix_str(f"{name}: {video}", refresh=False)
+    bar.update()
