@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,6 +160,13 @@ def images(toy_videos):
 def folder(model, tmp_path):
     save_model(model, tmp_path / "walker", {"threshold": 0.17})
     return tmp_path / "walker"
+
+
+def test_a_model_in_a_run_is_called_as_the_run(folder, monkeypatch):
+    run = folder.rename(folder.parent / "model").parent
+    assert Detector.load(run / "model", "cpu").name == run.name != "model"
+    monkeypatch.chdir(run)
+    assert shipped.name_of(Path("model")) == run.name and shipped.name_of(Path("walker")) == "walker"
 
 
 def window(detector, frames, keys=None):

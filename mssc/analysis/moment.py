@@ -155,7 +155,7 @@ def look_at(result: "VideoResult", models: Sequence[str | Path], moment: float) 
     Raises:
         InputError: for a video in which nobody is seen, or a model that cannot be read.
     """
-    *_, found = look(watched(result, moment), {Path(model).name: shared_detector(model) for model in models})
+    *_, found = look(watched(result, moment), {one.name: one for one in map(shared_detector, models)})
     assert isinstance(found, list)
     return found
 

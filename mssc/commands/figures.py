@@ -131,7 +131,7 @@ class Figures(OnData):
 
     def _folders(self) -> dict[str, Path]:
         """The models' folders by a short name each."""
-        from ..model.shipped import model_folder
+        from ..model.shipped import model_folder, name_of
 
         if not self.models:
             raise InputError("no model was named; give names of models that ship, or models' folders.")
@@ -142,7 +142,7 @@ class Figures(OnData):
         for folder in folders:
             if folders.count(folder) > 1:
                 raise InputError(f"the model {folder} is named twice; name each once.")
-        names = [f.parent.name if f.name == "model" else f.name for f in folders]  # training writes to <run>/model
+        names = [name_of(folder) for folder in folders]
         names = [name if names.count(name) == 1 else f"{f.parent.name}-{f.name}" for name, f in zip(names, folders, strict=True)]
         names = [name if names.count(name) == 1 else f"{name} {i + 1}" for i, name in enumerate(names)]
         return dict(zip(names, folders, strict=True))

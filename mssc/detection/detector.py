@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, SupportsFloat
 import numpy as np
 
 from ..config import ModelConfig
-from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, load_config, model_folder
+from ..model.shipped import DEFAULT_THRESHOLD, WEIGHTS, default_threshold, load_config, model_folder, name_of
 from ..structures import Detections, InputError, Predictions
 from ..video import frames_per_look
 from .postprocess import Classified, to_detections, to_people
@@ -101,7 +101,7 @@ class Detector:
         folder = model_folder(name)
         tune_malloc()
         graphs = stream_step(folder, runtime, "cpu" if is_cpu(device) else str(choose_device(device)))
-        detector = cls(folder, folder.name, default_threshold(folder), graphs)
+        detector = cls(folder, name_of(folder), default_threshold(folder), graphs)
         if graphs is None:  # those are ready as they are opened
             detector.model.to(choose_device(device))
             detector.stream()(np.zeros((detector.config.key_size,) * 2 + (3,), np.uint8))

@@ -36,14 +36,14 @@ def add_model(folder: Path) -> str:
     """Offer a model on the page, beside those that ship.
 
     Returns:
-        Its name there: that of the folder, or of the run if the folder is a run's ``model``; numbered if it is taken.
+        Its name there, see `mssc.model.shipped.name_of`; numbered if it is taken.
 
     Raises:
         InputError: if the folder holds no model.
     """
     load_config(folder)
     folder = folder.resolve()
-    name = wanted = folder.parent.name if folder.name == "model" else folder.name
+    name = wanted = shipped.name_of(folder)
     number = 2
     while OWN.get(name, folder) != folder:
         name, number = f"{wanted} {number}", number + 1
