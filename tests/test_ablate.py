@@ -355,7 +355,7 @@ def test_results_hold_every_run_with_its_provenance(finished, toy_videos, tiny_c
         assert model.config == replace(tiny_config, **changes)
         assert results.parameters(row) == sum(p.numel() for p in model.parameters())
         run = results.run(row, 1)
-        assert run.facts["steps"] == 3 and len(run.facts["weights"]) == 12 and len(run.right) == len(toy_videos)
+        assert run.facts["steps"] == 3 and len(run.facts["weights"]) == 12 and len(run.facts["right"]) == len(toy_videos)
         again = score_model(Detector(model), toy_videos, plan.cache, rounds=20)
         assert run.scores == pytest.approx(again.scores, abs=1e-4)
     assert results.run("2D only", 0).paths == {} and set(results.run("MS-SC", 0).paths) == set(CONDITIONS)

@@ -99,8 +99,8 @@ def test_what_a_common_factor_changes(factor):
     x = RNG.normal(size=(60, 8)) + 1
     a, b = np.arange(60) < 20, np.arange(60) >= 30
     plain, scaled = s.separability(x, a, b), s.separability(factor * x, a, b)
-    for name, measure in s.MEASURES.items():
-        if measure.scale_free:
+    for name in s.MEASURES:
+        if name != "d_raw":
             assert scaled[name] == pytest.approx(plain[name]), name
     assert scaled["d_raw"] == pytest.approx(factor * plain["d_raw"])
 
@@ -193,25 +193,25 @@ def test_context_entropy():
 
 
 def linear_cka(x, y):
-    return exchange.cka_of(exchange.Moments.of(x, y))
+    return exchange.cka_of(exchange.moments_of(x, y))
 
 
 def test_linear_cka():
     x, turn = RNG.normal(size=(200, 5)), np.linalg.qr(RNG.normal(size=(5, 5)))[0]
     assert linear_cka(x, 3 * x @ turn + 7) == pytest.approx(1)
-    y = RNG.normal(size=(200, 7))
+    y = RNG.normal(size=(200, 5))
     assert linear_cka(x, y) == pytest.approx(linear_cka(y, x))
     assert linear_cka(x, y) < 0.2
     xc, yc = x - x.mean(0), y - y.mean(0)
     gram, other = xc @ xc.T, yc @ yc.T  # the definition by Gram matrices
     assert linear_cka(x, y) == pytest.approx((gram * other).sum() / (np.linalg.norm(gram) * np.linalg.norm(other)))
-    assert math.isnan(linear_cka(x, np.ones((200, 2))))
+    assert math.isnan(linear_cka(x, np.ones((200, 5))))
 
 
 def test_moments_add_up():
-    x, y = RNG.normal(size=(50, 4)), RNG.normal(size=(50, 3))
-    parts = [exchange.Moments.of(x[:20], y[:20]), exchange.Moments.of(x[20:], y[20:])]
-    assert exchange.cka_of(exchange.add_moments(parts)) == pytest.approx(linear_cka(x, y))
+    x, y = RNG.normal(size=(2, 50, 4))
+    parts = exchange.moments_of(x[:20], y[:20]) + exchange.moments_of(x[20:], y[20:])
+    assert exchange.cka_of(parts) == pytest.approx(linear_cka(x, y))
 
 
 def test_rank_correlation():

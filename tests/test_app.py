@@ -1,6 +1,7 @@
 """The page over its API, on this machine, with tiny networks; its browser tests are in test_page_browser.py."""
 
 import base64
+import csv
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,9 +32,10 @@ from PIL import Image
 import app
 from mssc import page, video
 from mssc.detection import people, pipeline
+from mssc.detection.result import VideoResult
 from mssc.model import shipped
 from mssc.page import answers, detection, guard, layout, limits, offer, playable, share, visits
-from mssc.structures import InputError, Tube
+from mssc.structures import Detections, InputError, Tube
 from mssc.video import drawing
 
 ROOT = Path(app.__file__).parent
@@ -410,10 +413,11 @@ def test_what_somebody_has_uploaded_again_stays(tmp_path, monkeypatch):
 # -------------------------------------------------------------------- what is shown
 
 
-def result(tubes, frames=20) -> video.VideoInfo:
+def result(tubes, people=(), frames=20) -> VideoResult:
     info = video.VideoInfo(Path("walk.mp4"), 64, 48, Fraction(10), frames, frames / 10)
     times = [index / 10 for index in range(frames)]
-    return pipeline.VideoResult(info, ("stand", "wave_hand"), tubes, [], times, {"network": 0.4, "decode": 0.1}, "big", 0.3)
+    spent = {"network": 0.4, "decode": 0.1}
+    return VideoResult(info, ("stand", "wave_hand"), tubes, [], times, spent, "big", 0.3, people=list(people))
 
 
 BOX = np.tile([2.04, 2, 30, 40], (20, 1))
@@ -428,7 +432,7 @@ def numbers(text: str, kind: str) -> np.ndarray:
 
 
 def test_the_page_is_told_boxes_times_and_people():
-    told = detection.describe(result(TUBES), TUBES, PEOPLE)
+    told = detection.describe(result(TUBES, PEOPLE))
     assert told["size"] == [64, 48] and told["duration"] == 2.0
     np.testing.assert_allclose(numbers(told["times"], "<f4")[:3], [0, 0.1, 0.2])
     first, second = told["tubes"]
@@ -438,6 +442,39 @@ def test_the_page_is_told_boxes_times_and_people():
     (person,) = told["people"]
     assert person["actor"] == 1 and person["likeliest"] == [[1, 0.6], [0, 0.3]], "who does the first action"
     json.dumps(told)
+
+
+def test_an_actor_has_one_number_everywhere(clip, tmp_path, models, monkeypatch):
+    """Somebody who does nothing sure is there from the beginning, an actor comes later."""
+    monkeypatch.setattr(offer, "OWN", models)
+    boxes, labels = np.array([[2, 2, 22, 40], [40, 2, 60, 40]]), np.array([0, 1])
+
+    def first_pass(stream, info, times, linker, stopwatch):
+        for frame in range(info.frames):
+            times.append(frame / float(info.rate))
+            here = slice(1 if frame < 4 else 2)
+            yield linker.step(Detections(boxes[here], labels[here], np.array([0.45, 0.9])[here]))
+
+    monkeypatch.setattr(pipeline, "_first_pass", first_pass)
+    draw, labelled = video.drawing.draw, set()
+    monkeypatch.setattr(
+        video.drawing,
+        "draw",
+        lambda *drawn: labelled.update(zip(drawn[1].labels.tolist(), drawn[3], strict=True)) or draw(*drawn),
+    )
+    *_, last = detection.work(str(clip), "big", 0.5, str(tmp_path), drawn=True)
+    file = Path(last.run["json"])
+    written, told = json.loads(file.read_text()), last.run["found"]
+    assert written == last.result and pipeline.detect_video(clip, models["big"], 0.5).to_json() == written
+    for kinds in (written, told):
+        assert ([row["actor"] for row in kinds["tubes"]], [row["actor"] for row in kinds["people"]]) == ([2], [1, 2])
+    with file.with_suffix(".csv").open(newline="") as table:
+        assert [row["actor"] for row in csv.DictReader(table)] == ["2"]
+    assert labelled == {(1, 2)}
+    labelled.clear()
+    alone = last.seen.only(0.5, people=False)
+    list(share.make("whole", [alone], 0, tmp_path / "shared.mp4"))
+    assert labelled == {(1, 2)} and alone.numbers == ([2], []) and last.seen.only(0.95).numbers == ([], [1, 2])
 
 
 def test_first_tubes_come_before_the_end(clip, tmp_path, models, monkeypatch):
@@ -471,7 +508,7 @@ def test_a_filter_shows_what_a_run_at_that_threshold_would_find(clip, tmp_path, 
     *_, last = detection.work(str(clip), "big", detection.LOWEST, str(tmp_path))
     middle = float(np.median([tube.score for tube in last.seen.tubes]))
     found = pipeline.detect_video(clip, models["big"], middle).tubes
-    shown = last.seen.above(middle).tubes
+    shown = last.seen.only(middle).tubes
     assert 0 < len(shown) < len(last.seen.tubes)
     assert [(t.label, t.start, t.score) for t in shown] == [(t.label, t.start, t.score) for t in found]
 
@@ -508,7 +545,7 @@ def seen(clip, models, tmp_path_factory):
 def test_a_clip_to_share_shows_the_boxes_and_a_timeline(seen, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(share, "CLIP_SECONDS", 0.3)
     target = tmp_path / f"x{share.SUFFIXES[kind]}"
-    one = share.Shown.of(seen, 0.05, [seen.classes[seen.tubes[0].label]])
+    one = seen.only(0.05, [seen.classes[seen.tubes[0].label]])
     assert 0 < len(one.tubes) < len(seen.tubes)
     list(share.make(kind, [one], 0.3, target))
     frames = list(video.read(target))
@@ -531,8 +568,8 @@ def test_a_gif_takes_as_long_as_its_frames(seen, tmp_path):
 
 
 def test_who_is_not_shown_is_not_shared(seen):
-    somebody = seen._replace(people=[people.Person(seen.tubes[0], [])])
-    assert share.Shown.of(somebody, 0.05, []).people and not share.Shown.of(somebody, 0.05, [], people=False).people
+    somebody = replace(seen, people=[people.Person(seen.tubes[0], [])])
+    assert somebody.only(0.05).people and not somebody.only(0.05, people=False).people
 
 
 def test_a_shared_timeline_hides_nothing_that_the_page_shows(seen):
@@ -540,22 +577,21 @@ def test_a_shared_timeline_hides_nothing_that_the_page_shows(seen):
         return Tube(label, score, start, np.tile(seen.tubes[0].boxes[:1], (stop - start, 1)))
 
     both = [tube(0, 0, 10, 0.6), tube(1, 2, 12, 0.3), tube(0, 12, 14, 0.5)]
-    alone = seen._replace(tubes=both, people=[people.Person(tube(len(seen.classes), 0, 14, 0.9), [])])
-    shown = share.Shown.of(alone, 0.05, [])
-    timeline = share._Timeline.of(shown, 0, 9)
+    alone = replace(seen, tubes=both, people=[people.Person(tube(len(seen.classes), 0, 14, 0.9), [])])
+    timeline = share._Timeline.of(alone, 0, 9)
     assert [(number, [one.label for one in row]) for number, row in timeline.rows] == [
         (1, [0, 0]),
         (1, [1]),
     ] and not timeline.more
-    strip = share._strip(shown, 200, seen.times[0], seen.times[-1], timeline, timeline.count)
+    strip = share._strip(alone, 200, seen.times[0], seen.times[-1], timeline, timeline.count, "")
     colours = {strip.getpixel((60, y)) for y in range(strip.height)}
     assert colours >= {tuple(colour) for colour in drawing.class_colours(seen.classes)[:2]} | {tuple(drawing.GREY)}
-    off = share._Timeline.of(share.Shown.of(alone, 0.05, list(seen.classes[:2]), people=False), 0, 9)
+    off = share._Timeline.of(alone.only(0.05, list(seen.classes[:2]), people=False), 0, 9)
     assert (off.rows, off.count) == ([], 1)
 
 
 def test_a_video_without_anybody_can_be_shared_and_a_tab_closed_meanwhile_leaves_nothing(seen, tmp_path):
-    nobody = share.Shown.of(seen._replace(tubes=[], people=[]), 0.5, [])
+    nobody = replace(seen, tubes=[], people=[])
     list(share.make("gif", [nobody], 0, tmp_path / "nobody.gif"))
     work = share.make("clip", [nobody], 0, tmp_path / "left.mp4")
     next(work)

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from test_video import make
 
 from mssc.detection import pipeline
 from mssc.detection.detector import Detector
+from mssc.detection.people import PeopleLinker
 from mssc.detection.pipeline import VideoResult
 from mssc.detection.prefetch import prefetch
 from mssc.model.mssc import MSSC
@@ -32,9 +32,13 @@ def detector(tiny_config):
     return Detector(model, "tiny")
 
 
-def result(tubes, times) -> VideoResult:
+def result(tubes, times, detections=()) -> VideoResult:
     info = VideoInfo(Path("a/walk.mp4"), 64, 48, Fraction(10), len(times), len(times) / 10)
-    return VideoResult(info, ("sit", "stand"), tubes, [], times, {"network": 2.0, "draw": 0.5}, "tiny", 0.3)
+    linker = PeopleLinker(10.0, 2)
+    for found in detections:
+        linker.step(found)
+    people, spent = linker.so_far(detections) if detections else [], {"network": 2.0, "draw": 0.5}
+    return VideoResult(info, ("sit", "stand"), tubes, detections, times, spent, "tiny", 0.3, people=people)
 
 
 def test_seconds_follow_the_frames_own_times():
@@ -62,8 +66,8 @@ def test_who_acts_in_a_frame_is_not_among_the_others_there():
     actor, other = np.array([1, 2, 30, 40], np.float32), np.array([50, 2, 80, 40], np.float32)
     seen = [Detections(np.stack([actor, other]), np.zeros(2), np.full(2, 0.9))] * 30
     tube = Tube(0, 0.7, 0, np.tile(actor, (10, 1)))
-    found = replace(result([tube], [index / 10 for index in range(30)]), detections=seen)
-    assert len(found.people) == 2
+    found = result([tube], [index / 10 for index in range(30)], seen)
+    assert len(found.people) == 2 and found.actors[0] in found.numbers[1]
     np.testing.assert_allclose(found.others_at(5), [other], atol=0.01)
     assert len(found.others_at(20)) == 2 and len(found.others_at(99)) == 0
 
@@ -71,7 +75,7 @@ def test_who_acts_in_a_frame_is_not_among_the_others_there():
 def test_everybody_is_told_of_where_no_action_is_sure():
     box = np.array([[1, 2, 30, 40]], np.float32)
     unsure = Detections(box, np.array([1]), np.array([0.2]), box, np.array([0.9]))
-    found = replace(result([], [frame / 10 for frame in range(12)]), detections=[unsure] * 12)
+    found = result([], [frame / 10 for frame in range(12)], [unsure] * 12)
     (person,) = found.to_json()["people"]
     assert person["likeliest"] == [{"action": "stand", "score": pytest.approx(0.2)}] and person["end_frame"] == 11
     assert person["boxes"][5] == [1, 2, 30, 40] and found.to_json()["tubes"] == []
@@ -147,7 +151,7 @@ def test_steps_tell_what_there_is_so_far_and_end_as_detection_does(detector, toy
     steps, counts = [], []
     for step in pipeline.detect_steps(path, detector, 0.0, tmp_path / "o.mp4"):
         steps.append((step.done, step.stage, step.complete, step.image is not None))
-        counts.append(len(step.tubes_so_far()))
+        counts.append(len(step.so_far().tubes))
         assert len(step.result.times) == len(step.result.detections), "what is not looked at yet has not been seen"
     count = len(whole.times)
     looking = [(n + 1, "looking for actions", False, False) for n in range(count)]

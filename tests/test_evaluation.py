@@ -150,7 +150,8 @@ def test_clip_mode_sees_each_window_alone(model_folder, toy_videos, tmp_path):
     found = scoring.detect_frames(detector, video, "clip")
     assert len(found) == video.frames
     for last in (0, 2, 7, len(images) - 1):
-        (alone,) = detector.window(images[max(0, last + 1 - detector.config.window) : last + 1])
+        window = detector.prepare(images[max(0, last + 1 - detector.config.window) : last + 1]).transpose(0, 1)[None]
+        (alone,) = detector.detect(window, (video.height, video.width))
         np.testing.assert_allclose(found[last].scores, alone.scores, atol=1e-5)
         np.testing.assert_allclose(found[last].boxes, alone.boxes, atol=1e-2)
 

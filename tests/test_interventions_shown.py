@@ -41,10 +41,6 @@ def found(model="known", *more):
 def vitals():
     one = Interval(0.5, 0.4, 0.6, 134)
     return Vitals(
-        "known",
-        "J-HMDB-21",
-        134,
-        1159,
         Gain(1.7, 0.2, 1.1, 2.4),
         {"|gamma1|": (0.9, 1.0)},
         {"stride 8, spatial takes": one},
@@ -107,12 +103,12 @@ def test_the_picture_shows_its_numbers():
 
 def test_tables_to_read():
     lines = plots.interventions_markdown(found()).splitlines()
-    assert lines[2].startswith("| **nothing** | | 60.0 [50.0, 70.0]")
+    assert lines[2].startswith("| **nothing** |  | 60.0 [50.0, 70.0]")
     assert "| MSM | identity | -6.0 [-9.0, -3.0] |" in lines[4]
     table = plots.vitals_markdown(vitals())
     assert "| 1.700 | 0.200 | 1.100 | 2.400 |" in table and "| SFM stage 1 | 0.55 | 0.02 |" in table
     assert "| distance of the means | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] | 0.000 [-0.100, 0.100] |" in table
-    assert plots.vitals_markdown(Vitals("none", "toy")) == "\n"
+    assert plots.vitals_markdown(Vitals()) == "\n"
 
 
 # -------------------------------------------------------------------- beside a model

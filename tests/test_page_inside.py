@@ -16,9 +16,11 @@ from mssc.analysis import METRICS, Effect, Interval, Interventions, cell_kinds, 
 from mssc.analysis.moment import Progress, lift, maps_of
 from mssc.data import toy
 from mssc.detection.people import Person
+from mssc.detection.result import VideoResult
 from mssc.model import shipped
 from mssc.page import answers, inside, offer, visits
 from mssc.structures import InputError
+from mssc.video import probe
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,7 @@ def seen(toy_videos):
     """What a perfect detector would have found: the true tubes."""
     clip = toy_videos.videos[0]
     times = [index / float(clip.rate) for index in range(clip.frames)]
-    size = (clip.width, clip.height)
-    return inside.Seen(str(clip.path), "big", list(clip.tubes), [], tuple(toy.CLASSES), size, clip.rate, times, 0.4)
+    return VideoResult(probe(clip.path), tuple(toy.CLASSES), list(clip.tubes), [], times, {}, "big", 0.4)
 
 
 def last(steps):
@@ -154,18 +155,18 @@ def test_distances_are_those_of_the_analysis(found):
 
 def test_the_nearest_moment_with_an_action_is_taken(seen):
     tube = seen.tubes[0]
-    video, near, frame = inside.annotated(seen, 1e9)
+    video, near, frame = moment.watched(seen, 1e9)
     assert frame == max(tube.stop for tube in seen.tubes) - 1 and frame in video.labelled
-    video, near, frame = inside.annotated(seen, seen.times[tube.start + 1])
+    video, near, frame = moment.watched(seen, seen.times[tube.start + 1])
     assert frame == tube.start + 1 and len(video.labelled) <= moment.KEY_FRAMES + 1 and frame in near.labelled
 
 
 def test_where_no_action_is_sure_people_are_taken_and_without_them_the_way_out_is_said(seen):
-    nobody = seen._replace(tubes=[])
+    nobody = replace(seen, tubes=[])
     with pytest.raises(InputError, match="nobody was found in this video.*try another"):
-        inside.annotated(nobody, 0)
-    somebody = nobody._replace(people=[Person(seen.tubes[0], [])])
-    assert inside.annotated(somebody, 0)[0].tubes == (seen.tubes[0],)
+        moment.watched(nobody, 0)
+    somebody = replace(nobody, people=[Person(seen.tubes[0], [])])
+    assert moment.watched(somebody, 0)[0].tubes == (seen.tubes[0],)
     dora = SimpleNamespace(session_hash="dora")
 
     def asked(**data):
@@ -182,7 +183,7 @@ def test_where_no_action_is_sure_people_are_taken_and_without_them_the_way_out_i
 
 def test_a_small_actor_gives_maps_without_distances(seen):
     small = [type(tube)(tube.label, 0.5, tube.start, tube.boxes * 0 + [1, 1, 2, 2]) for tube in seen.tubes]
-    (big,) = last(inside.look(seen._replace(tubes=small), ["big"], 0))
+    (big,) = last(inside.look(replace(seen, tubes=small), ["big"], 0))
     told = inside.pictures([big], seen)["models"][0]
     assert not big.cells and told["points"] == {} and told["maps"] and not any(big.distances.values())
 

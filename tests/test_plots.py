@@ -199,11 +199,11 @@ def test_what_msm_changes_is_drawn_with_its_interval(studies):
 
 def test_auroc_changes_in_pairs(studies):
     study = studies[0]
-    change = study.auroc_change("MSM in", "MSM out")
-    assert change.value == pytest.approx(study.auroc("MSM out").value - study.auroc("MSM in").value)
-    assert study.auroc_change("MSM in", "MSM in")[:3] == (0, 0, 0)
+    change = study.change("MSM in", "MSM out", "AUROC")
+    assert change.value == pytest.approx(study.distance("MSM out", "AUROC").value - study.distance("MSM in", "AUROC").value)
+    assert study.change("MSM in", "MSM in", "AUROC")[:3] == (0, 0, 0)
     with pytest.raises(InputError, match="only the same cells"):
-        study.auroc_change("MSM in", "SFM out 16")
+        study.change("MSM in", "SFM out 16", "AUROC")
 
 
 def test_many_classes_are_action_against_background(studies):
@@ -246,7 +246,7 @@ def test_tables(studies):
     text = plots.separability_markdown(studies)
     assert "## full" in text and "## plain" in text and "| distance of the means (d_euc) | up |" in text and "MSM's gain" in text
     auroc = next(line for line in text.splitlines() if line.startswith("| AUROC of a linear probe | up |"))
-    assert studies[0].auroc_change("MSM in", "MSM out").text() in auroc
+    assert studies[0].change("MSM in", "MSM out", "AUROC").text() in auroc
     assert "no MSM here" in text.split("## plain")[1] and "no MSM here" not in text.split("## plain")[0]
     rows = list(csv.DictReader(plots.separability_csv(studies).splitlines()))
     one = next(r for r in rows if (r["model"], r["measure"], r["where"]) == ("full", "Fisher J", "change"))

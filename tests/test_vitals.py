@@ -1,6 +1,5 @@
 """Vitals: gains, entropies and moves worked out by hand, and what training writes down of them."""
 
-import copy
 import json
 from dataclasses import replace
 from functools import partial
@@ -9,7 +8,6 @@ import pytest
 import torch
 from random_weights import random_network
 
-from mssc.analysis.keyframes import collect
 from mssc.analysis.vitals import moved, scales, vital_signs
 from mssc.config import ModelConfig, TrainConfig
 from mssc.detection.detector import Detector
@@ -35,9 +33,7 @@ def model(few):
 
 
 def test_vitals_are_those_of_the_key_frames(model, few):
-    found = vital_signs(Detector(model), few, "tiny", step=4)
-    keys = [key for video in few.videos for key in collect(Detector(model), video, 4)]
-    assert found.frames == len(keys) and found.videos == 3
+    found = vital_signs(Detector(model), few, step=4)
     assert found.gain.least >= 1 and found.gain.least < found.gain.mean < found.gain.most and found.gain.std > 0
     assert set(found.entropy) == {f"stride {s}, {path} takes" for s in (8, 16, 32) for path in ("spatial", "motion")}
     assert all(0 <= one.low <= one.value <= one.high <= 1 for one in found.entropy.values())
@@ -87,13 +83,11 @@ def test_an_untrained_network_has_not_moved(few):
 def test_moves_by_hand(few):
     torch.manual_seed(0)
     model = MSSC(replace(LOOK, classes=few.classes))
-    start = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         model.video.motion.gamma1 *= 3
         model.video.motion.gamma2 *= 3
-    assert moved(model, start)["MSM gamma"] == (pytest.approx(2), 0)
     assert moved(model)["MSM gamma"].distance == pytest.approx(2)  # the start is a constant, so each seed knows it
-    assert moved(model, start)["SFM stage 1"] == (0, 0)
+    assert moved(model)["SFM stage 1"].distance == 0  # the same draw
     assert scales(model)["|gamma1|"] == pytest.approx((3, 1)) and scales(model)["SFM temperature, stride 8"] == pytest.approx(
         (4, 4)
     )

@@ -10,7 +10,7 @@ A results file is JSON and holds numbers alone::
              paths {condition: {scores, draws}}, noise {corruption: {amount: {score, draws}}}, noise_step}]
 
 ``draws`` are the metric over the same resamples of the videos in every run, so that any two rows can be compared, paired, without their
-detections. ``paths`` and ``noise`` are there where they were asked for, see `mssc.ablate.paths` and `mssc.analysis.corruption`.
+detections. ``paths`` and ``noise`` are there where they were asked for, see `mssc.ablate.studies`.
 """
 
 import json
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.bootstrap import Interval, of_draws
+from ..analysis.bootstrap import Interval, of_draws, unrounded
 from ..structures import InputError
 
 FORMAT = 1
@@ -42,17 +42,15 @@ class Run:
         seed: of order, augmentation and initial weights.
         scores: by metric.
         draws: by metric, over the resamples of the videos that all runs share, (rounds,).
-        right: true boxes that were given the right class, by video.
         paths: the same model with a path's features replaced, by condition: scores and draws.
         noise: by corruption and amount, frame-mAP (unlinked) of every `noise_step`-th frame and its draws; ("none", 0) among them.
-        facts: the rest: weights' hash, seconds, last losses.
+        facts: the rest: weights' hash, seconds, last losses, true boxes with the right class by video.
     """
 
     row: str
     seed: int
     scores: dict[str, float]
     draws: dict[str, np.ndarray]
-    right: np.ndarray
     paths: dict[str, tuple[dict[str, float], dict[str, np.ndarray]]]
     noise: dict[tuple[str, float], tuple[float, np.ndarray]]
     facts: dict[str, object]
@@ -60,16 +58,15 @@ class Run:
     @classmethod
     def from_record(cls, record: Mapping) -> "Run":
         """From a results file's entry."""
-        known = ("row", "seed", "scores", "draws", "right", "paths", "noise")
+        known = ("row", "seed", "scores", "draws", "paths", "noise")
         return cls(
             record["row"],
             int(record["seed"]),
             _numbers(record["scores"]),
             _arrays(record["draws"]),
-            np.array(record["right"]),
             {name: (_numbers(one["scores"]), _arrays(one["draws"])) for name, one in record.get("paths", {}).items()},
             {
-                (kind, float(amount)): (_number(one["score"]), np.array(one["draws"], float))
+                (kind, float(amount)): (unrounded(one["score"]), np.array(one["draws"], float))
                 for kind, amounts in record.get("noise", {}).items()
                 for amount, one in amounts.items()
             },
@@ -77,12 +74,8 @@ class Run:
         )
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
 def _numbers(values: Mapping) -> dict[str, float]:
-    return {name: _number(value) for name, value in values.items()}
+    return {name: unrounded(value) for name, value in values.items()}
 
 
 def _arrays(values: Mapping) -> dict[str, np.ndarray]:
@@ -212,7 +205,7 @@ class AblationResults:
         return of_draws(float(values[0] - max(values[1:])), drawn[0] - drawn[1:].max(0), videos)
 
     def path_loss(self, row: str, condition: str, metric: str = METRICS[0]) -> Interval:
-        """What a trained model loses when one path's features are replaced; see `mssc.ablate.paths.CONDITIONS`.
+        """What a trained model loses when one path's features are replaced; see `mssc.ablate.studies.CONDITIONS`.
 
         Raises:
             InputError: if that was not looked at.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis.bootstrap import resamples
+from ..analysis.bootstrap import resamples, rounded
 from ..analysis.interventions import classified, named_right
 from ..data.cache import FrameCache
 from ..data.dataset import Dataset, Video
@@ -72,16 +72,12 @@ class Scored:
     def record(self) -> dict[str, object]:
         """Scores and draws for JSON, draws rounded to a hundredth of a percent."""
         draws = {name: plain(values) for name, values in self.draws.items()}
-        return {"scores": {name: _none(value, 6) for name, value in self.scores.items()}, "draws": draws}
+        return {"scores": {name: rounded(value, 6) for name, value in self.scores.items()}, "draws": draws}
 
 
 def plain(draws: np.ndarray) -> list[float | None]:
     """Draws for JSON, rounded to a hundredth of a percent; NaN becomes None."""
-    return [_none(value, 4) for value in draws.tolist()]
-
-
-def _none(value: float, digits: int) -> float | None:
-    return round(value, digits) if np.isfinite(value) else None
+    return [rounded(value) for value in draws.tolist()]
 
 
 def score_model(

@@ -63,13 +63,11 @@ def replaced(model: MSSC, condition: str, other: Tensor) -> Iterator[None]:
         return torch.cat([maps[:, :kept], torch.zeros_like(maps[:, kept:])], 1), state
 
     if condition.endswith("another video"):
-        handle = (image if condition.startswith("2D") else path.backbone).register_forward_pre_hook(elsewhere)
+        hook = (image if condition.startswith("2D") else path.backbone).register_forward_pre_hook(elsewhere)
     else:
-        handle = (image.neck if condition.startswith("2D") else path.backbone).register_forward_hook(silenced)
-    try:
+        hook = (image.neck if condition.startswith("2D") else path.backbone).register_forward_hook(silenced)
+    with hook:
         yield
-    finally:
-        handle.remove()
 
 
 def partners(dataset: Dataset) -> dict[str, Video]:

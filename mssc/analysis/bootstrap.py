@@ -34,6 +34,20 @@ class Interval(NamedTuple):
         return f"{text} [{self.low:.{digits}f}, {self.high:.{digits}f}]" if np.isfinite(self.low) else text
 
 
+NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
+"""Of nothing at all."""
+
+
+def rounded(value: float, digits: int = 4) -> float | None:
+    """A number for JSON, which knows no NaN: None stands for that."""
+    return round(value, digits) if np.isfinite(value) else None
+
+
+def unrounded(value: float | None) -> float:
+    """What `rounded` was given, or nearly."""
+    return float("nan") if value is None else float(value)
+
+
 def interval(statistic: Callable[[np.ndarray], float], videos: int, rounds: int = ROUNDS, seed: int = 0) -> Interval:
     """The 95 % interval of any statistic of a set of videos.
 
@@ -44,7 +58,7 @@ def interval(statistic: Callable[[np.ndarray], float], videos: int, rounds: int 
         seed: of its draws.
     """
     if not videos:
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
+        return NOTHING
     value = float(statistic(np.arange(videos)))
     if videos < 2:
         return Interval(value, float("nan"), float("nan"), videos)
@@ -57,7 +71,8 @@ def of_draws(value: float, draws: np.ndarray, videos: int) -> Interval:
     known = draws[np.isfinite(draws)]
     if not len(known) or videos < 2:
         return Interval(value, float("nan"), float("nan"), videos)
-    return Interval(value, *_quantiles(known), videos)
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, float(low), float(high), videos)
 
 
 def resamples(videos: int, rounds: int = ROUNDS, seed: int = 0) -> np.ndarray:
@@ -66,19 +81,14 @@ def resamples(videos: int, rounds: int = ROUNDS, seed: int = 0) -> np.ndarray:
     return np.stack([np.bincount(row, minlength=videos) for row in drawn])
 
 
-def _quantiles(drawn: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
 def mean_interval(values: Sequence[float] | np.ndarray, rounds: int = ROUNDS, seed: int = 0) -> Interval:
     """The mean of one value per video (V,); videos with NaN are left out."""
     known = np.asarray(values, float)
     known = known[np.isfinite(known)]
-    if len(known) < 2:
-        return Interval(float(known[0]) if len(known) else float("nan"), float("nan"), float("nan"), len(known))
+    if not len(known):
+        return NOTHING
     drawn = known[np.random.default_rng(seed).integers(0, len(known), (rounds, len(known)))].mean(1)
-    return Interval(float(known.mean()), *_quantiles(drawn), len(known))
+    return of_draws(float(known.mean()), drawn, len(known))
 
 
 def paired_interval(

@@ -5,7 +5,7 @@ the network itself stays as it is, and both paths still come from one video.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -115,7 +115,9 @@ def corrupted(model: MSSC, name: str, amount: float, generator: torch.Generator)
     Raises:
         InputError: for an unknown corruption.
     """
-    corruption = _known(name)
+    if name not in CORRUPTIONS:
+        raise InputError(f"there is no corruption {name!r}; use one of {', '.join(CORRUPTIONS)}.")
+    corruption = CORRUPTIONS[name]
     module = model.image if corruption.path == "key" else model.video.backbone
     if isinstance(module, NoImage) or module is None or not amount:
         yield
@@ -124,11 +126,8 @@ def corrupted(model: MSSC, name: str, amount: float, generator: torch.Generator)
     def spoil(_module: object, arguments: tuple) -> tuple:
         return (corruption.change(arguments[0].float(), amount, generator).to(arguments[0].dtype), *arguments[1:])
 
-    handle = module.register_forward_pre_hook(spoil)
-    try:
+    with module.register_forward_pre_hook(spoil):
         yield
-    finally:
-        handle.remove()
 
 
 # -------------------------------------------------------------------- scores
@@ -170,7 +169,6 @@ def robustness(
     dataset: Dataset,
     name: str = "model",
     step: int = 8,
-    corruptions: Sequence[str] | None = None,
     tick: Callable[[str], object] = lambda video: None,
 ) -> Robustness:
     """Detect in spoilt videos. What is random is the same for every model.
@@ -180,14 +178,13 @@ def robustness(
         dataset: of the model's classes; videos without ground truth are left out.
         name: of the model, for tables and pictures.
         step: every n-th frame with ground truth is judged.
-        corruptions: names of `CORRUPTIONS`; None for all.
         tick: is called after each video.
 
     Raises:
-        InputError: for another data set than the model's, no ground truth at all, or an unknown corruption.
+        InputError: for another data set than the model's, and no ground truth at all.
     """
     detector.check_classes(dataset)
-    plan = [("none", 0.0), *((kind, amount) for kind in corruptions or CORRUPTIONS for amount in _known(kind).amounts)]
+    plan = [("none", 0.0), *((kind, amount) for kind, one in CORRUPTIONS.items() for amount in one.amounts)]
     found: dict[tuple[str, float], dict[str, list[Detections]]] = {key: {} for key in plan}
     truth: dict[str, Truth] = {}
     for video in dataset.videos:
@@ -202,12 +199,6 @@ def robustness(
     if not truth:
         raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; there is nothing to score.")
     return Robustness(name, {key: frame_hits(rows, truth, len(dataset.classes)) for key, rows in found.items()})
-
-
-def _known(name: str) -> Corruption:
-    if name not in CORRUPTIONS:
-        raise InputError(f"there is no corruption {name!r}; use one of {', '.join(CORRUPTIONS)}.")
-    return CORRUPTIONS[name]
 
 
 def _detect(detector: Detector, video: Video, windows: list[Tensor], kind: str, amount: float) -> list[Detections]:

@@ -107,19 +107,17 @@ class Measure(NamedTuple):
     Attributes:
         of: (x, a, b) to a number.
         claim: what happens to it if the paper's claim holds: "up", "down", or "" where it says nothing.
-        scale_free: whether a common factor of all features leaves it as it is.
     """
 
     of: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
     claim: str
-    scale_free: bool = True
 
 
 MEASURES: dict[str, Measure] = {
     "d_cos": Measure(cosine_distance, "up"),
     "d_cos centred": Measure(centred_cosine_distance, "up"),
     "d_euc": Measure(scale_free_distance, "up"),
-    "d_raw": Measure(raw_distance, "", scale_free=False),
+    "d_raw": Measure(raw_distance, ""),
     "Fisher J": Measure(fisher, "up"),
     "silhouette": Measure(silhouette, "up"),
     "sim2avg": Measure(lambda x, a, b: similarity_to_average(x), "down"),

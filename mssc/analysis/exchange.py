@@ -1,6 +1,5 @@
 """What SFM's first stage exchanges (reconstruction, section 6.2)."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,49 +71,23 @@ def exchange_strength(fusion: nn.Module, own: tuple[Tensor, Tensor], other: tupl
     )
 
 
-class Moments(NamedTuple):
-    """Sums over cells of two kinds of features x and y, from which CKA follows. Sums of several videos add up.
+def moments_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Sums over cells from which CKA follows: Z^T Z of Z = [1 | x | y], (1 + 2D, 1 + 2D). Those of several videos add up.
 
-    Attributes:
-        count: cells.
-        x: (D,) sum.
-        y: (E,) sum.
-        xx: (D, D) sum of outer products.
-        yy: (E, E).
-        xy: (D, E).
+    Args:
+        x: (N, D) features of one kind.
+        y: (N, D) of the other.
     """
-
-    count: float
-    x: np.ndarray
-    y: np.ndarray
-    xx: np.ndarray
-    yy: np.ndarray
-    xy: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray) -> "Moments":
-        """Of cells (N, D) and (N, E)."""
-        x, y = np.asarray(x, float), np.asarray(y, float)
-        return cls(len(x), x.sum(0), y.sum(0), x.T @ x, y.T @ y, x.T @ y)
+    z = np.concatenate([np.ones((len(x), 1)), x, y], 1, dtype=float)
+    return z.T @ z
 
 
-def add_moments(parts: Sequence[Moments]) -> Moments:
-    """Their sum; at least one."""
-
-    def total(name: str) -> np.ndarray:
-        return np.sum([getattr(part, name) for part in parts], 0)
-
-    return Moments(sum(part.count for part in parts), *(total(name) for name in Moments._fields[1:]))
-
-
-def cka_of(moments: Moments) -> float:
+def cka_of(moments: np.ndarray) -> float:
     """Linear CKA (Kornblith et al., ICML 2019): |Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F) of centred features, in [0, 1]; NaN without
-    variance."""
-    count = max(moments.count, 1)
-    xx = moments.xx - np.outer(moments.x, moments.x) / count
-    yy = moments.yy - np.outer(moments.y, moments.y) / count
-    xy = moments.xy - np.outer(moments.x, moments.y) / count
-    first, second = np.linalg.norm(xx), np.linalg.norm(yy)
-    if first <= 1e-12 * np.linalg.norm(moments.xx) or second <= 1e-12 * np.linalg.norm(moments.yy):  # what is left is rounding
+    variance. `moments` are as of `moments_of`."""
+    raw, sums, width = moments[1:, 1:], moments[0, 1:], len(moments) // 2
+    centred = raw - np.outer(sums, sums) / max(moments[0, 0], 1)
+    own = [(np.linalg.norm(centred[of, of]), np.linalg.norm(raw[of, of])) for of in (slice(width), slice(width, None))]
+    if any(size <= 1e-12 * before for size, before in own):  # what is left is rounding
         return float("nan")
-    return float((xy**2).sum() / (first * second))
+    return float((centred[:width, width:] ** 2).sum() / (own[0][0] * own[1][0]))

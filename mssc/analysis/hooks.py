@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ def capture(model: nn.Module, *names: str, inputs: Sequence[str] = (), detach: b
         if name not in modules:
             near = difflib.get_close_matches(name, modules, 3) or [key for key, _ in model.named_children()][:8]
             raise InputError(f"the model has no submodule {name!r}; there are, for example, {', '.join(near)}.")
-    seen, handles = Captured(), []
+    seen = Captured()
 
     def recorder(name: str, into: dict[str, Any], which: int) -> Any:
         def record(_module: nn.Module, *values: Any) -> None:  # arguments, and output where there is one
@@ -56,15 +56,12 @@ def capture(model: nn.Module, *names: str, inputs: Sequence[str] = (), detach: b
 
         return record
 
-    try:
+    with ExitStack() as hooks:
         for name in names:
-            handles.append(modules[name].register_forward_hook(recorder(name, seen, 1)))
+            hooks.enter_context(modules[name].register_forward_hook(recorder(name, seen, 1)))
         for name in inputs:
-            handles.append(modules[name].register_forward_pre_hook(recorder(name, seen.inputs, 0)))
+            hooks.enter_context(modules[name].register_forward_pre_hook(recorder(name, seen.inputs, 0)))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
     silent = [name for name in names if name not in seen] + [name for name in inputs if name not in seen.inputs]
     if silent:
         raise InputError(f"the submodule {silent[0]!r} did not run ({len(silent)} in all); run the model inside the block.")

@@ -29,9 +29,9 @@ from ..model.mssc import MSSC
 from ..model.video import State
 from ..structures import Detections, InputError, Predictions
 from ..video import frames_per_look
-from .bootstrap import Interval, of_draws, resamples
+from .bootstrap import Interval, of_draws, resamples, rounded, unrounded
 from .hooks import Captured, capture
-from .keyframes import key_frames
+from .keyframes import key_frames, streamed, windowed
 from .stand_ins import Intervention, interventions_of, parts_of, recorded, standing_in
 
 ROUNDS = 400  # of the bootstrap: each scores all videos anew
@@ -56,11 +56,6 @@ class Effect(NamedTuple):
     kind: str
     scores: Mapping[str, Interval]
     changes: Mapping[str, Interval]
-
-    @property
-    def name(self) -> str:
-        """To show."""
-        return f"{self.part}: {self.kind}" if self.kind else self.part
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +82,6 @@ class Interventions:
     seed: int
     rows: tuple[Effect, ...]
 
-    def row(self, part: str, kind: str = "") -> Effect:
-        """That of a part and kind.
-
-        Raises:
-            InputError: naming the rows there are.
-        """
-        for row in self.rows:
-            if (row.part, row.kind) == (part, kind):
-                return row
-        raise InputError(
-            f"there is no row '{part}: {kind}' of {self.model}; there are {', '.join(row.name for row in self.rows)}."
-        )
-
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         plain = {name: getattr(self, name) for name in ("model", "dataset", "videos", "frames", "boxes", "step", "seed")}
@@ -122,16 +104,13 @@ class Interventions:
 
 
 def _plain(intervals: Mapping[str, Interval]) -> dict[str, list[float | None]]:
-    return {name: [round(x, 4) if np.isfinite(x) else None for x in one[:3]] + [one.videos] for name, one in intervals.items()}
+    return {name: [rounded(x) for x in one[:3]] + [one.videos] for name, one in intervals.items()}
 
 
 def _intervals(plain: Mapping[str, Sequence[float | None]]) -> dict[str, Interval]:
-    def number(value: float | None) -> float:
-        return float("nan") if value is None else float(value)
-
     found = {}
     for name, (value, low, high, videos) in plain.items():
-        found[name] = Interval(number(value), number(low), number(high), int(videos or 0))
+        found[name] = Interval(unrounded(value), unrounded(low), unrounded(high), int(videos or 0))
     return found
 
 
@@ -188,18 +167,10 @@ def chunks(detector: Detector, video: Video, step: int) -> Iterator[Chunk]:
     """A video from its start to its last key frame; of one that is labelled in some frames only, each key frame with its window."""
     keys = key_frames(video, step)
     if video.labelled is not None:
-        for clips, numbers in detector.windows(decode(video.path), float(video.rate), keys):
-            for clip, number in zip(clips, numbers, strict=True):
-                yield Chunk(clip[None], [clip.shape[1] - 1], [number], True)
+        yield from (Chunk(*one, True) for one in windowed(detector, video, keys))
         return
-    every = frames_per_look(float(video.rate))
-    shown = {key // every: key for key in reversed(keys)}
-    frames, first = islice(decode(video.path), 0, max(keys, default=-1) + 1, every), 0
-    while some := list(islice(frames, AT_ONCE)):
-        places = [place for place in range(len(some)) if first + place in shown]
-        clip = detector.prepare(some).transpose(0, 1)[None]
-        yield Chunk(clip, places, [shown[first + place] for place in places], first == 0)
-        first += len(some)
+    for count, some in enumerate(streamed(detector, video, keys, at_once=AT_ONCE)):
+        yield Chunk(*some, count == 0)
 
 
 def back_and_forth(frames: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -120,7 +120,9 @@ def collect(detector: Detector, video: Video, step: int = 4, mode: Mode = "strea
         raise InputError(f"the mode is {mode!r}; use stream or clip.")
     model, state = detector.model, detector.model.initial_state(1)
     wanted = key_frames(video, step)
-    for clip, places, frames in _stream(detector, video, wanted, start) if mode == "stream" else _clips(detector, video, wanted):
+    for clip, places, frames in (
+        streamed(detector, video, wanted, start) if mode == "stream" else windowed(detector, video, wanted)
+    ):
         keys = torch.tensor([places or [clip.shape[2] - 1]])  # the state must go on in any case
         with _taps(model) as seen:
             _, after = detector.step(clip, state, keys)
@@ -133,20 +135,20 @@ Shown = Iterator[tuple[Tensor, list[int], list[int]]]
 """Clips (1, 3, T, S, S), which of their frames are key frames, and the numbers of these in the video."""
 
 
-def _stream(detector: Detector, video: Video, keys: list[int], start: int) -> Shown:
-    """The video as far as its last key frame, a few frames after the other."""
+def streamed(detector: Detector, video: Video, keys: list[int], start: int = 0, at_once: int = FRAMES_AT_ONCE) -> Shown:
+    """The video from frame `start` to its last key frame, `at_once` frames after the other."""
     every = frames_per_look(float(video.rate))
     shown = {(key - start) // every: key for key in reversed(keys)}
     frames = islice(decode(video.path), start, keys[-1] + 1 if keys else start, every)
     first = 0
-    while some := list(islice(frames, FRAMES_AT_ONCE)):
+    while some := list(islice(frames, at_once)):
         clip = detector.prepare(some).transpose(0, 1)[None]
         places = [place for place in range(len(some)) if first + place in shown]
         yield clip, places, [shown[first + place] for place in places]
         first += len(some)
 
 
-def _clips(detector: Detector, video: Video, keys: list[int]) -> Shown:
+def windowed(detector: Detector, video: Video, keys: list[int]) -> Shown:
     """The window of each key frame, as short as what there is."""
     for clips, numbers in detector.windows(decode(video.path), float(video.rate), keys):
         for clip, number in zip(clips, numbers, strict=True):

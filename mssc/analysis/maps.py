@@ -12,6 +12,8 @@ from ..model.head import Head
 from ..structures import InputError
 from .cells import INSIDE, centre_cells, coverage
 
+LEVELS = 3  # fused maps for the class; of more, the rest are for boxes
+
 
 def normalised(response: np.ndarray) -> np.ndarray:
     """A response (H, W), not negative, made to sum to 1. All zero becomes uniform: it prefers no place.
@@ -48,9 +50,7 @@ def attention_rows(weights: Tensor, cells: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, side, side).double().numpy()
 
 
-def class_activation(
-    head: Head, features: Features, boxes: np.ndarray, labels: np.ndarray, levels: int = 3
-) -> list[list[np.ndarray]]:
+def class_activation(head: Head, features: Features, boxes: np.ndarray, labels: np.ndarray) -> list[list[np.ndarray]]:
     """Grad-CAM (Selvaraju et al., ICCV 2017) of the action logits of given boxes, with respect to the fused maps.
 
     R = ReLU(sum_c w_c F_c), w_c the mean over places of the logit's gradient with respect to channel c.
@@ -60,7 +60,6 @@ def class_activation(
         features: of one frame, out of any graph.
         boxes: (N, 4) in pixels of the input.
         labels: (N,) the action of each.
-        levels: how many fused maps there are for the class.
 
     Returns:
         Per box and level an (H, W) map that sums to 1.
@@ -72,7 +71,7 @@ def class_activation(
         found = []
         for row, label in enumerate(labels.tolist()):
             last = row == len(labels) - 1
-            slopes = torch.autograd.grad(logits[row, label], fused[:levels], retain_graph=not last, allow_unused=True)
+            slopes = torch.autograd.grad(logits[row, label], fused[:LEVELS], retain_graph=not last, allow_unused=True)
             found.append([_cam(x.detach()[0], g) for x, g in zip(fused, slopes, strict=False)])
     return found
 

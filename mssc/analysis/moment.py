@@ -9,7 +9,6 @@ Of each key frame a model sees its window alone, and around the moment a few sec
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,21 +18,20 @@ from ..config import ModelConfig
 from ..data.dataset import Video
 from ..detection.detector import Detector, shared_detector
 from ..model.fusion import context_entropy
-from ..structures import InputError, Tube
-from .cells import ACTION, BACKGROUND, cell_kinds, coverage, enough
+from ..structures import InputError
+from .cells import ACTION, cell_kinds
 from .distances import separability
 from .embedding import embed
 from .exchange import exchange_strength
 from .keyframes import KeyFrame, collect
 from .maps import attention_rows, map_measures, norm_map
 from .probes import area_under_roc, probe_scores
-from .study import Cells
+from .study import Cells, cells_of
 
 if TYPE_CHECKING:  # needs the video library, which training does without
     from ..detection.result import VideoResult
 
 KEY_FRAMES = 16  # of the video, beside the chosen moment: for distances and embedding
-PER_FRAME = 10  # cells of either kind that a key frame gives to the embedding
 PARTS = 5  # of the video: the probe is tested on a part that it was not fitted on
 AROUND = 1.5  # seconds before and after the moment of which maps are shown as the video plays
 TAPS = ("MSM in", "MSM out")
@@ -90,22 +88,18 @@ class Watched(NamedTuple):
     frame: int
 
 
-def watched(
-    path: str | Path, size: tuple[int, int], rate: Fraction, times: Sequence[float], tubes: Sequence[Tube], moment: float
-) -> Watched:
-    """Choose the frames.
+def watched(result: "VideoResult", moment: float) -> Watched:
+    """Choose the frames. Where no action is sure, everybody's box is taken.
 
     Args:
-        path: of the video.
-        size: its width and height in pixels.
-        rate: frames per second.
-        times: seconds of every frame.
-        tubes: found in it.
+        result: of the video.
         moment: seconds; the nearest frame with a tube is looked at.
 
     Raises:
-        InputError: if there is no tube.
+        InputError: if nobody is there.
     """
+    info, times = result.info, result.times
+    tubes = result.tubes or [person.tube for person in result.people]
     acting = np.zeros(len(times), bool)
     for tube in tubes:
         acting[tube.start : tube.stop] = True
@@ -118,7 +112,7 @@ def watched(
     near = frames[np.abs(clock[frames] - clock[frame]) <= AROUND]
 
     def labelled(chosen: set[int]) -> Video:
-        return Video("video", Path(path), len(times), *size, rate, tuple(tubes), tuple(sorted(chosen)))
+        return Video("video", info.path, len(times), info.width, info.height, info.rate, tuple(tubes), tuple(sorted(chosen)))
 
     return Watched(labelled({*spread.tolist(), frame}), labelled(set(near.tolist())), frame)
 
@@ -161,9 +155,7 @@ def look_at(result: "VideoResult", models: Sequence[str | Path], moment: float) 
     Raises:
         InputError: for a video in which nobody is seen, or a model that cannot be read.
     """
-    info, tubes = result.info, result.tubes or [person.tube for person in result.people]
-    chosen = watched(info.path, (info.width, info.height), info.rate, result.times, tubes, moment)
-    *_, found = look(chosen, {Path(model).name: shared_detector(model) for model in models})
+    *_, found = look(watched(result, moment), {one.name: one for one in map(shared_detector, models)})
     assert isinstance(found, list)
     return found
 
@@ -223,21 +215,10 @@ def _inside(name: str, detector: Detector, keys: list[KeyFrame], around: list[tu
 
 def _gather(key: KeyFrame, tap: str, part: int, parts: list[tuple], values: list[dict[str, float]]) -> None:
     """Distances and some cells of a key frame, if enough of its cells show an action."""
-    features, frame = key.taps[tap], (key.size, key.size)
-    kinds = cell_kinds(key.boxes, features.shape[:2], frame)
-    if not enough(kinds):
-        return
-    x = features.reshape(-1, features.shape[2]).astype(float)
-    action, background = (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()
-    values.append(separability(x, action, background))
-    rng = np.random.default_rng(key.frame)  # the same cells for every model with maps of this size
-    chosen = np.concatenate([rng.permutation(np.flatnonzero(mask))[:PER_FRAME] for mask in (action, background)])
-    owners = key.labels[coverage(key.boxes, features.shape[:2], frame).argmax(0).ravel()]
-    labels = np.where(action, owners, -1)[chosen]
-    rows, columns = np.unravel_index(chosen, kinds.shape)
-    places = np.stack([columns, rows, columns + 1, rows + 1], 1) / np.tile(kinds.shape[::-1], 2)
-    name = np.repeat(f"part {part + 1}", len(chosen))
-    parts.append((x[chosen], action[chosen], labels, name, np.repeat(key.frame, len(chosen)), places))
+    found = cells_of(key, tap, f"part {part + 1}", key.frame)
+    if found is not None:
+        values.append(separability(*found[0]))
+        parts.append(found[1])
 
 
 def _exchange(detector: Detector, key: KeyFrame, other: KeyFrame) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..model.motion import ChannelGain, DistanceBranch, MotionSense, ProductBranch
 from ..model.mssc import MSSC
-from ..structures import InputError
 
 
 def has_channel_gain(motion: object) -> bool:
@@ -25,20 +24,12 @@ def channel_gain(motion: MotionSense, gain: Tensor) -> Tensor:
     """What a channel's deviation from the average is multiplied by, once Z is added: 1 + a * phi of the product, 1 + gain of ours.
 
     Args:
-        motion: an MSM with such a gain.
+        motion: an MSM with such a gain, see `has_channel_gain`.
         gain: (..., D), what its submodule ``perceptual.gain`` put out.
 
     Returns:
         (..., D), never NaN; above 1 where the channel is pushed away from the average.
-
-    Raises:
-        InputError: for a module without such a gain.
     """
-    if not has_channel_gain(motion):
-        raise InputError(
-            f"{type(motion).__name__} has no gain per channel; only motion 'msm' with its perceptual branch has one, and of the "
-            "published product only with motion_fc 'depthwise'."
-        )
     scale = motion.perceptual.map.get_parameter("weight") if isinstance(motion.perceptual, ProductBranch) else 1.0
     with torch.no_grad():
         return 1 + scale * gain

@@ -60,5 +60,5 @@ def project(study: Study, tap: str, method: Literal["tsne", "pca"] = "tsne") -> 
     """
     cells = few_cells(study.cells[tap])
     points = embed(cells.features, method)
-    sure = study.auroc(tap), study.distance(tap, "silhouette")
-    return Projection(study.model, tap, method, points, cells, *sure, study.pictures)
+    auroc, silhouette = (study.distance(tap, measure) for measure in ("AUROC", "silhouette"))
+    return Projection(study.model, tap, method, points, cells, auroc, silhouette, study.pictures)

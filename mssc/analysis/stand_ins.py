@@ -86,44 +86,30 @@ class Even(StandIn):
         return out.mean((2, 3, 4), keepdim=True).expand_as(out)
 
 
-class EvenContext(nn.Module):
-    """In the place of a `ChannelContext`: all channels of a head are mixed alike."""
+class Computed(nn.Module):
+    """Gives a function of what it is given.
 
-    def forward(self, keys: Tensor, values: Tensor) -> Tensor:
-        """(B, heads, N, d) twice to (B, heads, d, d), each 1 / d."""
-        return keys.new_full((*keys.shape[:2], keys.shape[3], values.shape[3]), 1 / keys.shape[3])
+    Args:
+        function: of the arguments.
+    """
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
 
-class EvenWeights(nn.Module):
-    """In the place of a softmax over places: all count alike."""
-
-    def forward(self, scores: Tensor) -> Tensor:
-        """(B, heads, N, M) to the same shape, each 1 / M."""
-        return torch.full_like(scores, 1 / scores.shape[-1])
-
-
-class Zero(nn.Module):
-    """Zeros in the shape of the first argument."""
-
-    def forward(self, x: Tensor, *_: object) -> Tensor:
-        """Zeros."""
-        return torch.zeros_like(x)
+    def forward(self, *arguments: Any) -> Any:
+        """What it gives."""
+        return self.function(*arguments)
 
 
-class Nothing(nn.Module):
-    """A zero that broadcasts to anything."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(1,)."""
-        return x.new_zeros(1)
+def even_context(keys: Tensor, values: Tensor) -> Tensor:
+    """Of a `ChannelContext`, (B, heads, N, d) twice to (B, heads, d, d), that mixes all channels of a head alike: each is 1 / d."""
+    return keys.new_full((*keys.shape[:2], keys.shape[3], values.shape[3]), 1 / keys.shape[3])
 
 
-class Both(nn.Module):
-    """Both paths as they are, in the place of what lets them exchange."""
-
-    def forward(self, spatial: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """Both."""
-        return spatial, motion
+def even_weights(scores: Tensor) -> Tensor:
+    """Of a softmax over places, (B, heads, N, M) to the same shape, by which all count alike: each is 1 / M."""
+    return torch.full_like(scores, 1 / scores.shape[-1])
 
 
 @contextmanager
@@ -134,15 +120,14 @@ def standing_in(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[
         model: as it was, after the block.
         modules: by the name of whose place they take.
     """
-    before = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in modules]
-    taken = [parent.get_submodule(name) for parent, name in before]
+    before = {name: model.get_submodule(name) for name in modules}
     try:
-        for (parent, name), module in zip(before, modules.values(), strict=True):
-            setattr(parent, name, module)
+        for name, module in modules.items():
+            model.set_submodule(name, module)
         yield
     finally:
-        for (parent, name), module in zip(before, taken, strict=True):
-            setattr(parent, name, module)
+        for name, module in before.items():
+            model.set_submodule(name, module)
 
 
 # -------------------------------------------------------------------- what takes a module's place
@@ -212,6 +197,16 @@ def even(module: nn.Module, name: str, own: Captured, other: Captured) -> nn.Mod
 def always(make: Callable[[], nn.Module]) -> Change:
     """A module that depends on nothing."""
     return lambda module, name, own, other: make()
+
+
+def computed(function: Callable[..., Any]) -> Change:
+    """A function of what the module is given."""
+    return always(lambda: Computed(function))
+
+
+zeros_alike = computed(lambda x, *_: torch.zeros_like(x))
+zero_skip = computed(lambda x: x.new_zeros(1))  # broadcasts to anything
+both_as_they_are = computed(lambda spatial, motion: (spatial, motion))
 
 
 # -------------------------------------------------------------------- what a network has
@@ -322,7 +317,7 @@ def _uniform(name: str, level: nn.Module) -> dict[str, Change]:
     for path, take in enumerate(exchange.take if exchange is not None else ()):
         by_place = isinstance(take, AttentionExchange)
         where = f"{name}.exchange.take.{path}.{'weights' if by_place else 'context'}"
-        changes[where] = always(EvenWeights if by_place else EvenContext)
+        changes[where] = computed(even_weights if by_place else even_context)
     return changes
 
 
@@ -336,16 +331,16 @@ def _of_stages(model: MSSC) -> list[Intervention]:
     uniform = {where: change for name, level in levels.items() for where, change in _uniform(name, level).items()}
     rows = [
         Intervention(EXCHANGE, OTHER, dict.fromkeys(takes, others_input(1, 2))),
-        Intervention(EXCHANGE, ZERO, dict.fromkeys(takes, always(Zero))),
+        Intervention(EXCHANGE, ZERO, dict.fromkeys(takes, zeros_alike)),
         Intervention(EXCHANGE, UNIFORM, uniform),
-        Intervention(EXCHANGE, IDENTITY, {f"{name}.exchange": always(Both) for name in levels}),
+        Intervention(EXCHANGE, IDENTITY, {f"{name}.exchange": both_as_they_are for name in levels}),
         Intervention("SFM stage 2, motion", OTHER, dict.fromkeys(merges, others_input(1))),
         Intervention("SFM stage 2, motion", ZERO, dict.fromkeys(merges, zero_input(1))),
     ]
     if all(isinstance(level.merge, ChannelEmbedding) and level.merge.skip is not None for level in levels.values()):
-        rows.append(Intervention("SFM stage 2, skip", ZERO, {f"{name}.skip": always(Nothing) for name in merges}))
+        rows.append(Intervention("SFM stage 2, skip", ZERO, {f"{name}.skip": zero_skip for name in merges}))
     if all(level.rectify is not None for level in levels.values()):
-        rows.append(Intervention("rectification", IDENTITY, {f"{name}.rectify": always(Both) for name in levels}))
+        rows.append(Intervention("rectification", IDENTITY, {f"{name}.rectify": both_as_they_are for name in levels}))
     return rows
 
 

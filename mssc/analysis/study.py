@@ -17,7 +17,7 @@ from ..structures import InputError
 from .bootstrap import Interval, interval, mean_interval, paired_interval
 from .cells import ACTION, BACKGROUND, cell_kinds, centre_cells, coverage, enough
 from .distances import channel_fisher, separability
-from .exchange import Moments, Strength, add_moments, cka_of, exchange_of, exchange_strength
+from .exchange import Strength, cka_of, exchange_of, exchange_strength, moments_of
 from .keyframes import KeyFrame, Level, Mode, collect
 from .maps import attention_rows, class_activation, map_measures, mean_known, mean_measures, norm_map
 from .msm import rank_correlation
@@ -100,7 +100,7 @@ class Study:
         gain: (F, D) gains of key frames; (0, 0) where MSM has none.
         fisher: (F, D) Fisher scores of the channels that they scale.
         entropy: by stride, values of key frames by video; empty without channel contexts.
-        moments: by (stride, stage of `STAGES`), by video.
+        moments: by (stride, stage of `STAGES`), by video, see `moments_of`.
         strength: by stride, one per video.
         maps: by kind, as `separability`.
         examples: some key frames.
@@ -120,7 +120,7 @@ class Study:
     fisher: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     gain_videos: list[str] = field(default_factory=list)
     entropy: Rows = field(default_factory=_rows)
-    moments: dict[tuple[int, str], dict[str, Moments]] = field(default_factory=lambda: defaultdict(dict))
+    moments: dict[tuple[int, str], dict[str, np.ndarray]] = field(default_factory=lambda: defaultdict(dict))
     strength: dict[int, dict[str, Strength]] = field(default_factory=lambda: defaultdict(dict))
     maps: dict[str, Rows] = field(default_factory=lambda: defaultdict(_rows))
     examples: list[Example] = field(default_factory=list)
@@ -139,26 +139,21 @@ class Study:
         )
 
     def distance(self, tap: str, measure: str) -> Interval:
-        """A measure of `MEASURES` at a tap."""
-        return mean_interval(self.per_video(self.separability[tap], measure))
-
-    def change(self, before: str, after: str, measure: str) -> Interval:
-        """How much a measure changes from one tap to another, paired by video."""
-        return paired_interval(
-            self.per_video(self.separability[before], measure), self.per_video(self.separability[after], measure)
-        )
-
-    def auroc(self, tap: str) -> Interval:
-        """The probe's AUROC at a tap, action against background cells of other videos."""
+        """A measure of `MEASURES` at a tap, or the probe's "AUROC", action against background cells of other videos."""
+        if measure != "AUROC":
+            return mean_interval(self.per_video(self.separability[tap], measure))
         cells = self.cells[tap]
         return self._once("auroc", tap, compute=lambda: probe_auroc(cells.features, cells.action, cells.videos))
 
-    def auroc_change(self, before: str, after: str) -> Interval:
-        """How much the probe's AUROC changes from one tap to another, paired by video.
+    def change(self, before: str, after: str, measure: str) -> Interval:
+        """How much a measure, or the "AUROC", changes from one tap to another, paired by video.
 
         Raises:
-            InputError: if the taps are not of the same cells.
+            InputError: for an AUROC of taps that are not of the same cells.
         """
+        if measure != "AUROC":
+            first, second = (self.per_video(self.separability[tap], measure) for tap in (before, after))
+            return paired_interval(first, second)
         first, second = self.cells[before], self.cells[after]
         if not np.array_equal(first.places, second.places) or not np.array_equal(first.frames, second.frames):
             raise InputError(f"{before} and {after} are maps of other cells; only the same cells can be paired.")
@@ -175,13 +170,10 @@ class Study:
 
     def cka(self, stride: int, stage: str) -> Interval:
         """Linear CKA of both paths over all cells of the key frames, before or after stage 1."""
-        parts = list(self.moments[stride, stage].values())
-        columns = [np.array([getattr(part, name) for part in parts], float) for name in Moments._fields]
+        parts = np.array(list(self.moments[stride, stage].values()))
 
         def statistic(chosen: np.ndarray) -> float:
-            weight = np.bincount(chosen, minlength=len(parts)).astype(float)
-            sums = [np.tensordot(weight, column, 1) for column in columns]
-            return cka_of(Moments(float(sums[0]), *sums[1:]))
+            return cka_of(np.tensordot(np.bincount(chosen, minlength=len(parts)).astype(float), parts, 1))
 
         return self._once("cka", stride, stage, compute=lambda: interval(statistic, len(parts), 500))
 
@@ -289,27 +281,48 @@ class _Gather:
             study.fisher = np.array([score for _, _, score in self.gain])
 
 
+def cells_of(
+    key: KeyFrame, tap: str, name: str, seed: int | list[int]
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None:
+    """All cells of a tap of a key frame, and some of them.
+
+    Args:
+        key: the frame.
+        tap: one that it has.
+        name: of the video.
+        seed: of the choice: one that no model has a part in, so that maps of one size give the same cells.
+
+    Returns:
+        Features (N, D), which cells show an action (N,) and which the background (N,); and the columns of `Cells` of at most `PER_FRAME`
+        of either kind. None if the frame has too few.
+    """
+    features, frame = key.taps[tap], (key.size, key.size)
+    cells = features.shape[:2]
+    kinds = cell_kinds(key.boxes, cells, frame)
+    if not enough(kinds):
+        return None
+    x = features.reshape(-1, features.shape[2]).astype(float)
+    action, background = (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()
+    rng = np.random.default_rng(seed)
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(mask))[:PER_FRAME] for mask in (action, background)])
+    owners = key.labels[coverage(key.boxes, cells, frame).argmax(0).ravel()]
+    where = np.stack(np.unravel_index(chosen, cells)[::-1], 1)
+    places = np.concatenate([where, where + 1], 1) / np.tile(cells[::-1], 2)
+    labels, owner = np.where(action, owners, -1)[chosen], (np.repeat(name, len(chosen)), np.repeat(key.frame, len(chosen)))
+    return (x, action, background), (x[chosen], action[chosen], labels, *owner, places)
+
+
 def _distances(study: Study, gather: _Gather, key: KeyFrame, number: int) -> None:
     """Section 6.1 of one key frame."""
     study.frames += 1
-    frame = (key.size, key.size)
-    for tap, features in key.taps.items():
-        cells = features.shape[:2]
-        kinds = cell_kinds(key.boxes, cells, frame)
-        if not enough(kinds):
+    for tap in key.taps:
+        found = cells_of(key, tap, key.video, [number, key.frame])
+        if found is None:
             continue
-        x = features.reshape(-1, features.shape[2]).astype(float)
-        a, b = (kinds == ACTION).ravel(), (kinds == BACKGROUND).ravel()
+        (x, a, b), some = found
         for measure, value in separability(x, a, b).items():
             study.separability[tap][measure][key.video].append(value)
-        rng = np.random.default_rng([number, key.frame])  # the same cells for every model with maps of this size
-        chosen = np.concatenate([rng.permutation(np.flatnonzero(mask))[:PER_FRAME] for mask in (a, b)])
-        owners = key.labels[coverage(key.boxes, cells, frame).argmax(0).ravel()]
-        labels = np.where(a, owners, -1)[chosen]
-        count, where = len(chosen), np.stack(np.unravel_index(chosen, cells)[::-1], 1)
-        places = np.concatenate([where, where + 1], 1) / np.array([*cells[::-1], *cells[::-1]])
-        owner = (np.repeat(key.video, count), np.repeat(key.frame, count))
-        gather.cells[tap].append((x[chosen], a[chosen], labels, *owner, places))
+        gather.cells[tap].append(some)
         if (key.video, key.frame) not in study.pictures:
             study.pictures[key.video, key.frame] = thumbnail(key.image)
         if tap == "MSM in" and key.gain is not None and key.normed is not None:
@@ -338,7 +351,8 @@ def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
             gather.boxes[path, stride].append((at, key.labels, np.repeat(key.video, len(at))))
         for stage, pair in zip(STAGES, ((level.spatial[0], level.motion[0]), level.corrected), strict=True):
             if pair and model.config.paths == "both":
-                _add(study.moments[stride, stage], key.video, Moments.of(*(x.flatten(1).T.cpu().numpy() for x in pair)))
+                found, sums = moments_of(*(x.flatten(1).T.cpu().numpy() for x in pair)), study.moments[stride, stage]
+                sums[key.video] = sums[key.video] + found if key.video in sums else found
         for kind, response in _responses(level).items():
             measured[f"{kind} {stride}"].append(map_measures(response, key.boxes, frame))
         if level.attention is not None:
@@ -348,10 +362,6 @@ def _fusion(study: Study, gather: _Gather, key: KeyFrame, model: MSSC) -> None:
     for kind, found in measured.items():
         for name, value in mean_measures(found).items():
             study.maps[kind][name][key.video].append(value)
-
-
-def _add(parts: dict[str, Moments], video: str, more: Moments) -> None:
-    parts[video] = add_moments([parts[video], more]) if video in parts else more
 
 
 def _responses(level: Level) -> dict[str, np.ndarray]:

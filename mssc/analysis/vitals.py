@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from ..model.fusion import context_entropy
 from ..model.motion import MotionSense, NoMotionSense
 from ..model.mssc import MSSC
 from ..structures import InputError
-from .bootstrap import Interval, mean_interval, paired_interval
+from .bootstrap import Interval, mean_interval, paired_interval, rounded
 from .cells import ACTION, BACKGROUND, cell_kinds, enough
 from .distances import MEASURES
 from .keyframes import KeyFrame, collect, key_frames
@@ -57,9 +57,9 @@ class Moved(NamedTuple):
     """How far a part's parameters are from their start.
 
     Attributes:
-        distance: |w - w0| / |w0| where the start is known; else, of the sorted values, the mean distance to those of an untrained network
-            over their mean size: 0 says that training cannot be told from the draw.
-        chance: the same of a second untrained network; 0 where the start is known.
+        distance: of the sorted values, the mean distance to those of an untrained network over their mean size: 0 says that training
+            cannot be told from the draw.
+        chance: the same of a second untrained network.
     """
 
     distance: float
@@ -71,10 +71,6 @@ class Vitals:
     """Of a model.
 
     Attributes:
-        model: its name.
-        dataset: name of the videos' set.
-        videos: how many were seen.
-        frames: key frames among their frames.
         gain: of MSM; None where it has none per channel.
         scales: mean sizes of parameters that say how loud a part is, now and in an untrained network.
         entropy: of SFM's contexts by stride and the path that takes, in [0, 1], with intervals over videos.
@@ -82,10 +78,6 @@ class Vitals:
         moved: by part of `GROUPS`.
     """
 
-    model: str
-    dataset: str
-    videos: int = 0
-    frames: int = 0
     gain: Gain | None = None
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     entropy: dict[str, Interval] = field(default_factory=dict)
@@ -95,39 +87,29 @@ class Vitals:
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {
-            "gain": None if self.gain is None else {name: _rounded(x) for name, x in self.gain._asdict().items()},
-            "scales": {name: [_rounded(x) for x in pair] for name, pair in self.scales.items()},
-            "entropy": {name: [_rounded(x) for x in one[:3]] for name, one in self.entropy.items()},
-            "distances": {name: [[_rounded(x) for x in one[:3]] for one in three] for name, three in self.distances.items()},
-            "moved": {name: {key: _rounded(x) for key, x in one._asdict().items()} for name, one in self.moved.items()},
+            "gain": None if self.gain is None else {name: rounded(x) for name, x in self.gain._asdict().items()},
+            "scales": {name: [rounded(x) for x in pair] for name, pair in self.scales.items()},
+            "entropy": {name: [rounded(x) for x in one[:3]] for name, one in self.entropy.items()},
+            "distances": {name: [[rounded(x) for x in one[:3]] for one in three] for name, three in self.distances.items()},
+            "moved": {name: {key: rounded(x) for key, x in one._asdict().items()} for name, one in self.moved.items()},
         }
 
 
-def _rounded(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
-
-
-def moved(model: MSSC, start: Mapping[str, Tensor] | None = None) -> dict[str, Moved]:
-    """How far each part's parameters are from their start.
+def moved(model: MSSC) -> dict[str, Moved]:
+    """How far each part's parameters are from those of untrained networks of the same config.
 
     Args:
         model: best with its BatchNorms: where they are folded, what they are folded into is not its parameters.
-        start: its weights before training; None compares with untrained networks of the same config.
 
     Returns:
         By part of `GROUPS`, of those that there are.
     """
     now = _parameters(model)
-    fresh = [_untrained(model, seed) for seed in (0, 1)] if start is None else [start]
+    fresh = [_untrained(model, seed) for seed in (0, 1)]
     found = {}
     for part, holds in GROUPS.items():
         names = [name for name in now if name in fresh[0] and any(text in name for text in holds)]
         if not names:
-            continue
-        if start is not None:
-            apart = sum(float((now[name] - start[name].cpu()).square().sum()) for name in names)
-            size = sum(float(start[name].square().sum()) for name in names)
-            found[part] = Moved(math.sqrt(apart / size) if size else math.nan, 0.0)
             continue
         size = sum(float(fresh[0][name].abs().sum()) for name in names)
         apart = [sum(_between(one[name], fresh[0][name]) for name in names) for one in (now, fresh[1])]
@@ -199,24 +181,19 @@ class _Running:
 def _gains(model: MSSC):
     """Within the block, all gains of MSM are counted."""
     running, slot = _Running(), model.video.motion
-    handles = []
-    if isinstance(slot, MotionSense) and has_channel_gain(slot):
-        branch = model.get_submodule(f"{video_path_of(model)}.motion.perceptual.gain")
-        handles.append(branch.register_forward_hook(lambda _module, _inputs, gates: running.add(channel_gain(slot, gates))))
-    try:
+    if not isinstance(slot, MotionSense) or not has_channel_gain(slot):
         yield running
-    finally:
-        for handle in handles:
-            handle.remove()
+        return
+    branch = model.get_submodule(f"{video_path_of(model)}.motion.perceptual.gain")
+    with branch.register_forward_hook(lambda _module, _inputs, gates: running.add(channel_gain(slot, gates))):
+        yield running
 
 
 def vital_signs(
     detector: Detector,
     dataset: Dataset,
-    name: str = "model",
     step: int = 4,
     weights: MSSC | None = None,
-    start: Mapping[str, Tensor] | None = None,
     tick: Callable[[str], object] = lambda video: None,
 ) -> Vitals:
     """Look at a network's vitals while it watches videos.
@@ -224,10 +201,8 @@ def vital_signs(
     Args:
         detector: of the network.
         dataset: of its classes; videos without ground truth are left out.
-        name: of the model, for tables.
         step: every n-th frame with ground truth is a key frame.
         weights: the same network with its BatchNorms; the detector's own one if None.
-        start: its weights before training, see `moved`.
         tick: is called with each video's name when it has been seen.
 
     Raises:
@@ -238,13 +213,12 @@ def vital_signs(
     if not videos:
         raise InputError(f"none of the {len(dataset)} videos of {dataset.name} has ground truth; there is nothing to look at.")
     model = weights or detector.model
-    found = Vitals(name, dataset.name, len(videos), moved=moved(model, start), scales=scales(model))
+    found = Vitals(moved=moved(model), scales=scales(model))
     entropy, distances = defaultdict(list), defaultdict(list)  # means of videos
     with _gains(detector.model) as running:
         for video in videos:
             even, far = defaultdict(list), defaultdict(list)
             for key in collect(detector, video, step):
-                found.frames += 1
                 for where, value in _entropies(key):
                     even[where].append(value)
                 for where, value in _distances(key) if _sense(detector.model) else ():

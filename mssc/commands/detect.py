@@ -54,7 +54,7 @@ class Detect:
         from ..detection.naming import find_sources, free_places
         from ..detection.workers import how_many, refuse
         from ..detection.written import Job
-        from ..model.shipped import default_threshold, load_config, model_folder, weights_hash
+        from ..model.shipped import default_threshold, load_config, model_folder, name_of, weights_hash
 
         share = Share(self.shard)
         how_many(self.jobs, "cpu")  # a number that is none is refused, of a single video too
@@ -69,7 +69,7 @@ class Detect:
         threshold = default_threshold(folder) if self.threshold is None else self.threshold
         places = zip(sources, free_places(self.output, sources), strict=True)
         weights = weights_hash(folder)[:12]
-        part = share.part([Job(source, base, self.draw, threshold, folder.name, weights) for source, base in places])
+        part = share.part([Job(source, base, self.draw, threshold, name_of(folder), weights) for source, base in places])
         run = self._one if len(sources) == 1 else self._several
         refuse(share.gather(run(share.mine(part), share)), len(part))
 

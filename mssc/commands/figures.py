@@ -3,9 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,12 +78,7 @@ class Figures(OnData):
         studies, spoilt = [], []
         with _bar(passes * len(dataset)) as bar:
             for name, folder in folders.items():
-                detector = Detector.load(folder, self.device)
-
-                def tick(video: str, name: str = name) -> None:
-                    bar.set_postfix_str(f"{name}: {video}", refresh=False)
-                    bar.update()
-
+                detector, tick = Detector.load(folder, self.device), partial(_tick, bar, name)
                 mode = "clip" if self.rare.clip else "stream"
                 studies.append(examine(detector, dataset, name, self.rare.step, mode, tick=tick))
                 if self.noise:
@@ -123,12 +117,8 @@ class Figures(OnData):
         found, tables, drawn = [], [], []
         with _bar(2 * len(folders) * len(dataset)) as bar:
             for name, detector in detectors.items():
-
-                def tick(video: str, name: str = name) -> None:
-                    bar.set_postfix_str(f"{name}: {video}", refresh=False)
-                    bar.update()
-
-                vitals = vital_signs(detector, dataset, name, step, load_model(folders[name]), tick=tick)
+                tick = partial(_tick, bar, name)
+                vitals = vital_signs(detector, dataset, step, load_model(folders[name]), tick=tick)
                 found.append(intervene(detector, dataset, name, step, parts, tick=tick))
                 tables.append(f"# {name}\n\n{plots.card_table(found[-1], vitals)}")
                 if self.card:
@@ -141,7 +131,7 @@ class Figures(OnData):
 
     def _folders(self) -> dict[str, Path]:
         """The models' folders by a short name each."""
-        from ..model.shipped import model_folder
+        from ..model.shipped import model_folder, name_of
 
         if not self.models:
             raise InputError("no model was named; give names of models that ship, or models' folders.")
@@ -152,7 +142,7 @@ class Figures(OnData):
         for folder in folders:
             if folders.count(folder) > 1:
                 raise InputError(f"the model {folder} is named twice; name each once.")
-        names = [f.parent.name if f.name == "model" else f.name for f in folders]  # training writes to <run>/model
+        names = [name_of(folder) for folder in folders]
         names = [name if names.count(name) == 1 else f"{f.parent.name}-{f.name}" for name, f in zip(names, folders, strict=True)]
         names = [name if names.count(name) == 1 else f"{name} {i + 1}" for i, name in enumerate(names)]
         return dict(zip(names, folders, strict=True))
@@ -244,7 +234,11 @@ def _plain(model: str) -> str:
     return re.sub(r"[^\w.-]+", "-", model)
 
 
-@contextmanager
-def _bar(total: int) -> Iterator[tqdm]:
-    with tqdm(total=total, unit="video", dynamic_ncols=True, desc="looking") as bar:
-        yield bar
+def _bar(total: int) -> tqdm:
+    return tqdm(total=total, unit="video", dynamic_ncols=True, desc="looking")
+
+
+def _tick(bar: tqdm, name: str, video: str) -> None:
+    """One more video was seen by the model of this name."""
+    bar.set_postfix_str(f"{name}: {video}", refresh=False)
+    bar.update()

@@ -134,7 +134,7 @@ class Train(Settings):
         except InputError as error:  # too few videos or classes, say: the model is made all the same
             log.warning("the card does not tell what each part is worth: %s", error)
             return
-        write_card(self.output / "model", found, vital_signs(detector, videos, name, weights=load_model(folder)), note)
+        write_card(self.output / "model", found, vital_signs(detector, videos, weights=load_model(folder)), note)
 
     def _start(self, base: ModelConfig, classes: tuple[str, ...], several: bool) -> tuple:
         """The network, and the weights of the model to start from, if there is one; `several` actions may be done at once."""

@@ -11,6 +11,7 @@ again rather than keeping frames: what is drawn is what is reported.
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from ..linking import LinkConfig, OnlineLinker
 from ..structures import DetectionLog, Detections, InputError, Tube
 from ..video import Frame, VideoInfo, Writer, drawing, noted, probe, read
 from .detector import FRAMES_AT_ONCE, DetectionStream, Detector, Ready, shared_detector
+from .people import PeopleLinker
 from .prefetch import prefetch
 from .result import VideoResult
 from .stopwatch import Stopwatch
@@ -35,9 +37,9 @@ class Step(NamedTuple):
         done: frames of the stage that are done.
         total: frames in all; None if unknown, and an estimate while the video is looked at for the first time.
         stage: what is being done: looking for actions, or drawing.
-        result: what was found so far; its tubes come at the end of the first pass.
+        result: what was found so far; its tubes and people come at the end of the first pass.
         complete: whether that is over.
-        tubes_so_far: gives the tubes that there would be if the video ended here, of at least the threshold; takes some milliseconds.
+        so_far: gives the result that there would be if the video ended here; takes some milliseconds.
         image: while drawing, the (H, W, 3) uint8 RGB frame as it was before; not to be modified.
     """
 
@@ -46,7 +48,7 @@ class Step(NamedTuple):
     stage: str
     result: VideoResult
     complete: bool
-    tubes_so_far: Callable[[], list[Tube]]
+    so_far: Callable[[], VideoResult]
     image: np.ndarray | None = None
 
 
@@ -104,34 +106,28 @@ def detect_steps(
     linker, stream = OnlineLinker(link, float(info.rate), threshold), detector.stream(float(info.rate), stopwatch=stopwatch)
     video, detections = Path(output) if output is not None else None, DetectionLog()
 
-    def so_far() -> list[Tube]:
-        return _in_order(linker.so_far())
+    everybody = PeopleLinker(float(info.rate), len(detector.classes), stream.people_every)
+
+    def so_far() -> VideoResult:
+        return replace(result, tubes=_in_order(linker.so_far()), people=everybody.so_far(detections))
 
     with noted(path) as notes:
         result = VideoResult(
-            info,
-            detector.classes,
-            [],
-            detections,
-            [],
-            stopwatch.seconds,
-            detector.name,
-            threshold,
-            video,
-            notes,
-            stream.people_every,
+            info, detector.classes, [], detections, [], stopwatch.seconds, detector.name, threshold, video, notes
         )
-        tubes, times = result.tubes, result.times
+        times = result.times
         for found in _first_pass(stream, info, times, linker, stopwatch):
             detections.append(found)
+            everybody.step(found)
             yield Step(len(detections), info.frames, "looking for actions", result, False, so_far)
         # The count may be a guess, from an even rate that a camera does not keep.
         short = bool(info.frames) and len(times) < WHOLE * info.frames
         if short and (info.duration is None or times[-1] < WHOLE * info.duration):
             notes.append(f"{len(times)} of its {info.frames} frames can be decoded; it may have been cut off.")
     with stopwatch("link"):
-        tubes += _in_order(linker.finish())
-    whole = Step(len(times), len(times), "looking for actions", result, True, lambda: list(tubes))
+        result.tubes[:] = _in_order(linker.finish())
+    result.people[:] = everybody.so_far(detections)
+    whole = Step(len(times), len(times), "looking for actions", result, True, lambda: result)
     yield whole
     if writer is not None:
         with writer:

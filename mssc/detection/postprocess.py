@@ -39,10 +39,7 @@ def action_probabilities(logits: "np.ndarray | Tensor", config: ModelConfig) -> 
 
 
 def to_detections(
-    predictions: Predictions | Classified,
-    config: ModelConfig,
-    sizes: Sequence[tuple[int, int]],
-    lowest: float = LOWEST_SCORE,
+    predictions: Predictions | Classified, config: ModelConfig, sizes: Sequence[tuple[int, int]]
 ) -> list[Detections]:
     """Turn B frames of predictions into detections: NMS among actors, one row per (actor, action), source pixels.
 
@@ -50,19 +47,19 @@ def to_detections(
         predictions: of the network, or of a graph of it. Not modified.
         config: the network's.
         sizes: (height, width) of each source frame in pixels.
-        lowest: rows below this score are dropped. A score is objectness times the action's probability.
 
     Returns:
-        B detections of at most `MOST_ROWS` rows, actors by descending objectness.
+        B detections of at most `MOST_ROWS` rows that score at least `LOWEST_SCORE`, actors by descending objectness. A score is objectness
+        times the action's probability.
     """
     boxes = _in_source(_array(predictions.boxes), (config.key_size, config.key_size), sizes)
     actor = _sigmoid(_array(predictions.objectness))
     scores = (actor[..., None] * action_probabilities(predictions.logits, config)).clip(0, 1)
     found = []
     for places, sure, score in zip(boxes, actor, scores, strict=True):
-        likely = np.flatnonzero((score >= lowest).any(1))
+        likely = np.flatnonzero((score >= LOWEST_SCORE).any(1))
         rows = likely[_strongest(places[likely], sure[likely])]
-        box, action = (score[rows] >= lowest).nonzero()
+        box, action = (score[rows] >= LOWEST_SCORE).nonzero()
         value = score[rows[box], action]
         best = np.sort(np.argsort(-value, kind="stable")[:MOST_ROWS])
         found.append(Detections(places[rows[box[best]]], action[best], value[best]))

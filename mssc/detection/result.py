@@ -4,8 +4,9 @@ import csv
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..files import whole_file, write_whole
 from ..linking import identify
 from ..structures import Detections, Tube
 from ..video import VideoInfo
-from .people import PeopleLinker, Person
+from .people import Person
 
 CSV_COLUMNS = ("actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds")
 
@@ -35,7 +36,7 @@ class VideoResult:
         threshold: used.
         video: the annotated video, if one was asked for.
         notes: sentences on what is wrong with the file, such as damage that frames were lost to.
-        people_every: people were looked for in every n-th frame; None where actions alone tell who is there.
+        people: everybody who is seen, whether or not an action is sure, in order of appearance.
     """
 
     info: VideoInfo
@@ -48,7 +49,7 @@ class VideoResult:
     threshold: float
     video: Path | None = None
     notes: list[str] = field(default_factory=list)
-    people_every: int | None = None
+    people: list[Person] = field(default_factory=list)
 
     @property
     def frames_per_second(self) -> float:
@@ -65,17 +66,30 @@ class VideoResult:
         return self.times[tube.start], self.times[tube.stop] if tube.stop < len(self.times) else self.end
 
     @cached_property
-    def actors(self) -> list[int]:
-        """Who does it: a number for each tube, see `mssc.linking.identify`. To be asked for when all tubes are there."""
-        return identify(self.tubes)
+    def numbers(self) -> tuple[list[int], list[int]]:
+        """Who is who: a number for each tube, and one for each of the people, from 1 in order of appearance, see `mssc.linking.identify`.
+        To be asked for when all of them are there."""
+        numbers, count = identify([*(person.tube for person in self.people), *self.tubes]), len(self.people)
+        return numbers[count:], numbers[:count]
 
-    @cached_property
-    def people(self) -> list[Person]:
-        """Everybody who is seen, whether or not an action is sure, in order of appearance; to be asked for when all frames are there."""
-        linker = PeopleLinker(float(self.info.rate), len(self.classes), self.people_every)
-        for found in self.detections:
-            linker.step(found)
-        return linker.so_far(self.detections)
+    @property
+    def actors(self) -> list[int]:
+        """Who does it: the number of each tube."""
+        return self.numbers[0]
+
+    def only(self, threshold: float, off: Sequence[str] = (), people: bool = True) -> "VideoResult":
+        """The same without tubes that score less, without some actions, and perhaps without people; everybody keeps their number.
+
+        Args:
+            threshold: in [0, 1].
+            off: names of actions.
+            people: whether they are kept.
+        """
+        kept = [tube.score >= threshold and self.classes[tube.label] not in off for tube in self.tubes]
+        tubes, seen = list(compress(self.tubes, kept)), self.people if people else []
+        fewer = replace(self, tubes=tubes, people=seen, threshold=threshold)
+        vars(fewer)["numbers"] = list(compress(self.actors, kept)), self.numbers[1][: len(seen)]
+        return fewer
 
     def shown_at(self, frame: int) -> tuple[Detections, list[int]]:
         """The tubes that cover a frame as detections with the tubes' scores, and their actors."""
@@ -86,58 +100,38 @@ class VideoResult:
 
     def others_at(self, frame: int) -> np.ndarray:
         """Boxes (P, 4) of the people in a frame of whom no tube covers it."""
-        seen, busy = self._told_apart
-        acting = {number for tube, number in busy if tube.start <= frame < tube.stop}
-        here = [tube for tube, number in seen if tube.start <= frame < tube.stop and number not in acting]
+        _, acting = self.shown_at(frame)
+        pairs = zip(self.people, self.numbers[1], strict=True)
+        here = [tube for (tube, _), number in pairs if tube.start <= frame < tube.stop and number not in acting]
         return np.array([tube.boxes[frame - tube.start] for tube in here]).reshape(-1, 4)
 
-    @cached_property
-    def _told_apart(self) -> tuple[list[tuple[Tube, int]], list[tuple[Tube, int]]]:
-        """The people's tubes and the actions', each with a number that tells who it is."""
-        seen = [person.tube for person in self.people]
-        numbers = identify([*seen, *self.tubes])
-        return list(zip(seen, numbers, strict=False)), list(zip(self.tubes, numbers[len(seen) :], strict=True))
+    def _told(self, tube: Tube, actor: int, **what: object) -> dict:
+        """A tube with its boxes, as plain values."""
+        start, end = self.seconds(tube)
+        return {
+            "actor": actor,
+            **what,
+            "start_frame": tube.start,
+            "end_frame": tube.stop - 1,
+            "start_seconds": round(start, 4),
+            "end_seconds": round(end, 4),
+            "boxes": np.round(tube.boxes, 2).tolist(),
+        }
 
-    def _told(self) -> list[dict]:
-        """Each tube with its boxes, as plain values."""
-        tubes = []
-        for tube, actor in zip(self.tubes, self.actors, strict=True):
-            start, end = self.seconds(tube)
-            tubes.append(
-                {
-                    "actor": actor,
-                    "action": self.classes[tube.label],
-                    "score": round(tube.score, 4),
-                    "start_frame": tube.start,
-                    "end_frame": tube.stop - 1,
-                    "start_seconds": round(start, 4),
-                    "end_seconds": round(end, 4),
-                    "boxes": np.round(tube.boxes, 2).tolist(),
-                    "scores": np.round(tube.scores, 4).tolist(),
-                }
-            )
-        return tubes
+    def _rows(self) -> list[dict]:
+        """The tubes as plain values."""
+        return [
+            self._told(tube, actor, action=self.classes[tube.label], score=round(tube.score, 4))
+            | {"scores": np.round(tube.scores, 4).tolist()}
+            for tube, actor in zip(self.tubes, self.actors, strict=True)
+        ]
 
-    def to_json(self, people: Sequence[Person] | None = None) -> dict:
-        """Plain values: the video, the model, each tube with its boxes, and everybody who is seen, with the actions that are likeliest.
-
-        Args:
-            people: everybody, where somebody followed them already; else they are followed now.
-        """
+    def to_json(self) -> dict:
+        """Plain values: the video, the model, each tube with its boxes, and everybody who is seen, with the actions that are likeliest."""
         everybody = []
-        for tube, likeliest in self.people if people is None else people:
-            start, end = self.seconds(tube)
-            everybody.append(
-                {
-                    "score": round(tube.score, 4),
-                    "likeliest": [{"action": self.classes[label], "score": round(score, 4)} for label, score in likeliest],
-                    "start_frame": tube.start,
-                    "end_frame": tube.stop - 1,
-                    "start_seconds": round(start, 4),
-                    "end_seconds": round(end, 4),
-                    "boxes": np.round(tube.boxes, 2).tolist(),
-                }
-            )
+        for (tube, likeliest), number in zip(self.people, self.numbers[1], strict=True):
+            best = [{"action": self.classes[label], "score": round(score, 4)} for label, score in likeliest]
+            everybody.append(self._told(tube, number, score=round(tube.score, 4), likeliest=best))
         return {
             "video": self.info.path.name,
             "width": self.info.width,
@@ -148,7 +142,7 @@ class VideoResult:
             "model": self.model,
             "threshold": self.threshold,
             "boxes_are": "x1, y1, x2, y2 in pixels of the video, one per frame from start_frame to end_frame",
-            "tubes": self._told(),
+            "tubes": self._rows(),
             "people": everybody,
             "notes": self.notes,
         }
@@ -178,4 +172,4 @@ class VideoResult:
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
             rows.writeheader()
-            rows.writerows(self._told())
+            rows.writerows(self._rows())

@@ -219,12 +219,12 @@ def _frames(model: MSSC, frames: int, generator: torch.Generator | None = None) 
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
-def deviation(model: MSSC, path: Path, frames: int, calls: int = 3, runtime: str = "onnx") -> float:
+def deviation(model: MSSC, path: Path, frames: int, runtime: str = "onnx") -> float:
     """How far a graph is from torch on a stream of random frames: every output and every state, see `export_model`."""
     run, names, generator = open_graph(path, runtime), state_names(model), torch.Generator().manual_seed(0)
     state, worst = model.initial_state(1), 0.0
     leaves = [leaf.numpy() for leaf in pytree.tree_leaves(state)]
-    for _ in range(calls):
+    for _ in range(3):  # calls, one after the other
         shown = _frames(model, frames, generator)
         found = run({"frames": shown.numpy()} | ({} if frames == PEOPLE else dict(zip(names, leaves, strict=True))))
         with torch.inference_mode():

@@ -52,6 +52,12 @@ def model_folder(name: str | Path) -> Path:
     raise InputError(f"there is no model {str(name)!r}; give a folder with {CONFIG}, or one of: {', '.join(models) or '(none)'}.")
 
 
+def name_of(folder: Path) -> str:
+    """What a model is called: as its folder, or as the run if that is a run's ``model``."""
+    folder = folder.absolute()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
 def load_config(folder: Path) -> ModelConfig:
     """The config of a model's folder.
 

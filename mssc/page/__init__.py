@@ -13,7 +13,7 @@ live        a camera's frames
 answers     what scripts and clients may ask for
 layout      tabs, texts, and which script asks for what
 
-Each tab is a component (`component`) of an HTML, a CSS and one or more JavaScript files, which do what needs no server: player, timeline,
+Each tab is a component of an HTML, a CSS and one or more JavaScript files, which do what needs no server: player, timeline,
 filters, drawings.
 """
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import gradio as gr
 
+from ..detection.result import VideoResult
 from ..files import shortened
 from ..structures import InputError
 from . import inside, share, texts, visits
-from .detection import LOWEST, Message, Seen, check_request, work
+from .detection import LOWEST, Message, check_request, work
 from .limits import check_upload, without_folders
 from .offer import EXAMPLES, names, offered
 from .playable import make_playable
@@ -48,7 +49,7 @@ def find(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
     """
     job, models = str(event._data.get("job"))[:64], event._data.get("models")
     runs: list[dict[str, Any]] = []
-    seen: list[Seen] = []
+    seen: list[VideoResult] = []
     path = None
     try:
         path = _video(event)
@@ -97,15 +98,15 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         seen = visits.kept(session, str(data.get("job")))
         if not seen:
             raise InputError("This result is not here any more; find the actions again.")
-        path = seen[0].path
+        path = seen[0].info.path
         check_upload(path)
         threshold, moment, off = data.get("threshold"), data.get("moment"), data.get("off")
         if not all(isinstance(one, int | float) for one in (threshold, moment)) or not isinstance(off, list):
             raise InputError("This request cannot be read; reload the page.")
         folder = visits.new_folder(session)
         target = folder / f"{shortened(Path(path).stem)}{share.SUFFIXES[kind]}"
-        shown = [share.Shown.of(one, threshold, off, data.get("people") is not False) for one in seen]
-        for done, total in share.make(kind, shown, moment, target):
+        shown = [one.only(threshold, off, data.get("people") is not False) for one in seen]
+        for done, total in share.make(kind, shown, moment, target, seen[0].people):
             if visits.has_left(session):
                 raise InputError(texts.LEFT)
             yield gr.update(made={"key": key, "done": done, "total": total})
@@ -133,12 +134,12 @@ def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         )
         if not seen:
             raise InputError("Find actions on the first tab; then look inside here.")
-        path = seen[0].path
+        path = seen[0].info.path
         if not isinstance(wanted, list) or not all(isinstance(one, int | float) for one in (moment, threshold)):
             raise InputError("This request cannot be read; reload the page.")
         for model in wanted[:2]:
             check_request(path, model)
-        shown = seen[0].above(threshold)
+        shown = seen[0].only(threshold)
         for found in inside.look(shown, wanted[:2], moment):
             if visits.has_left(request.session_hash) or visits.is_cancelled(key):
                 return
@@ -240,11 +241,11 @@ def look_inside(
         check_request(video, model)
         if not all(isinstance(one, int | float) for one in (threshold, moment)):
             raise InputError("Threshold and moment must be numbers: a score, and seconds.")
-        *_, seen = inside.find(str(video), model, threshold)
-        assert isinstance(seen, Seen)
-        *_, found = inside.look(seen, [model, *([second_model] if second_model else [])], moment)
+        *_, last = _work(video, model, threshold, request.session_hash)
+        assert last.seen is not None
+        *_, found = inside.look(last.seen, [model, *([second_model] if second_model else [])], moment)
         assert isinstance(found, list)
-        return inside.numbers(found, seen)
+        return inside.numbers(found, last.seen)
     except InputError as error:
         raise refusal(error, video) from None
 

@@ -163,7 +163,7 @@ const summary = (view) => {
   const seen = atOnce(view), there = seen > 1 ? `up to ${seen} people at once` : "one person";
   const who = views.length > 1 ? `${view.model}: ` : "", rest = off.size ? " among those chosen" : "";
   const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest).filter(([label]) => !off.has(nameOf(view, label)))].sort((a, b) => b[1] - a[1])[0];
-  const unseen = view.found.looked ? new Set(view.shown.map((tube) => tube.actor)) : new Set();
+  const unseen = models.get(view.model).people ? new Set(view.shown.map((tube) => tube.actor)) : new Set();
   for (const tube of view.shown) if (unseen.has(tube.actor) && view.found.people.some((one) => meet(one, tube))) unseen.delete(tube.actor);
   const likeliest = best ? `; likeliest${best[1] >= threshold ? " at moments" : ""}: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
   if (!view.found.duration) return [];

@@ -3,19 +3,17 @@
 import base64
 import json
 import time
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..detection.detector import FRAMES_AT_ONCE
-from ..detection.people import PeopleLinker, Person
 from ..detection.pipeline import detect_steps
 from ..detection.result import VideoResult
 from ..files import shortened, write_whole
-from ..linking import identify
 from ..structures import InputError, Tube
 from .limits import check_length, check_upload
 from .offer import names, on_gpu, ready
@@ -25,51 +23,22 @@ TELL_SECONDS = 0.4  # between two messages of progress, and so the longest wait 
 SHOW_SECONDS = 1.5  # between two sets of first tubes
 
 
-class Seen(NamedTuple):
-    """What was found in a video, without its frames.
-
-    Attributes:
-        path: of the video.
-        model: that found it, by its name on the page.
-        tubes: in order of their start.
-        people: everybody, whatever they do.
-        classes: of the model.
-        size: width and height in pixels.
-        rate: frames per second.
-        times: seconds of every frame.
-        threshold: which all tubes reach.
-    """
-
-    path: str
-    model: str
-    tubes: list[Tube]
-    people: list[Person]
-    classes: tuple[str, ...]
-    size: tuple[int, int]
-    rate: Fraction
-    times: list[float]
-    threshold: float = LOWEST
-
-    def above(self, threshold: float) -> "Seen":
-        """The same with those tubes only that score at least `threshold`."""
-        return self._replace(tubes=[tube for tube in self.tubes if tube.score >= threshold], threshold=threshold)
-
-
 class Message(NamedTuple):
     """What the page hears while a video is worked on; of plain values, so that it can come from another process.
 
     Attributes:
         run: how far it is, and what was found, see `work`.
         result: as `VideoResult.to_json`, in the last message.
-        seen: what other tabs and downloads want to know, in the last message.
+        seen: what other tabs and downloads want to know, in the last message: the result without detections, of the model by its name on
+            the page.
     """
 
     run: dict[str, Any]
     result: dict[str, Any] | None = None
-    seen: Seen | None = None
+    seen: VideoResult | None = None
 
 
-def check_request(path: str | None, model: object) -> None:
+def check_request(path: str | Path | None, model: object) -> None:
     """Refuse what cannot be worked on before any work.
 
     Raises:
@@ -105,16 +74,13 @@ def work(path: str, model: str, threshold: float, folder: str, drawn: bool = Fal
     detector = ready(model, lent=True)
     target = Path(folder, f"{shortened(Path(path).stem)}-actions.mp4")
     began, told, shown, stop = time.monotonic(), 0.0, 0.0, Path(folder, "stop")
-    result, people, stopped, found = None, None, False, {}
+    result, stopped, found = None, False, {}
     for step in detect_steps(path, detector, threshold, target if drawn else None):
         result, now = step.result, time.monotonic()
         check_length(path, result.times[-1], len(result.times))
-        people = people or PeopleLinker(float(result.info.rate), len(result.classes), result.people_every)
-        if not step.complete:
-            people.step(result.detections[-1])
         stopped = not step.complete and stop.exists()
         if stopped:
-            result.tubes[:] = step.tubes_so_far()
+            result = step.so_far()
             break
         if now - told < TELL_SECONDS:
             continue
@@ -122,44 +88,30 @@ def work(path: str, model: str, threshold: float, folder: str, drawn: bool = Fal
         speed = step.done / (now - began) if step.done > FRAMES_AT_ONCE else 0  # the first frames come together
         run = run | {"done": step.done, "total": step.total, "speed": speed, "phase": step.stage.split()[0]}
         if now >= shown and not step.complete:
-            found = describe(result, step.tubes_so_far(), people.so_far(result.detections))
+            found = describe(step.so_far())
             took = time.monotonic() - now  # the more there is, the longer; it shall never take more than a fifth of the time
             shown = now + max(SHOW_SECONDS, 5 * took)
             run["version"] += 1
         yield Message(run | {"found": found})
-    assert result is not None and people is not None
-    everybody = people.so_far(result.detections)
-    found = describe(result, result.tubes, everybody)
-    told_all: dict[str, Any] = result.to_json(everybody) | {"model": model}
-    for kind in ("tubes", "people"):
-        for one, shown_one in zip(told_all[kind], found[kind], strict=True):
-            one["actor"] = shown_one["actor"]
+    assert result is not None
+    seen = replace(result, model=model, detections=())
+    found, told_all = describe(seen), seen.to_json()
     write_whole(target.with_suffix(".json"), json.dumps(told_all))
     if drawn:
-        result.write_csv(target.with_suffix(".csv"))
-    info = result.info
-    seen = Seen(
-        path, model, result.tubes, everybody, result.classes, (info.width, info.height), info.rate, result.times, threshold
-    )
+        seen.write_csv(target.with_suffix(".csv"))
     run |= {
         "phase": "stopped" if stopped else "done",
         "done": len(result.times),
-        "total": info.frames if stopped else len(result.times),
+        "total": result.info.frames if stopped else len(result.times),
     }
     run |= {"version": run["version"] + 1, "found": found, "json": str(target.with_suffix(".json"))}
     run |= {"speed": result.frames_per_second, "stages": {stage: round(took, 2) for stage, took in result.timings.items()}}
     yield Message(run, told_all, seen)
 
 
-def describe(result: VideoResult, tubes: Sequence[Tube], people: Sequence[Person]) -> dict[str, Any]:
-    """What the page draws: plain values, long rows of numbers as `packed`.
-
-    Args:
-        result: of which the video's description and times are taken.
-        tubes: found so far.
-        people: likewise.
-    """
-    numbers, info = numbered(tubes, people), result.info
+def describe(result: VideoResult) -> dict[str, Any]:
+    """What the page draws: plain values, long rows of numbers as `packed`."""
+    (actors, others), info = result.numbers, result.info
     scale = 65535 / np.array([info.width, info.height, info.width, info.height])
 
     def told(tube: Tube, number: int) -> dict[str, Any]:
@@ -171,23 +123,15 @@ def describe(result: VideoResult, tubes: Sequence[Tube], people: Sequence[Person
         "times": packed(np.array(result.times, "<f4")),
         "duration": round(result.end, 3),
         "notes": result.notes,
-        "looked": result.people_every is not None,
         "tubes": [
             told(tube, number) | {"label": tube.label, "best": tube.start + int(tube.scores.argmax())}
-            for tube, number in zip(tubes, numbers[len(people) :], strict=True)
+            for tube, number in zip(result.tubes, actors, strict=True)
         ],
         "people": [
             told(person.tube, number) | {"likeliest": [[label, round(score, 2)] for label, score in person.likeliest]}
-            for person, number in zip(people, numbers, strict=False)
+            for person, number in zip(result.people, others, strict=True)
         ],
     }
-
-
-def numbered(tubes: Sequence[Tube], people: Sequence[Person]) -> list[int]:
-    """A number for each of the people, and then for each tube: that of who does it, from 1 in the order of appearance, people first."""
-    actors = identify([*(person.tube for person in people), *tubes])
-    known = {number: place for place, number in enumerate(dict.fromkeys(actors), 1)}
-    return [known[number] for number in actors]
 
 
 def packed(values: np.ndarray) -> str:

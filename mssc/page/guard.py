@@ -4,6 +4,9 @@ import shutil
 import tempfile
 from typing import Any
 
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+
 from . import visits
 from .limits import DISK_FULL, FREE_MB, MAX_UPLOAD_MB
 
@@ -21,30 +24,13 @@ class UploadGuard:
         if scope["type"] == "http" and "/file=" in scope["path"]:
             visits.back(scope["path"].partition("/file=")[2])
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload"):
-            size = _size(scope) / 2**20
+            length = Headers(scope=scope).get("content-length", "")
+            size = int(length) / 2**20 if length.isdecimal() else 0
             free = shutil.disk_usage(tempfile.gettempdir()).free / 2**20
             status, text = (
                 (413, TOO_LARGE) if size > MAX_UPLOAD_MB + 1 else (507, DISK_FULL) if free < FREE_MB + 3 * size else (0, "")
             )
             if status:
-                await _refuse(send, status, text)
+                await PlainTextResponse(text, status, {"connection": "close"})(scope, receive, send)
                 return
         await self.app(scope, receive, send)
-
-
-def _size(scope: dict) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
-
-
-async def _refuse(send: Any, status: int, text: str) -> None:
-    body = text.encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -3,47 +3,30 @@
 Nobody has labelled the video, so the tubes that were found in it serve as action boxes, and the page says so.
 """
 
+import base64
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from ..detection.pipeline import detect_steps
+from ..detection.result import VideoResult
 from ..model.shipped import model_folder
 from ..structures import InputError
-from .detection import Seen, packed
-from .limits import check_length
+from .detection import packed
 from .offer import folder_of, ready
-from .pictures import jpeg_address
 
 if TYPE_CHECKING:  # needs torch, which a page that only detects does without
-    from ..analysis.moment import Inside, Progress, Watched
+    from ..analysis.moment import Inside, Progress
 
 log = logging.getLogger(__name__)
 
 CHANGE = 0.005  # relative, below which it is none
 
 
-def find(path: str, model: str, threshold: float) -> "Iterator[Progress | Seen]":
-    """The tubes of a checked video, for those who come without: progress, and last what was found.
-
-    Raises:
-        InputError: see `mssc.detection.pipeline.detect_video`.
-    """
-    from ..analysis.moment import Progress
-
-    step = None
-    for step in detect_steps(path, ready(model), threshold):
-        check_length(path, step.result.times[-1], len(step.result.times))
-        yield Progress("Finding the actors first", step.done, step.total)
-    assert step is not None
-    found = step.result
-    size = (found.info.width, found.info.height)
-    yield Seen(path, model, found.tubes, [], found.classes, size, found.info.rate, found.times, threshold)
-
-
-def look(seen: Seen, models: Sequence[str], moment: float) -> "Iterator[Progress | list[Inside]]":
+def look(seen: VideoResult, models: Sequence[str], moment: float) -> "Iterator[Progress | list[Inside]]":
     """Look into models while they watch a video.
 
     Args:
@@ -58,19 +41,9 @@ def look(seen: Seen, models: Sequence[str], moment: float) -> "Iterator[Progress
         InputError: if nobody was found in the video.
     """
     from ..analysis.moment import look as look_into
-
-    yield from look_into(annotated(seen, moment), {name: ready(name) for name in dict.fromkeys(models)})
-
-
-def annotated(seen: Seen, moment: float) -> "Watched":
-    """Which frames to look at. Where no action is sure, everybody's box is taken.
-
-    Raises:
-        InputError: if there is nobody.
-    """
     from ..analysis.moment import watched
 
-    return watched(seen.path, seen.size, seen.rate, seen.times, seen.tubes or [person.tube for person in seen.people], moment)
+    yield from look_into(watched(seen, moment), {name: ready(name) for name in dict.fromkeys(models)})
 
 
 # -------------------------------------------------------------------- what is told
@@ -119,7 +92,7 @@ def worth(model: str) -> str:
     return f"{where}: {said[0].lower()}{said[1:]} Box accuracy is the share of boxes whose action is named right."
 
 
-def numbers(found: "Sequence[Inside]", seen: Seen) -> dict[str, Any]:
+def numbers(found: "Sequence[Inside]", seen: VideoResult) -> dict[str, Any]:
     """What was seen as plain values: by model the moment's gain and lifts, and the video's distances before and after MSM."""
     from ..analysis.moment import lift, maps_of
 
@@ -149,14 +122,14 @@ def numbers(found: "Sequence[Inside]", seen: Seen) -> dict[str, Any]:
     }
 
 
-def pictures(found: "Sequence[Inside]", seen: Seen) -> dict[str, Any]:
+def pictures(found: "Sequence[Inside]", seen: VideoResult) -> dict[str, Any]:
     """`numbers`, and all that the page draws: maps, contexts, gains, and where t-SNE puts the cells."""
     from ..analysis.moment import maps_of
 
     told = numbers(found, seen)
     key = found[0].key
-    told["picture"] = jpeg_address(key.image, 88)
-    told["size"] = list(seen.size)
+    told["picture"] = _jpeg_address(key.image)
+    told["size"] = [seen.info.width, seen.info.height]
     told["boxes"] = [[*(box / key.size).tolist(), int(label)] for box, label in zip(key.boxes, key.labels, strict=True)]
     for one, model in zip(found, told["models"], strict=True):
         frames, around = one.around
@@ -171,6 +144,13 @@ def pictures(found: "Sequence[Inside]", seen: Seen) -> dict[str, Any]:
             for tap, (cells, points) in one.cells.items()
         }
     return told
+
+
+def _jpeg_address(image: np.ndarray) -> str:
+    """The address of a JPEG that holds an image (H, W, 3), uint8 RGB, so that an answer has it in itself."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def _grids(maps: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:

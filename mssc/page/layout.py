@@ -1,5 +1,7 @@
 """The page: its tabs, and which script asks whom."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -8,11 +10,11 @@ from ..detection.people import PERSON_SCORE
 from ..detection.resources import tune_malloc
 from ..plots.words import MEASURES
 from . import answers, texts, visits
-from .component import HERE, component
 from .limits import ACCEPTED, KEEP_SECONDS, LIMITS, MAX_UPLOAD_MB, MAX_WAITING
 from .live import MAX_FRAMES, REMEMBER_SECONDS, live_step
 from .offer import EXAMPLE_FILES, EXAMPLE_MODEL, EXAMPLES, classes_of, names, painted, threshold_of
 
+HERE = Path(__file__).parent
 TOLD = ("AUROC", "d_euc", "Fisher J", "silhouette")  # measures of the tab that looks inside
 LIVE_SIDE = 320  # pixels of the longer side that the camera sends
 CSS = (HERE / "page.css").read_text()
@@ -49,7 +51,7 @@ def build(model: str) -> gr.Blocks:
         with gr.Tab("Live"):
             gr.Markdown(texts.LIVE)
             limits = {"side": LIVE_SIDE, "most": MAX_FRAMES, "seconds": REMEMBER_SECONDS, "person": PERSON_SCORE}
-            component("live", server_functions=[live_step], models=offered, model=model, limits=limits, prompts=texts.PROMPTS)
+            _component("live", server_functions=[live_step], models=offered, model=model, limits=limits, prompts=texts.PROMPTS)
         with gr.Tab("Look inside"):
             _inside_tab(model, offered)
         gr.Markdown(texts.FOOTER, elem_classes="hint")
@@ -58,13 +60,31 @@ def build(model: str) -> gr.Blocks:
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
 
+def _component(name: str, scripts: Sequence[str] = (), **options: Any) -> gr.HTML:
+    """A tab's own part: ``name.html``, ``name.css`` and its scripts, which share one scope; and what is common to all.
+
+    Args:
+        name: of the files.
+        scripts: names of JavaScript files, in order; ``common.js`` comes first, ``name.js`` last.
+        options: of `gradio.HTML`; those that it does not know are read by the scripts as ``props``.
+    """
+    return gr.HTML(
+        html_template=(HERE / f"{name}.html").read_text(),
+        css_template="".join((HERE / f"{style}.css").read_text() for style in ("common", name)),
+        js_on_load="\n".join((HERE / f"{script}.js").read_text() for script in ("common", *scripts, name)),
+        apply_default_css=False,
+        elem_id=name,
+        **options,
+    )
+
+
 def _leave(request: gr.Request) -> None:
     visits.leave(request.session_hash)
 
 
 def _detect_tab(model: str, offered: list[dict[str, Any]]) -> None:
     examples = EXAMPLE_FILES if EXAMPLE_MODEL in names() else {}
-    part = component(
+    part = _component(
         "detect",
         ["stage", "timeline", "upload"],
         models=offered,
@@ -126,7 +146,7 @@ def _inside_tab(model: str, offered: list[dict[str, Any]]) -> None:
     measures = {
         name: [term.words if name in term.words else f"{term.words} ({name})", term.sentence] for name, term in terms.items()
     }
-    part = component("inside", models=offered, model=model, measures=measures, looked=None)
+    part = _component("inside", models=offered, model=model, measures=measures, looked=None)
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple"}
     looked = part.look(answers.look_into, None, part, concurrency_id="model", **quiet)
     looked.failure(lambda: gr.update(looked={"error": texts.CORNER}), None, part, queue=False, **quiet)

@@ -36,14 +36,14 @@ def add_model(folder: Path) -> str:
     """Offer a model on the page, beside those that ship.
 
     Returns:
-        Its name there: that of the folder, or of the run if the folder is a run's ``model``; numbered if it is taken.
+        Its name there, see `mssc.model.shipped.name_of`; numbered if it is taken.
 
     Raises:
         InputError: if the folder holds no model.
     """
     load_config(folder)
     folder = folder.resolve()
-    name = wanted = folder.parent.name if folder.name == "model" else folder.name
+    name = wanted = shipped.name_of(folder)
     number = 2
     while OWN.get(name, folder) != folder:
         name, number = f"{wanted} {number}", number + 1
@@ -97,6 +97,7 @@ def offered(name: str) -> dict[str, Any]:
 
 
 def painted(name: str) -> dict[str, Any]:
-    """`offered`, with the colour of each action and that of letters on it."""
-    colours = class_colours(classes_of(name))
-    return offered(name) | {"colours": [[hex_colour(colour), hex_colour(ink(colour))] for colour in colours]}
+    """`offered`, with the colour of each action and that of letters on it, and whether the model looks for people."""
+    config = load_config((shipped.available_models() | OWN)[name])
+    colours = [[hex_colour(colour), hex_colour(ink(colour))] for colour in class_colours(config.classes)]
+    return offered(name) | {"colours": colours, "people": config.person != "none"}

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import av
-import numpy as np
-
+from ..data.decoding import resize
 from ..structures import InputError
 from ..video import Writer, probe, read
 
@@ -30,8 +28,4 @@ def make_playable(path: str, target: Path, wanted: Callable[[], bool]) -> None:
         for frame in read(path):
             if not wanted():
                 raise InputError("Nobody waits for the copy any more.")
-            writer.write(_resized(frame.image, width, height) if scale < 1 else frame.image, frame.time)
-
-
-def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(width, height).to_ndarray()
+            writer.write(resize(frame.image, height, width) if scale < 1 else frame.image, frame.time)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +14,10 @@ from PIL import Image, ImageDraw
 from ..detection.people import Person
 from ..detection.result import VideoResult
 from ..files import whole_file
-from ..structures import Detections, InputError, Tube
-from ..video import Writer, drawing, fonts, probe, read
+from ..structures import InputError, Tube
+from ..video import Writer, drawing, fonts, read
 from . import inside
-from .detection import TELL_SECONDS, Seen, numbered
+from .detection import TELL_SECONDS
 
 if TYPE_CHECKING:
     from ..plots.paper import Columns
@@ -30,31 +31,17 @@ PAPER, INK = (24, 28, 36), (235, 238, 242)
 MOST_ROWS = 6  # of a timeline
 
 
-class Shown(NamedTuple):
-    """What one model found, as far as it is shown: (tube, number of the actor) each."""
-
-    seen: Seen
-    tubes: list[tuple[Tube, int]]
-    people: list[tuple[Person, int]]
-    threshold: float
-
-    @classmethod
-    def of(cls, seen: Seen, threshold: float, off: Sequence[str], people: bool = True) -> "Shown":
-        """Leave out what scores less than a threshold, some actions, and perhaps those who do nothing sure."""
-        actors = numbered(seen.tubes, seen.people)
-        tubes = [(tube, number) for tube, number in zip(seen.tubes, actors[len(seen.people) :], strict=True)]
-        shown = [(tube, number) for tube, number in tubes if tube.score >= threshold and seen.classes[tube.label] not in off]
-        return cls(seen, shown, list(zip(seen.people, actors, strict=False)) if people else [], threshold)
-
-
-def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iterator[tuple[int, int]]:
+def make(
+    kind: str, shown: Sequence[VideoResult], moment: float, target: Path, people: Sequence[Person] = ()
+) -> Iterator[tuple[int, int]]:
     """Draw and write it, and say how it goes; closing the iterator ends the work and leaves nothing.
 
     Args:
         kind: a key of `SUFFIXES`.
-        shown: of one video, by one or two models, whose pictures stand side by side.
+        shown: what is shown of one video, by one or two models, whose pictures stand side by side.
         moment: seconds, in the middle of a clip, or of the figure.
         target: of the file; a figure's caption is a ``.tex`` beside it.
+        people: everybody who was seen, also if they are not shown: whom a figure looks at where no action is.
 
     Yields:
         Frames done, and in all, every `TELL_SECONDS`.
@@ -63,9 +50,9 @@ def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iter
         InputError: if the video cannot be read or the file not written, or nobody is there for a figure.
     """
     if kind in COLUMNS:
-        yield from _figure(shown, moment, target, COLUMNS[kind])
+        yield from _figure(shown, moment, target, COLUMNS[kind], people)
         return
-    seen = shown[0].seen
+    seen = shown[0]
     first, last = seen.times[0], seen.times[-1]
     start, stop = first, last
     if kind != "whole" and last - first > CLIP_SECONDS:
@@ -75,7 +62,8 @@ def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iter
     if kind == "gif":  # the first frame of each tenth of a second
         ticks = [int((seen.times[index] - start) * GIF_RATE + 1e-6) for index in chosen]
         chosen = [index for index, tick, before in zip(chosen, ticks, [-1, *ticks], strict=False) if tick != before]
-    pictures = _pictures(shown, chosen, SIDES[kind], None if kind == "whole" else (start, stop))
+    nobody = "No sure action; people are switched off" if people and not seen.people else "Nobody was seen"
+    pictures = _pictures(shown, chosen, SIDES[kind], None if kind == "whole" else (start, stop), nobody)
     told = 0.0
     with _writer(target, seen, start == first) as write:
         for done, (time, image) in enumerate(pictures):
@@ -85,25 +73,24 @@ def make(kind: str, shown: Sequence[Shown], moment: float, target: Path) -> Iter
                 yield done, len(chosen)
 
 
-def _figure(shown: Sequence[Shown], moment: float, target: Path, columns: "Columns") -> Iterator[tuple[int, int]]:
+def _figure(
+    shown: Sequence[VideoResult], moment: float, target: Path, columns: "Columns", people: Sequence[Person]
+) -> Iterator[tuple[int, int]]:
     """The moment for a paper: what was found, and what the models do there."""
     from ..plots.moment import moment_plot  # needs torch, see `mssc.page.inside`
 
-    seen, told, found = shown[0].seen, 0.0, None
-    tubes = [tube for tube, _ in shown[0].tubes]
-    names = [one.seen.model for one in shown]
-    for number, found in enumerate(inside.look(seen._replace(tubes=tubes), names, moment)):
+    told, found = 0.0, None
+    names = [one.model for one in shown]
+    for number, found in enumerate(inside.look(replace(shown[0], people=list(people)), names, moment)):
         if not isinstance(found, list) and monotonic() - told > TELL_SECONDS:
             told = monotonic()
             yield number, (found.total or 0) * len(names)
     assert isinstance(found, list)
-    result = VideoResult(probe(seen.path), seen.classes, tubes, [], seen.times, {}, seen.model, shown[0].threshold)
-    others = _others(shown[0], found[0].key.frame)
-    moment_plot(result, found, columns, others).save(target.parent, target.stem)
+    moment_plot(shown[0], found, columns).save(target.parent, target.stem)
 
 
 @contextmanager
-def _writer(target: Path, seen: Seen, sound: bool) -> Iterator[Callable[[np.ndarray, float], None]]:
+def _writer(target: Path, seen: VideoResult, sound: bool) -> Iterator[Callable[[np.ndarray, float], None]]:
     """Takes pictures with their times; the file is there when the block ends. Its sound is the video's, if it begins with it."""
     if target.suffix == ".gif":
         pictures: list[Image.Image] = []
@@ -126,7 +113,7 @@ def _writer(target: Path, seen: Seen, sound: bool) -> Iterator[Callable[[np.ndar
         def write(image: np.ndarray, time: float) -> None:
             if not writers:  # whose size is known now
                 size = (image.shape[1], image.shape[0])
-                writer = Writer(target, *size, seen.rate, drawn=True, sound=seen.path if sound else None)
+                writer = Writer(target, *size, seen.info.rate, drawn=True, sound=seen.info.path if sound else None)
                 writers.append(stack.enter_context(writer))
             writers[0].write(image, time)
 
@@ -140,18 +127,20 @@ def _few_colours(image: np.ndarray, before: Sequence[Image.Image]) -> Image.Imag
 
 
 def _pictures(
-    shown: Sequence[Shown], chosen: Sequence[int], side: int, span: tuple[float, float] | None
+    shown: Sequence[VideoResult], chosen: Sequence[int], side: int, span: tuple[float, float] | None, nobody: str
 ) -> Iterator[tuple[float, np.ndarray]]:
-    width, height = shown[0].seen.size
+    info = shown[0].info
+    width, height = info.width, info.height
     scale = min(1.0, side / max(width, height))
     size = (max(2, round(width * scale)) // 2 * 2, max(2, round(height * scale)) // 2 * 2)
     strips: list[tuple[Image.Image, bool]] = []
     if span is not None:
         timelines = [_Timeline.of(one, *span) for one in shown]
         count = max(timeline.count for timeline in timelines)
-        strips = [(_strip(one, size[0], *span, line, count), bool(line.rows)) for one, line in zip(shown, timelines, strict=True)]
+        for one, timeline in zip(shown, timelines, strict=True):
+            strips.append((_strip(one, size[0], *span, timeline, count, nobody), bool(timeline.rows)))
     wanted = set(chosen)
-    for frame in read(shown[0].seen.path):
+    for frame in read(info.path):
         if frame.index > chosen[-1]:
             break
         if frame.index not in wanted:
@@ -165,32 +154,15 @@ def _pictures(
         yield frame.time, np.hstack(columns)
 
 
-def _acting(shown: Shown, index: int) -> list[tuple[Tube, int]]:
-    """The tubes that cover a frame, with the numbers of who acts."""
-    return [(tube, number) for tube, number in shown.tubes if tube.start <= index < tube.stop]
-
-
-def _others(shown: Shown, index: int) -> np.ndarray:
-    """Boxes (P, 4) in a frame of those who do nothing that is sure, in pixels of the video."""
-    busy = {number for _, number in _acting(shown, index)}
-    here = [tube for (tube, _), number in shown.people if tube.start <= index < tube.stop and number not in busy]
-    return np.array([tube.boxes[index - tube.start] for tube in here]).reshape(-1, 4)
-
-
-def _drawn(shown: Shown, image: np.ndarray, index: int, named: bool) -> np.ndarray:
+def _drawn(shown: VideoResult, image: np.ndarray, index: int, named: bool) -> np.ndarray:
     """A frame with the boxes of one model."""
     height, width = image.shape[:2]
-    scale = np.array([width, height, width, height]) / np.tile(shown.seen.size, 2)
-    here = _acting(shown, index)
-    rows = Detections(
-        np.array([tube.boxes[index - tube.start] * scale for tube, _ in here]).reshape(-1, 4),
-        np.array([tube.label for tube, _ in here]),
-        np.array([tube.score for tube, _ in here]),
-    )
-    picture = drawing.draw(image, rows, shown.seen.classes, [number for _, number in here], _others(shown, index) * scale)
-    picture = Image.fromarray(picture)
+    scale = np.tile([width / shown.info.width, height / shown.info.height], 2)
+    rows, actors = shown.shown_at(index)
+    rows = replace(rows, boxes=rows.boxes * scale)
+    picture = Image.fromarray(drawing.draw(image, rows, shown.classes, actors, shown.others_at(index) * scale))
     if named:
-        _text(ImageDraw.Draw(picture), (width - 6, 4), shown.seen.model)
+        _text(ImageDraw.Draw(picture), (width - 6, 4), shown.model)
     return np.array(picture)
 
 
@@ -211,16 +183,16 @@ class _Timeline(NamedTuple):
     more: int
 
     @classmethod
-    def of(cls, shown: Shown, start: float, stop: float) -> "_Timeline":
+    def of(cls, shown: VideoResult, start: float, stop: float) -> "_Timeline":
         """Those first who do something sure. Whose tubes overlap has several rows."""
-        times = np.array(shown.seen.times)
+        times = np.array(shown.times)
 
         def there(tube: Tube) -> bool:
             own = times[tube.start : tube.stop]
             return bool(((own >= start) & (own <= stop)).any())
 
         lanes: dict[int, list[list[Tube]]] = {}
-        for tube, number in sorted(shown.tubes, key=lambda one: (one[1], one[0].start)):
+        for tube, number in sorted(zip(shown.tubes, shown.actors, strict=True), key=lambda one: (one[1], one[0].start)):
             if there(tube):
                 mine = lanes.setdefault(number, [])
                 free = next((lane for lane in mine if lane[-1].stop <= tube.start), None)
@@ -228,7 +200,8 @@ class _Timeline(NamedTuple):
                     mine.append([tube])
                 else:
                     free.append(tube)
-        for number in sorted({number for (tube, _), number in shown.people if there(tube)} - set(lanes)):
+        seen = zip(shown.people, shown.numbers[1], strict=True)
+        for number in sorted({number for (tube, _), number in seen if there(tube)} - set(lanes)):
             lanes[number] = [[]]
         rows: list[tuple[int, list[Tube]]] = []
         for place, (number, mine) in enumerate(lanes.items(), 1):
@@ -243,17 +216,17 @@ class _Timeline(NamedTuple):
         return max(1, len(self.rows) + bool(self.more))
 
 
-def _strip(shown: Shown, width: int, start: float, stop: float, timeline: _Timeline, count: int) -> Image.Image:
-    """A picture of the timeline, with room for so many rows."""
+def _strip(
+    shown: VideoResult, width: int, start: float, stop: float, timeline: _Timeline, count: int, nobody: str
+) -> Image.Image:
+    """A picture of the timeline, with room for so many rows, and what is said where there are none."""
     size = max(10, round(width / 48))
     high, left = round(1.6 * size), round(2.2 * size)
     strip = Image.new("RGB", (width, (count * high + size) // 2 * 2), PAPER)
-    pen, seen, rows = ImageDraw.Draw(strip), shown.seen, timeline.rows
-    colours = drawing.class_colours(seen.classes)
+    pen, colours, rows = ImageDraw.Draw(strip), drawing.class_colours(shown.classes), timeline.rows
 
     def across(tube: Tube) -> tuple[float, float]:
-        ends = seen.times[tube.stop] if tube.stop < len(seen.times) else seen.times[-1] + float(1 / seen.rate)
-        places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in (seen.times[tube.start], ends)]
+        places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in shown.seconds(tube)]
         return max(places[0], left), min(places[1], width - 1)
 
     tops = {}
@@ -263,16 +236,15 @@ def _strip(shown: Shown, width: int, start: float, stop: float, timeline: _Timel
             fonts.write(pen, (size / 2, top + high / 2), str(actor), size, INK)
         for tube in tubes:
             x1, x2 = across(tube)
-            colour, text = colours[tube.label], seen.classes[tube.label]
+            colour, text = colours[tube.label], shown.classes[tube.label]
             pen.rectangle((x1, top + 1, x2, top + high - size // 3 - 2), fill=colour)
             if fonts.width(text, size) + 6 < x2 - x1:
                 fonts.write(pen, (x1 + 4, top + (high - size // 3) / 2), text, size, drawing.ink(colour))
-    for (tube, _), number in shown.people:
+    for (tube, _), number in zip(shown.people, shown.numbers[1], strict=True):
         x1, x2 = across(tube)
         if number in tops and x1 < x2:  # below their actions
             pen.rectangle((x1, tops[number] + high - size // 3, x2, tops[number] + high - 2), fill=drawing.GREY)
     if not rows or timeline.more:
-        nobody = "No sure action; people are switched off" if seen.people else "Nobody was seen"
         said = f"and {timeline.more} people more" if rows else nobody
         fonts.write(pen, (left, (len(rows) + 0.5) * high + size // 2), said, size, INK)
     return strip

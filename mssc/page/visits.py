@@ -23,7 +23,7 @@ from ..structures import InputError
 from .texts import LEFT
 
 if TYPE_CHECKING:
-    from .detection import Seen
+    from ..detection.result import VideoResult
 
 MOST_REMEMBERED = 1000  # visitors who left, and jobs that were cancelled
 GRACE_SECONDS = 120.0
@@ -36,7 +36,7 @@ _left: dict[str, float] = {}  # and when
 _cancelled: deque[str] = deque(maxlen=MOST_REMEMBERED)
 _waiting: threading.Timer | None = None  # the one that clears next
 _files: dict[str, dict[Path, float]] = defaultdict(dict)
-_seen: dict[str, tuple[str, list["Seen"]]] = {}
+_seen: dict[str, tuple[str, list["VideoResult"]]] = {}
 
 
 def is_upload(path: str | Path) -> bool:
@@ -55,16 +55,16 @@ def is_cancelled(job: str) -> bool:
     return job in _cancelled
 
 
-def keep(session: str | None, job: str, seen: list["Seen"]) -> None:
+def keep(session: str | None, job: str, seen: list["VideoResult"]) -> None:
     """Remember what a job found in a visitor's video, until the next one or until they leave."""
     if session and not has_left(session):
         _seen[session] = (job, seen)
 
 
-def kept(session: str | None, job: str | None = None) -> list["Seen"]:
+def kept(session: str | None, job: str) -> list["VideoResult"]:
     """What `keep` was given, by model; nothing if there was nothing yet, or if that was of another job than the one asked for."""
     known, seen = _seen.get(session or "", ("", []))
-    return seen if job in (None, known) else []
+    return seen if job == known else []
 
 
 def note(session: str | None, path: str | Path | None) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..ablate.results import METRICS, AblationResults
-from ..analysis.bootstrap import Interval
+from ..analysis.bootstrap import NOTHING, Interval
 from ..structures import InputError
-from .paper import GREY, MODELS, Columns, Plot, canvas, styled
+from .interventions import points
+from .paper import GREY, MODELS, Columns, Plot, canvas, styled, table
 
 COLUMNS = ("table", "row", "metric", "seeds", "mean", "spread", "low", "high", "difference", "difference low", "difference high")
 
@@ -23,9 +24,8 @@ def _known(results: AblationResults, metrics: Sequence[str]) -> None:
 
 def _difference(results: AblationResults, row: str, metric: str) -> Interval:
     """To the reference; NaN for the reference itself, or where nothing can be paired."""
-    nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
     if row == results.reference or not set(results.seeds(row)) & set(results.seeds(results.reference)):
-        return nothing
+        return NOTHING
     return results.difference(row, metric=metric)
 
 
@@ -47,16 +47,16 @@ def ablation_markdown(results: AblationResults, metrics: Sequence[str] = METRICS
     _known(results, metrics)
     named = [_code(metric) for metric in metrics]
     head = [f"{results.table}", *named, f"{named[0]} against {results.reference}", "better in", "parameters"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for row in results.names:
         cells = [_percent(results.mean(row, metric), results.spread(row, metric)) for metric in metrics]
         change = _difference(results, row, metrics[0])
         change_cells = ["–", "–"]
         if np.isfinite(change.value):
             wins, of = results.better(row, metric=metrics[0])
-            change_cells = [_points(change), f"{wins} of {of}"]
-        lines.append("| " + " | ".join([row, *cells, *change_cells, f"{results.parameters(row):,}"]) + " |")
-    return "\n".join(lines) + "\n"
+            change_cells = [points(change), f"{wins} of {of}"]
+        lines.append([row, *cells, *change_cells, f"{results.parameters(row):,}"])
+    return table(head, lines) + "\n"
 
 
 def _code(metric: str) -> str:
@@ -77,22 +77,17 @@ def studies_markdown(results: AblationResults) -> str:
             losses = [_lost(results, row, key) if key in asked[row] else "–" for row in rows]
             lines.append([key if isinstance(key, str) else f"{key[0]} {key[1]:g}", *losses])
         if rows:
-            head = [f"{results.table}, lost {title}", *rows]
-            text += "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)) + "\n\n"
+            text += table([f"{results.table}, lost {title}", *rows], lines) + "\n\n"
     return text.rstrip("\n") + "\n" if text else ""
 
 
 def _lost(results: AblationResults, row: str, key: str | tuple[str, float]) -> str:
     if isinstance(key, str):
-        return _points(results.path_loss(row, key))
-    loss = _points(results.noise_loss(row, *key))
+        return points(results.path_loss(row, key))
+    loss = points(results.noise_loss(row, *key))
     if row == results.reference or not any(key in run.noise for run in results.of(results.reference)):
         return loss
-    return f"{loss}; {_points(results.noise_loss(row, *key, results.reference))} more"
-
-
-def _points(one: Interval) -> str:
-    return f"{100 * one.value:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+    return f"{loss}; {points(results.noise_loss(row, *key, results.reference))} more"
 
 
 def _percent(mean: float, spread: float) -> str:
@@ -131,8 +126,7 @@ def ablation_plot(results: AblationResults, metrics: Sequence[str] = METRICS[:1]
     panels[0].set_yticks(y, names)
     panels[0].set_ylim(-0.6, len(names) - 0.4)
     caption = (
-        f"{results.table}: {', '.join(metrics)}. Bars: mean over seeds; lines: 95 % intervals, bootstrap over videos and seeds; "
-        "dots: single "
-        f"seeds. Dotted: {results.reference}, with which all is compared."
+        f"{results.table}: {', '.join(metrics)}. Bars: mean over seeds; lines: 95 % intervals, bootstrap over videos and seeds; dots: "
+        f"single seeds. Dotted: {results.reference}, with which all is compared."
     )
     return Plot(figure, COLUMNS, ablation_rows(results, metrics), caption=caption)

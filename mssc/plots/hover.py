@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,20 +56,3 @@ class HoverFigure:
         coded = json.dumps({number: base64.b64encode(picture).decode() for number, picture in enumerate(self.pictures)})
         script = SCRIPT.replace("SIDE", str(SIDE)).replace("PICTURES", coded)
         return self.figure.to_html(include_plotlyjs=include_plotlyjs, post_script=script)
-
-
-class Album:
-    """Pictures that are asked for get a number, each once."""
-
-    def __init__(self) -> None:
-        self.pictures: list[bytes] = []
-        self._numbers: dict[Hashable, int] = {}
-
-    def number(self, key: Hashable, among: Mapping) -> int:
-        """Of the picture that `among` has under this key; -1 where it has none."""
-        if key not in among:
-            return -1
-        if key not in self._numbers:
-            self._numbers[key] = len(self.pictures)
-            self.pictures.append(among[key])
-        return self._numbers[key]

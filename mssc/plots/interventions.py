@@ -7,12 +7,23 @@ from pathlib import Path
 import numpy as np
 
 from ..analysis.bootstrap import Interval
-from ..analysis.interventions import METRICS, Effect, Interventions
+from ..analysis.interventions import METRICS, Interventions
 from ..analysis.kept import in_words, store
 from ..analysis.vitals import Vitals
 from ..files import undamaged, write_whole
 from . import words
-from .paper import INTERVAL_COLUMNS, Columns, Plot, canvas, interval_cells, model_paint, one_name_each, shared_legend, styled
+from .paper import (
+    INTERVAL_COLUMNS,
+    Columns,
+    Plot,
+    canvas,
+    interval_cells,
+    model_paint,
+    one_name_each,
+    shared_legend,
+    styled,
+    table,
+)
 
 BAND = "#f0f0f0"
 BEGIN, END = "<!-- by mssc figures --interventions --card -->", "<!-- until here -->"
@@ -61,8 +72,7 @@ def interventions_plot(found: Sequence[Interventions], columns: Columns = 2) -> 
     caption = (
         "What is lost where a part of the network is given a video of another class, zeros, is passed by, or weighs all alike. Box "
         "accuracy: share of true boxes whose action is named right, the boxes given; the others are of the network's own detections. "
-        f"{words.PROTOCOL} {', '.join(one.model for one in found)}; {first.frames} key frames of {first.videos} videos of "
-        f"{first.dataset}."
+        f"{words.PROTOCOL} {', '.join(one.model for one in found)}; {first.frames} key frames of {first.videos} videos of {first.dataset}."
     )
     return Plot(figure, ("model", "part", "kind", "metric", "quantity", *INTERVAL_COLUMNS), rows, caption=caption)
 
@@ -102,44 +112,33 @@ def _percent(one: Interval) -> str:
 
 def interventions_markdown(found: Interventions) -> str:
     """The table to read: the scores, and what each intervention changes, in points, with 95 % intervals over videos."""
-    lines = ["| part | becomes | " + " | ".join(METRICS) + " |", "|---" * (2 + len(METRICS)) + "|"]
-    first = found.rows[0]
-    lines.append("| **nothing** | | " + " | ".join(_percent(first.scores[name]) for name in METRICS) + " |")
-    before = ""
-    for row in found.rows[1:]:
-        lines.append(_line(row, "" if row.part == before else row.part))
-        before = row.part
-    return "\n".join(lines) + "\n"
-
-
-def _line(row: Effect, part: str) -> str:
-    return f"| {part} | {row.kind} | " + " | ".join(points(row.changes[name]) for name in METRICS) + " |"
+    first, *others = found.rows
+    lines, before = [["**nothing**", "", *(_percent(first.scores[name]) for name in METRICS)]], ""
+    for row in others:
+        part, before = "" if row.part == before else row.part, row.part
+        lines.append([part, row.kind, *(points(row.changes[name]) for name in METRICS)])
+    return table(["part", "becomes", *METRICS], lines) + "\n"
 
 
 def vitals_markdown(vitals: Vitals) -> str:
     """Gains, entropies, distances and moves, a table each of those that the model has."""
     tables = []
     if vitals.gain is not None:
-        gain = vitals.gain
-        row = f"| {gain.mean:.3f} | {gain.std:.3f} | {gain.least:.3f} | {gain.most:.3f} |"
-        tables.append(["| MSM's gain: mean | standard deviation | least | most |", "|---|---|---|---|", row])
+        head = ["MSM's gain: mean", "standard deviation", "least", "most"]
+        tables.append(table(head, [[f"{value:.3f}" for value in vitals.gain]]))
     if vitals.distances:
-        rows = [
-            f"| {words.MEASURES[name].words} | {before.text()} | {after.text()} | {change.text()} |"
-            for name, (before, after, change) in vitals.distances.items()
-        ]
-        tables.append(["| action against background | before MSM | after | change |", "|---|---|---|---|", *rows])
+        rows = [[words.MEASURES[name].words, *(one.text() for one in three)] for name, three in vitals.distances.items()]
+        tables.append(table(["action against background", "before MSM", "after", "change"], rows))
     if vitals.entropy:
-        rows = [f"| {where} | {one.text(2)} |" for where, one in vitals.entropy.items()]
-        head = "| SFM's exchange | entropy, 0: of one channel, 1: of all alike |"
-        tables.append([head, "|---|---|", *rows])
+        rows = [[where, one.text(2)] for where, one in vitals.entropy.items()]
+        tables.append(table(["SFM's exchange", "entropy, 0: of one channel, 1: of all alike"], rows))
     if vitals.moved:
-        rows = [f"| {part} | {one.distance:.2f} | {one.chance:.2f} |" for part, one in vitals.moved.items()]
-        tables.append(["| parameters | moved from their start, relative | by chance |", "|---|---|---|", *rows])
+        rows = [[part, f"{one.distance:.2f}", f"{one.chance:.2f}"] for part, one in vitals.moved.items()]
+        tables.append(table(["parameters", "moved from their start, relative", "by chance"], rows))
     if vitals.scales:
-        rows = [f"| {name} | {now:.3f} | {start:.3f} |" for name, (now, start) in vitals.scales.items()]
-        tables.append(["| mean size | now | untrained |", "|---|---|---|", *rows])
-    return "\n\n".join("\n".join(lines) for lines in tables) + "\n"
+        rows = [[name, f"{now:.3f}", f"{start:.3f}"] for name, (now, start) in vitals.scales.items()]
+        tables.append(table(["mean size", "now", "untrained"], rows))
+    return "\n\n".join(tables) + "\n"
 
 
 def card_table(found: Interventions, vitals: Vitals | None = None, note: str = "") -> str:

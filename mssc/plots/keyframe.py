@@ -71,10 +71,9 @@ def tap_plot(
     points.set_title(f"{projection.method}, {name}; rings: this video\nAUROC {projection.auroc.text(2)}", fontsize=6)
     rows = [(key.video, key.frame, tap, *place, float(distance[place])) for place in np.ndindex(*distance.shape)]
     caption = (
-        f"A key frame {words.TAPS[tap]}. Left: the frame and its true boxes. Middle: how far the features of each place lie from "
-        "the map's "
-        f"average. Right: places of many videos in two dimensions ({projection.method}), grey in the background, those of this "
-        "video ringed."
+        f"A key frame {words.TAPS[tap]}. Left: the frame and its true boxes. Middle: how far the features of each place lie from the map's "
+        f"average. Right: places of many videos in two dimensions ({projection.method}), grey in the background, those of this video "
+        "ringed."
     )
     return Plot(figure, ("video", "frame", "tap", "row", "column", "distance"), rows, caption=caption)
 
@@ -137,8 +136,7 @@ def stage_plot(key: KeyFrame, level: int, classes: Sequence[str], swap: Swap | N
         frame_axes(axes, key.size, key.boxes, key.labels, paint, key.aspect)
         rows += [(key.video, key.frame, name, *place, float(found[place])) for place in np.ndindex(*found.shape)]
     caption = (
-        f"SFM at stride {(8, 16, 32)[level]} on one key frame: both paths as they enter, how far stage 1 turns each (1 - "
-        "cosine), "
+        f"SFM at stride {(8, 16, 32)[level]} on one key frame: both paths as they enter, how far stage 1 turns each (1 - cosine), "
         + ("how much that depends on the clip (the same frame with another video's clip), " if swap is not None else "")
         + "and what comes out. Colour bars begin at 0."
     )

@@ -44,7 +44,7 @@ MOST_PANEL = 1.3  # inches
 
 
 @styled
-def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns = 2, others: np.ndarray | None = None) -> Plot:
+def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns = 2) -> Plot:
     """The frame with its tubes and when they last; below, a row for each model: how far features lie from the video's average before and
     after MSM and the difference, what the paths take from each other in SFM, and the features in two dimensions.
 
@@ -52,7 +52,6 @@ def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns 
         result: of `mssc.detect_video`, of the model that found the tubes. The video is read again.
         looked: of `mssc.analysis.look_at`, at one moment.
         columns: of the page.
-        others: boxes (P, 4) of the people in the frame who do nothing that is sure; None for those of the result.
 
     Raises:
         InputError: for no model, two of one name, or a moment that the video does not have.
@@ -75,7 +74,7 @@ def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns 
     top = {"width_ratios": [0.36, 0.64]} if columns == 2 else {"height_ratios": [above - bars, bars]}
     shown, timeline = parts[0].subplots(1, 2, **top) if columns == 2 else parts[0].subplots(2, 1, **top)
     detections, actors = result.shown_at(frame)
-    shown.imshow(draw(image, detections, result.classes, actors, result.others_at(frame) if others is None else others))
+    shown.imshow(draw(image, detections, result.classes, actors, result.others_at(frame)))
     shown.set_title(f"{result.times[frame]:.2f} s, frame {frame}", fontsize=7)
     shown.set_axis_off()
     _timeline(timeline, result, frame, paint)

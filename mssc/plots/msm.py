@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..analysis.bootstrap import Interval
+from ..analysis.bootstrap import NOTHING, Interval
 from ..analysis.distances import MEASURES
 from ..analysis.keyframes import TAPS
 from ..analysis.msm import rank_correlation
@@ -14,7 +14,6 @@ from . import words
 from .paper import (
     GREY,
     INTERVAL_COLUMNS,
-    NOTHING,
     Columns,
     Plot,
     canvas,
@@ -25,6 +24,7 @@ from .paper import (
     one_name_each,
     shared_legend,
     styled,
+    table,
 )
 
 ARROW = {"up": " ↑", "down": " ↓", "": ""}
@@ -32,6 +32,7 @@ BEFORE, AFTER = "MSM in", "MSM out"
 TICKS = {BEFORE: "before\nMSM", AFTER: "after\nMSM", "SFM in": "before\nSFM"} | {
     f"SFM out {stride}": f"SFM\n1/{stride}" for stride in (8, 16, 32)
 }
+CLAIMS = {name: one.claim for name, one in MEASURES.items()} | {"AUROC": "up"}
 TABLED = (BEFORE, AFTER, "SFM in", "SFM out 8")
 SHOWN = ("d_cos", "d_euc", "Fisher J", "silhouette", "AUROC", "sim2avg", "D_A/D_B", "effective rank")
 
@@ -53,22 +54,19 @@ def separability_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
     taps = taps_of(studies)
     if not taps:
         raise InputError("no key frame has cells of both kinds: boxes are too small or too large for the maps.")
-    found = {(s.model, tap): s.auroc(tap) for s in studies for tap in taps if tap in s.cells}
     across = 4 if columns == 2 else 2
     figure = canvas(columns, 1.45 * len(SHOWN) / across + 0.3)
     panels = figure.subplots(len(SHOWN) // across, across, squeeze=False).ravel()
     rows = []
     for name in ("AUROC", *MEASURES):
-        series = {}
-        for study in studies:
-            at = [found.get((study.model, tap)) if name == "AUROC" else _distance(study, tap, name) for tap in taps]
-            series[study.model] = [one or NOTHING for one in at]
-            rows += [(study.model, tap, name, *interval_cells(one)) for tap, one in zip(taps, series[study.model], strict=True)]
+        series = {s.model: [s.distance(tap, name) if tap in s.cells else NOTHING for tap in taps] for s in studies}
+        for model, found in series.items():
+            rows += [(model, tap, name, *interval_cells(one)) for tap, one in zip(taps, found, strict=True)]
         if name in SHOWN:
             axes = panels[SHOWN.index(name)]
             draw_intervals(axes, [TICKS[tap] for tap in taps], series, join=True)
             axes.tick_params(axis="x", labelsize=5.5)
-            axes.set_title(words.MEASURES[name].label + ARROW[_claim(name)], fontsize=7)
+            axes.set_title(words.MEASURES[name].label + ARROW[CLAIMS[name]], fontsize=7)
     shared_legend(figure, panels[0])
     caption = (
         "Action against background along the network: before and after MSM, where the 3D path enters SFM, and after SFM at 1/8 "
@@ -101,11 +99,11 @@ def change_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
     rows, names = [], [study.model for study in having]
     for place, name in enumerate(SHOWN):
         axes = panels[divmod(place, across)]
-        found = [_change(study, name) for study in having]
-        rows += [(model, name, _claim(name), *interval_cells(one)) for model, one in zip(names, found, strict=True)]
+        found = [study.change(BEFORE, AFTER, name) for study in having]
+        rows += [(model, name, CLAIMS[name], *interval_cells(one)) for model, one in zip(names, found, strict=True)]
         reach = 1.15 * max([abs(edge) for one in found for edge in one[:3] if np.isfinite(edge)], default=1) or 1
-        if _claim(name):
-            axes.axvspan(*((0, reach) if _claim(name) == "up" else (-reach, 0)), color="#e3f1ec", linewidth=0, zorder=0)
+        if CLAIMS[name]:
+            axes.axvspan(*((0, reach) if CLAIMS[name] == "up" else (-reach, 0)), color="#e3f1ec", linewidth=0, zorder=0)
         axes.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
         for index, one in enumerate(found):
             paint = model_paint(index)
@@ -117,31 +115,17 @@ def change_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
         axes.tick_params(axis="x", labelsize=6)
         axes.locator_params(axis="x", nbins=3)
     caption = (
-        "What MSM changes: each measure after MSM minus before it, paired by video. Shaded: the side that the claim of the paper "
-        "wants. "
+        "What MSM changes: each measure after MSM minus before it, paired by video. Shaded: the side that the claim of the paper wants. "
         f"{words.PROTOCOL} {words.seen(having)}"
     )
     return Plot(figure, ("model", "measure", "claim", *INTERVAL_COLUMNS), rows, caption=caption)
-
-
-def _claim(name: str) -> str:
-    return MEASURES[name].claim if name in MEASURES else "up"
-
-
-def _change(study: Study, name: str) -> Interval:
-    return study.auroc_change(BEFORE, AFTER) if name == "AUROC" else study.change(BEFORE, AFTER, name)
-
-
-def _distance(study: Study, tap: str, name: str) -> Interval | None:
-    return study.distance(tap, name) if tap in study.cells else None
 
 
 # -------------------------------------------------------------------- tables
 
 
 def verdict(change: Interval, claim: str) -> str:
-    """What a paired change says of the claim: "as claimed", "against", "unclear" (the interval holds 0), or "" where nothing is "
-    "claimed."""
+    """What a paired change says of the claim: "as claimed", "against", "unclear" (the interval holds 0), or "" where nothing is claimed."""
     if not claim or not np.isfinite(change.low):
         return ""
     if change.low <= 0 <= change.high:
@@ -154,13 +138,10 @@ def separability_rows(studies: Sequence[Study]) -> list[tuple]:
     one_name_each([study.model for study in studies])
     rows: list[tuple] = []
     for study in studies:
-        for measure, (_, claim, _) in MEASURES.items():
+        for measure, claim in CLAIMS.items():
             rows += [(study.model, measure, claim, t, *interval_cells(study.distance(t, measure))) for t in study.cells]
             if study.sense and {BEFORE, AFTER} <= study.cells.keys():
                 rows.append((study.model, measure, claim, "change", *interval_cells(study.change(BEFORE, AFTER, measure))))
-        rows += [(study.model, "AUROC", "up", tap, *interval_cells(study.auroc(tap))) for tap in study.cells]
-        if study.sense and {BEFORE, AFTER} <= study.cells.keys():
-            rows.append((study.model, "AUROC", "up", "change", *interval_cells(study.auroc_change(BEFORE, AFTER))))
     return rows
 
 
@@ -170,23 +151,20 @@ def separability_csv(studies: Sequence[Study]) -> str:
 
 
 def separability_markdown(studies: Sequence[Study]) -> str:
-    """The same to read: a table per model, means over videos with 95 % bootstrap intervals, and what MSM changes, paired by "
-    "video."""
+    """The same to read: a table per model, means over videos with 95 % bootstrap intervals, and what MSM changes, paired by video."""
     lines = []
     for model in dict.fromkeys(study.model for study in studies):
         study = next(one for one in studies if one.model == model)
         taps = [tap for tap in TABLED if tap in study.cells]
         found = {row[1:4]: Interval(*row[4:]) for row in separability_rows([study])}
         lines += [f"## {model}", "", f"{study.frames} key frames of {len(study.videos)} videos of {study.dataset}.", ""]
-        lines += [
-            "| measure | claim | " + " | ".join([*(words.TAPS[tap] for tap in taps), "change by MSM", ""]) + " |",
-            "|---" * (len(taps) + 4) + "|",
-        ]
-        for measure, claim in [*((name, one.claim) for name, one in MEASURES.items()), ("AUROC", "up")]:
+        rows = []
+        for measure, claim in CLAIMS.items():
             at = [found[measure, claim, tap].text() for tap in taps]
             change = found.get((measure, claim, "change"))
             compared = ["" if study.sense else "no MSM here", ""] if change is None else [change.text(), verdict(change, claim)]
-            lines.append("| " + " | ".join([_named(measure), claim, *at, *compared]) + " |")
+            rows.append([_named(measure), claim, *at, *compared])
+        lines.append(table(["measure", "claim", *(words.TAPS[tap] for tap in taps), "change by MSM", ""], rows))
         for name, value in (study.gain_facts() if len(study.gain) else {}).items():
             lines += ["", f"MSM's gain, {name}: {value.text()}."]
         lines.append("")
@@ -238,9 +216,8 @@ def gain_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
         rows += [(study.model, channel, float(g), float(s)) for channel, (g, s) in enumerate(zip(gain, score, strict=True))]
         rows.append((study.model, "rank correlation", rank_correlation(gain, score), float("nan")))
     caption = (
-        "MSM's gain $1 + a\\varphi$ per channel, mean over key frames. Left: how it is spread; channels above 1 are pushed away "
-        "from the video's "
-        "average. Right: against how well the channel alone tells action from background (Fisher score). "
-        f"{words.PROTOCOL} {words.seen(having)}"
+        "MSM's gain $1 + a\\varphi$ per channel, mean over key frames. Left: how it is spread; channels above 1 are pushed away from the "
+        f"video's average. Right: against how well the channel alone tells action from background (Fisher score). {words.PROTOCOL} "
+        f"{words.seen(having)}"
     )
     return Plot(figure, ("model", "channel", "gain", "Fisher score"), rows, caption=caption)

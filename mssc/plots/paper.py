@@ -8,7 +8,7 @@ import base64
 import csv
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
@@ -301,14 +301,23 @@ def shared_legend(figure: "Figure", axes: "Axes", most: int = 4) -> None:
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), most))
 
 
-NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
-"""Where a model has no such quantity."""
 INTERVAL_COLUMNS = ("value", "low", "high", "videos")
 
 
 def interval_cells(one: Interval) -> tuple[float, float, float, int]:
     """What a row of a csv says of an interval."""
     return one.value, one.low, one.high, one.videos
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown, without a line's end.
+
+    Args:
+        head: what stands above each column.
+        rows: cells, as many.
+    """
+    first, *lines = ("| " + " | ".join(cells) + " |" for cells in (head, *rows))
+    return "\n".join([first, "|---" * len(head) + "|", *lines])
 
 
 def one_name_each(names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from ..analysis.keyframes import TAPS
 from ..analysis.projection import Projection
 from ..structures import InputError
 from . import words
-from .hover import Album, HoverFigure
+from .hover import HoverFigure
 from .paper import BACKGROUND_GREY, GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def _caption(one: Projection) -> str:
 @styled
 def projection_plot(projections: Sequence[Projection], classes: Sequence[str], columns: Columns = 2) -> Plot:
     """Action cells in the colours of their classes (in one, where these are many), background cells in grey: a row per model, a column
-    per tap. Above each panel stands
-    what the picture alone does not show: how separable the two are, with 95 % intervals.
+    per tap. Above each panel stands what the picture alone does not show: how separable the two are, with 95 % intervals.
 
     Args:
         projections: of any models and taps.
@@ -83,8 +82,7 @@ def projection_plot(projections: Sequence[Projection], classes: Sequence[str], c
     method = {"tsne": "t-SNE", "pca": "PCA"}.get(projections[0].method, projections[0].method)
     models = ", ".join(dict.fromkeys(one.model for one in projections))
     caption = (
-        f"Features in two dimensions ({method}): places where somebody acts, and background. The numbers above are of all "
-        "places, not only "
+        f"Features in two dimensions ({method}): places where somebody acts, and background. The numbers above are of all places, not only "
         f"those drawn. {words.PROTOCOL} {models}; cells of {projections[0].auroc.videos} videos."
     )
     return Plot(figure, names, rows, projection_twin(projections, classes), caption)
@@ -122,7 +120,8 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
         row, column = place[one.model, one.tap]
         titles[row * across + column] = f"{one.model}: {words.TAPS[one.tap]}<br>{_caption(one)}".replace("\n", "<br>")
     figure = make_subplots(down, across, subplot_titles=titles, horizontal_spacing=0.03)
-    paint, named, album = class_paint(classes), set(), Album()
+    paint, named = class_paint(classes), set()
+    album: dict[tuple[str, int], int] = {}  # numbers of the frames that points show
     for one in projections:
         for label in sorted(set(one.cells.labels.tolist())):
             name = str(classes[label]) if label >= 0 else "background"
@@ -146,10 +145,11 @@ def projection_twin(projections: Sequence[Projection], classes: Sequence[str]) -
     figure.update_yaxes(visible=False)
     figure.update_annotations(font_size=11)
     figure.update_layout(template="none", height=360 * down + 60, margin={"l": 10, "r": 10, "t": 60, "b": 10})
-    return HoverFigure(figure, album.pictures)
+    pictures = {frame: picture for one in projections for frame, picture in one.pictures.items()}
+    return HoverFigure(figure, [pictures[frame] for frame in album])
 
 
-def _points(one: Projection, chosen: np.ndarray, name: str, album: Album) -> dict[str, object]:
+def _points(one: Projection, chosen: np.ndarray, name: str, album: dict[tuple[str, int], int]) -> dict[str, object]:
     """Where the chosen cells stand, what is said of each, and which picture shows it."""
     frames = list(zip(one.cells.videos[chosen].tolist(), one.cells.frames[chosen].tolist(), strict=True))
     return {
@@ -157,7 +157,7 @@ def _points(one: Projection, chosen: np.ndarray, name: str, album: Album) -> dic
         "y": one.points[chosen, 1],
         "hovertext": [f"{name}<br>{video}, frame {frame}" for video, frame in frames],
         "customdata": [
-            [album.number(frame, one.pictures), *place]
+            [album.setdefault(frame, len(album)) if frame in one.pictures else -1, *place]
             for frame, place in zip(frames, one.cells.places[chosen].tolist(), strict=True)
         ],
     }

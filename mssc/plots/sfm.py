@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..analysis.bootstrap import Interval, mean_interval
+from ..analysis.bootstrap import NOTHING, Interval, mean_interval
 from ..analysis.maps import MAP_MEASURES
 from ..analysis.study import PATHS, STAGES, STRIDES, Study
 from ..model.fusion import context_entropy
@@ -14,7 +14,6 @@ from . import words
 from .paper import (
     GREY,
     INTERVAL_COLUMNS,
-    NOTHING,
     WIDTHS,
     Columns,
     Plot,
@@ -32,8 +31,7 @@ from .paper import (
 )
 
 KINDS = ("T spatial", "T motion", "OUT", "Grad-CAM", "attention")
-"""What responses are of: what each path takes in the exchange, what fusion puts out, the true class's logit, and attention "
-"rows."""
+"""What responses are of: what each path takes in the exchange, what fusion puts out, the true class's logit, and attention rows."""
 DIRECTIONS = {"spatial": "change of the 2D path", "motion": "change of the 3D path"}
 SWAPS = {"other": "swapped", "zero": "zero"}
 
@@ -75,8 +73,7 @@ def response_plot(study: Study, columns: Columns = 2) -> Plot:
         for axes in line:
             frame_axes(axes, len(example.image), example.boxes, example.labels, paint, example.aspect)
     caption = (
-        f"Where {study.model} responds at the finest level, on key frames of {study.dataset} with their true boxes, in units of "
-        "each map's "
+        f"Where {study.model} responds at the finest level, on key frames of {study.dataset} with their true boxes, in units of each map's "
         "average. $T_A$, $T_M$: what the 2D and the 3D path take from each other in SFM. Grad-CAM: of the true action's logit."
     )
     return Plot(figure, ("video", "frame", "kind", "row", "column", "response"), rows, caption=caption)
@@ -108,8 +105,7 @@ def context_plot(study: Study, columns: Columns = 2) -> Plot:
             axes.set_ylabel(f"channel of the {'3D' if path == 0 else '2D'} path", fontsize=6)
             rows += [(name, STRIDES[level], y, x, float(matrix[y, x])) for y, x in np.ndindex(*matrix.shape)]
     caption = (
-        f"Contexts $G$ of SFM's first stage in {study.model}, on frame {found.frame} of {found.video} ({study.dataset}), first "
-        "head. Each "
+        f"Contexts $G$ of SFM's first stage in {study.model}, on frame {found.frame} of {found.video} ({study.dataset}), first head. Each "
         "column says how a channel of one path is mixed from those of the other. Entropy: 0 picks one channel, 1 mixes all alike."
     )
     return Plot(figure, ("to path", "stride", "row", "column", "weight"), rows, caption=caption)
@@ -146,10 +142,8 @@ def pointing_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
     panels[0].axhline(1, color=GREY, linestyle="--", linewidth=0.8)
     shared_legend(figure, panels[0])
     caption = (
-        "How well responses of the finest level point at the actors: mean inside the boxes over the map's average (lift; dashed: "
-        "a map that "
-        "prefers no place), overlap of its strongest places with the boxes, how often its maximum lies in one, and how even it "
-        "is. "
+        "How well responses of the finest level point at the actors: mean inside the boxes over the map's average (lift; dashed: a map "
+        "that prefers no place), overlap of its strongest places with the boxes, how often its maximum lies in one, and how even it is. "
         f"{words.PROTOCOL} {words.seen(studies)}"
     )
     return Plot(figure, ("model", "kind", "stride", "measure", *INTERVAL_COLUMNS), rows, caption=caption)
@@ -211,11 +205,9 @@ def exchange_plot(studies: Sequence[Study], columns: Columns = 2) -> Plot:
         axes.tick_params(axis="x", labelsize=6)
     shared_legend(figure, panels[0])
     caption = (
-        "What the first stage of SFM exchanges, by stride. Above: how much each path's corrected features change when the other "
-        "path's input "
-        "is swapped for another video's, or is zero. Below: how evenly the contexts $G$ mix channels (0 picks one, 1 mixes all "
-        "alike), and "
-        f"how alike both paths are before and after (linear CKA). {words.PROTOCOL} {words.seen(having)}"
+        "What the first stage of SFM exchanges, by stride. Above: how much each path's corrected features change when the other path's "
+        "input is swapped for another video's, or is zero. Below: how evenly the contexts $G$ mix channels (0 picks one, 1 mixes all "
+        f"alike), and how alike both paths are before and after (linear CKA). {words.PROTOCOL} {words.seen(having)}"
     )
     return Plot(figure, ("model", "quantity", "level", *INTERVAL_COLUMNS), rows, caption=caption)
 
@@ -244,8 +236,7 @@ def probe_plot(studies: Sequence[Study], columns: Columns = 1) -> Plot:
         for group, one in zip(groups, found, strict=True)
     ]
     caption = (
-        "How well a linear classifier names the action from one feature at the box's centre, tested on other videos: of the 2D "
-        "path $A$, of "
-        f"the 3D path $M$, and after SFM, by stride. Dashed: guessing. {words.PROTOCOL} {words.seen(studies)}"
+        "How well a linear classifier names the action from one feature at the box's centre, tested on other videos: of the 2D path $A$, "
+        f"of the 3D path $M$, and after SFM, by stride. Dashed: guessing. {words.PROTOCOL} {words.seen(studies)}"
     )
     return Plot(figure, ("model", "feature", "stride", *INTERVAL_COLUMNS), rows, caption=caption)

@@ -51,8 +51,7 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
     if not names:
         axes.text(0.5, 0.5, "No action found", ha="center", va="center", transform=axes.transAxes, color=GREY)
     caption = (
-        f"Action tubes that {result.model} finds in {result.info.path.name} with a score of at least {result.threshold:g}: "
-        "frames at even times, "
-        "and below who does what from when to when" + (" (outlined: the truth)." if truth else ".")
+        f"Action tubes that {result.model} finds in {result.info.path.name} with a score of at least {result.threshold:g}: frames at even "
+        f"times, and below who does what from when to when{' (outlined: the truth)' if truth else ''}."
     )
     return Plot(figure, ("kind", "action", "score", "first frame", "last frame", "start", "stop"), rows, caption=caption)

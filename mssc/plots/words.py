@@ -30,9 +30,8 @@ MEASURES: dict[str, Term] = {
     "AUROC": Term(
         "AUROC of a linear probe",
         "",
-        "How well a straight line tells action from background, in videos or parts of one that it was not fitted on: 0.5 is "
-        "guessing, "
-        "1 is perfect.",
+        "How well a straight line tells action from background, in videos or parts of one that it was not fitted on: 0.5 is guessing, 1 "
+        "is perfect.",
     ),
     "d_cos": Term("cosine distance", r"$d_\mathrm{cos}$", "One minus the cosine between the means of action and of background."),
     "d_cos centred": Term("centred cosine distance", r"$d_\mathrm{cos}^\mathrm{c}$", "The same after the average is taken away."),
@@ -94,9 +93,6 @@ MAPS = {
     "stage 2 out: |OUT|": "after SFM",
 }
 """Maps over a frame."""
-
-PATHS = {"A": "2D path $A$", "M": "3D path $M$", "OUT": "after SFM"}
-"""What a box's feature is taken from."""
 
 PROTOCOL = "Intervals: 95 %, bootstrap over videos."
 
