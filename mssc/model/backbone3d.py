@@ -96,25 +96,22 @@ class CausalDarknet(Backbone3d):
     each stage. Its maps of stride 16 and 32 are joined at stride 8 with those of a `FlowStream`.
 
     Args:
-        width: of YOLOX; 0.25 is nano.
-        depth: of YOLOX.
         flow: have that stream; without it the network sees RGB alone, and its map is of stride 8 all the same.
         rgb_dropout: share of the clips of which, in training, only the flow stream is seen: appearance is learnt faster, and would leave
             flow nothing to explain.
     """
 
+    stages = ("dark2", "dark3", "dark4", "dark5")
+    widths = (32, 64, 128, 256)
     dilations = (1, 1, 2, 2)
     causal = True
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)  # YOLOX takes 0..255
 
-    def __init__(self, width: float = 0.25, depth: float = 0.33, flow: bool = True, rgb_dropout: float = 0.0) -> None:
+    def __init__(self, flow: bool = True, rgb_dropout: float = 0.0) -> None:
         super().__init__()
         self.rgb_dropout = rgb_dropout
-        self.net = CSPDarknet(width, depth, in_channels=6)
-        self.stages = ("dark2", "dark3", "dark4", "dark5")
-        base = int(64 * width)
-        self.widths = tuple(base * 2**i for i in range(1, 5))
+        self.net = CSPDarknet(in_channels=6)
         self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(self.widths, self.dilations, strict=True))
         self.flow = FlowStream() if flow else None
         self.flow_dims = FlowStream.dims if flow else 0
