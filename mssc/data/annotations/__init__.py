@@ -1,5 +1,6 @@
 """Annotations of one's own videos, whatever tool they were made with, as one table."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def read(path: Path, videos: Videos, first_frame: int | None = None, video: str 
     try:
         with np.errstate(invalid="ignore"):  # what is no number is refused in the end
             return _read(path, videos, first_frame, video, occluded)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, csv.Error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} holds what no tool writes there ({type(error).__name__}: {error}); export it again.") from None
