@@ -7,7 +7,7 @@ import numpy as np
 
 from ..boxes import BoxTable, box_iou
 from ..structures import Detections, InputError, Tube
-from .protocols import PROTOCOLS, Annotated, Convention, FrameDetections, Score
+from .protocols import PROTOCOLS, Convention, FrameDetections, Score, Truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Hits:
 
 
 def collect(
-    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], classes: int | None
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Truth], classes: int | None
 ) -> tuple[BoxTable, BoxTable]:
     """Turn detections and ground truth into columns with common frame numbers.
 
@@ -83,7 +83,7 @@ def collect(
     return first, second
 
 
-def check_names(results: Mapping[str, object], truth: Mapping[str, Annotated]) -> None:
+def check_names(results: Mapping[str, object], truth: Mapping[str, Truth]) -> None:
     """Refuse, with an InputError, results for videos that have no ground truth."""
     unknown = [name for name in results if name not in truth]
     if unknown:

@@ -13,26 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mssc.model.backbone2d import CSPDarknet
-from mssc.model.layers import ConvBlock, DecoupledTower
-from mssc.model.neck import PAFPN
-from mssc.structures import InputError
+from ..structures import InputError
+from .backbone2d import CSPDarknet
+from .layers import ConvBlock, DecoupledTower
+from .neck import PAFPN
 
 
 class CocoDetector(nn.Module):
-    """YOLOX-nano from our own parts, with COCO's head: the donor of initial weights, and the proof that they are right.
+    """YOLOX-nano from our own parts, with COCO's head of 80 classes: the donor of initial weights, and the proof that they are right."""
 
-    Args:
-        classes: number of classes; COCO has 80.
-    """
-
-    def __init__(self, classes: int = 80) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.backbone = CSPDarknet()
         self.neck = PAFPN(self.backbone.dims)
         self.tower = DecoupledTower(self.neck.dims)
         levels, width = range(len(self.neck.dims)), self.tower.width
-        self.cls_preds = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in levels)
+        self.cls_preds = nn.ModuleList(nn.Conv2d(width, 80, 1) for _ in levels)
         self.reg_preds = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in levels)
         self.obj_preds = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in levels)
 
