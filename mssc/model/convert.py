@@ -5,6 +5,7 @@ they are matched one by one, each checked for shape and stride. Its BatchNorms a
 makes them anew, so that training starts from the function that COCO ended with, with statistics that are true.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,16 +114,12 @@ def calibrate(model: nn.Module, *inputs: Any) -> None:
         norm.weight.copy_(scale * (var + norm.eps).sqrt())
         norm.bias.copy_(shift + mean * scale)
 
-    training = {name: module.training for name, module in model.named_modules()}
-    hooks = [module.register_forward_pre_hook(renew) for module in model.modules() if isinstance(module, _BatchNorm)]
-    try:
-        with torch.no_grad():
-            model.eval()(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for name, module in model.named_modules():
-            module.training = training[name]
+    with ExitStack() as afterwards, torch.no_grad():
+        for module in model.modules():
+            afterwards.callback(setattr, module, "training", module.training)
+            if isinstance(module, _BatchNorm):
+                afterwards.enter_context(module.register_forward_pre_hook(renew))
+        model.eval()(*inputs)
 
 
 def _running_order(model: CocoDetector) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
@@ -136,11 +133,10 @@ def _running_order(model: CocoDetector) -> list[tuple[str, nn.Conv2d, nn.BatchNo
         assert isinstance(conv, nn.Conv2d)
         order.append((names[conv], conv, norms.get(conv)))
 
-    hooks = [conv.register_forward_hook(note) for conv in names]
-    with torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
+        for conv in names:
+            hooks.enter_context(conv.register_forward_hook(note))
         model(torch.zeros(1, 3, 32, 32))
-    for hook in hooks:
-        hook.remove()
     return order
 
 
