@@ -24,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.data import media
-from mssc.data.annotations.table import numbers_of, read_text
-from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import counting, image_files
-from mssc.data.media import Media, check_missing, find_clips, first_few
-from mssc.files import visible
-from mssc.structures import InputError, Tube
+from ..files import visible
+from ..structures import InputError, Tube
+from . import media
+from .annotations.table import numbers_of, read_text
+from .dataset import Dataset, Video
+from .decoding import counting, image_files
+from .media import Media, check_missing, find_clips, first_few
 
 log = logging.getLogger(__name__)
 

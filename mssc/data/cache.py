@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import decode, fingerprint, resize
-from mssc.files import explained, write_whole
-from mssc.structures import InputError, counted
-from mssc.video import frames_per_look
+from ..files import explained, write_whole
+from ..structures import InputError, counted
+from ..video import frames_per_look
+from .dataset import Dataset, Video
+from .decoding import decode, fingerprint, resize
 
 log = logging.getLogger(__name__)
 

@@ -26,16 +26,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc.data import annotations
-from mssc.data.annotations import table
-from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import counting, image_files
-from mssc.data.division import divide
-from mssc.data.joining import tubes
-from mssc.data.media import Media, Videos, first_few
-from mssc.files import IMAGES
-from mssc.structures import InputError, class_name, counted
-from mssc.video import VIDEO_SUFFIXES
+from ..files import IMAGES
+from ..structures import InputError, class_name, counted
+from ..video import VIDEO_SUFFIXES
+from . import annotations
+from .annotations import table
+from .dataset import Dataset, Video
+from .decoding import counting, image_files
+from .division import divide
+from .joining import tubes
+from .media import Media, Videos, first_few
 
 log = logging.getLogger(__name__)
 

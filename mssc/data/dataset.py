@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.structures import InputError, Tube
+from ..structures import InputError, Tube
 
 
 @dataclass(frozen=True, eq=False)

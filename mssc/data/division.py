@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from mssc.structures import InputError
+from ..structures import InputError
 
 log = logging.getLogger(__name__)
 

@@ -26,12 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.data import plain_pickle
-from mssc.data.dataset import Dataset, Video
-from mssc.data.division import divide
-from mssc.data.media import check_missing, find_clips
-from mssc.files import undamaged, visible
-from mssc.structures import InputError, Tube, class_name, counted
+from ..files import undamaged, visible
+from ..structures import InputError, Tube, class_name, counted
+from . import plain_pickle
+from .annotations.table import read_text
+from .dataset import Dataset, Video
+from .division import divide
+from .media import check_missing, find_clips
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _read_masks(root: Path, split: int):
     classes = [file.name.removesuffix(f"_test_split{split}.txt") for file in files]
     lists: dict[str, list[str]] = {"trainval": [], "test": []}
     for category, file in zip(classes, files, strict=True):
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             if not line.strip():
                 continue
             match = re.fullmatch(r"(.+?)(?:\.\w+)?\s+([012])\s*", line)

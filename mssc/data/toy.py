@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from mssc import video as video_files
-from mssc.data import toy_figures
-from mssc.data.dataset import Dataset, Video
-from mssc.files import write_whole
-from mssc.structures import InputError, Tube
+from .. import video as video_files
+from ..files import write_whole
+from ..structures import InputError, Tube
+from . import toy_figures
+from .dataset import Dataset, Video
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.data.annotations import coco, cvat, label_studio, mot, table, via
-from mssc.data.annotations.table import Rows, write_csv
-from mssc.data.media import Videos, first_few, say_missing
-from mssc.structures import InputError
+from ...structures import InputError
+from ..media import Videos, first_few, say_missing
+from . import coco, cvat, label_studio, mot, table, via
+from .table import Rows, write_csv
 
 __all__ = ["KINDS", "Rows", "find", "read", "to_pixels", "write_csv"]
 

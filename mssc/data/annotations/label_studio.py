@@ -19,10 +19,10 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, Key, between, counted_from, warn_of_bare
-from mssc.data.media import Videos
-from mssc.structures import InputError
+from ...structures import InputError
+from ..media import Videos
+from . import table
+from .shared import ACTION, Key, between, counted_from, warn_of_bare
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
-from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, NOTHING, TRACK, pieces, split_actions, warn_of_bare
-from mssc.data.media import Videos
-from mssc.structures import InputError
+from ...structures import InputError
+from ..media import Videos
+from . import table
+from .shared import ACTION, NOTHING, TRACK, pieces, split_actions, warn_of_bare
 
 log = logging.getLogger(__name__)
 
