@@ -62,7 +62,7 @@ class _Clip:
     rows: Mapping[int, Sequence[np.ndarray]]
 
 
-def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "error", seed: int = 0) -> Dataset:
+def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "error") -> Dataset:
     """Reads the annotations of one part of J-HMDB-21. No video is opened.
 
     Args:
@@ -71,7 +71,6 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
         part: "trainval", the official training list; "test", the official test list; "train" and "val", our own division of
             the official training list, in which no source video is on both sides (see `divide`).
         missing: what to do with clips whose video is not there: "error", or "skip" to leave them out with a warning.
-        seed: of the division into "train" and "val".
 
     Raises:
         InputError: for an unknown part or split, a folder in neither layout, missing videos, an empty part, and annotations
@@ -92,7 +91,7 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
         raise InputError(f"{root} holds neither JHMDB-GT.pkl nor the folder splits; one of the two must be there.")
     names = list(lists["test" if part == "test" else "trainval"])
     if part in ("train", "val"):
-        held_out = divide(names, seed=seed)
+        held_out = divide(names)
         names = [name for name in names if (name in held_out) == (part == "val")]
     paths = find_clips(root, names, VIDEO_FOLDERS, FRAME_FOLDERS)
     check_missing(names, paths, missing, f"{root} ({', '.join(VIDEO_FOLDERS + FRAME_FOLDERS)})")
