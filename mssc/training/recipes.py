@@ -107,29 +107,11 @@ def _on_all_videos(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     )
 
 
-JHMDB_CLASSES = (
-    "brush hair",
-    "catch",
-    "clap",
-    "climb stairs",
-    "golf",
-    "jump",
-    "kick ball",
-    "pick",
-    "pour",
-    "pullup",
-    "push",
-    "run",
-    "shoot ball",
-    "shoot bow",
-    "shoot gun",
-    "sit",
-    "stand",
-    "swing baseball",
-    "throw",
-    "walk",
-    "wave",
+_JHMDB = (
+    "brush hair, catch, clap, climb stairs, golf, jump, kick ball, pick, pour, pullup, push, run, shoot ball, shoot bow, "
+    "shoot gun, sit, stand, swing baseball, throw, walk, wave"
 )
+JHMDB_CLASSES = tuple(_JHMDB.split(", "))
 GENTLE = ("image.", "video.backbone.", "head.stems.", "head.reg_convs.", "head.boxes.")
 """What has learnt before the paths learn together."""
 ACTIONS = (
