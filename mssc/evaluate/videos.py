@@ -36,13 +36,11 @@ def video_map(
     return tube_hits(tubes, truth, classes, (iou,), protocol)[0].score()
 
 
-def video_map_range(
-    tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Truth], classes: int, ious: Sequence[float] = RANGE
-) -> Score:
-    """Mean of `video_map` over several thresholds, 0.5:0.05:0.95 unless told."""
-    scores = [hits.score() for hits in tube_hits(tubes, truth, classes, ious)]
+def video_map_range(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Truth], classes: int) -> Score:
+    """Mean of `video_map` over the thresholds 0.5:0.05:0.95."""
+    scores = [hits.score() for hits in tube_hits(tubes, truth, classes, RANGE)]
     per_class = np.mean([score.per_class for score in scores], axis=0)
-    return Score(mean_ap(per_class), per_class, scores[0].positives, tuple(ious), "act")
+    return Score(mean_ap(per_class), per_class, scores[0].positives, RANGE, "act")
 
 
 def video_accuracy(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Truth]) -> float:
