@@ -571,5 +571,5 @@ def test_one_file_of_annotations_and_no_more(root):
     with pytest.raises(InputError, match="gone.json is not there"):
         annotations.read(root / "gone.json", Videos(None))
     (root / "copy.json").write_text((root / "export.json").read_text()[:-9])
-    with pytest.raises(InputError, match="copy.json is no whole JSON file"):
+    with pytest.raises(InputError, match="copy.json is cut off or damaged.*export it again"):
         annotations.read(root / "copy.json", Videos(None))

@@ -221,11 +221,19 @@ def strongest_anchors(objectness: list[Tensor], kept: int) -> Tensor:
 
 def fitting_anchors(boxes: Tensor, anchor_boxes: Tensor) -> Tensor:
     """Indices (B, K) of the anchors (B, N, 4) that overlap the boxes (B, K, 4) most."""
-    one, other = boxes[:, :, None], anchor_boxes.detach()[:, None]
-    sides = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
-    shared = sides[..., 0] * sides[..., 1]
-    areas = [(x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (one, other)]
-    return (shared / (areas[0] + areas[1] - shared)).argmax(2)
+    shared, union = shared_and_union(boxes[:, :, None], anchor_boxes.detach()[:, None])
+    return (shared / union).argmax(2)
+
+
+def shared_and_union(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas of the intersection and of the union of boxes (..., 4) that broadcast."""
+    shared = area((torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0))
+    return shared, area(one[..., 2:] - one[..., :2]) + area(other[..., 2:] - other[..., :2]) - shared
+
+
+def area(sides: Tensor) -> Tensor:
+    """(..., 2), widths and heights, to (...)."""
+    return sides[..., 0] * sides[..., 1]  # not prod, whose gradient waits for a GPU
 
 
 class Head(nn.Module):

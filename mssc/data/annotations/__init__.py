@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import undamaged
 from ...structures import InputError
 from ..media import Videos, first_few, say_missing
 from . import coco, cvat, label_studio, mot, table, via
@@ -74,7 +75,8 @@ def _read(path: Path, videos: Videos, first_frame: int | None, video: str | None
     if kind in (".xml", ".zip"):
         return cvat.read(path, occluded, video)
     if kind == ".json":
-        content = _json(path)
+        with undamaged(path, "export it again"):
+            content = json.loads(table.read_text(path))
         if label_studio.is_export(content):
             return label_studio.read(content, path, videos, first_frame, video)
         if via.is_project(content):
@@ -98,12 +100,3 @@ def to_pixels(rows: Rows, videos: Videos) -> Rows:
     if absent:
         raise InputError(say_missing(absent, len(names), str(videos.folder)) + "; add them or remove their rows.")
     return replace(rows, boxes=rows.boxes * np.array([sizes[name] * 2 for name in rows.video]))
-
-
-def _json(path: Path) -> object:
-    try:
-        return json.loads(table.read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is no whole JSON file ({error}); export it again.") from None
