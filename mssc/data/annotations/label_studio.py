@@ -34,7 +34,7 @@ def is_export(content: object) -> TypeGuard[list[dict]]:
 
 def read(content: list[dict], path: Path, videos: Videos, first_frame: int | None = None, video: str | None = None) -> table.Rows:
     """Reads an export, one row per frame and action. Arguments and errors are those of `coco.read`."""
-    found = [(name, key, value, labels) for task in content for name, key, value, labels in _regions(task, path, videos, video)]
+    found = [region for task in content for region in _regions(task, path, videos, video)]
     numbers: dict[str, list[int]] = {}
     for name, _, value, _ in found:
         numbers.setdefault(name, []).extend(int(item["frame"]) for item in value["sequence"])
@@ -43,8 +43,7 @@ def read(content: list[dict], path: Path, videos: Videos, first_frame: int | Non
     for number, (name, key, value, labels) in enumerate(found, 1):
         keys = _keys(name, value, labels, first, path, videos)
         rows += [table.Row(name, *row, number) for row in between(f"{path}: region {key}", key, keys, "corner")]
-    bare = [key for _, key, _, labels in found if not labels]
-    warn_of_bare(path, bare)
+    warn_of_bare(path, [key for _, key, _, labels in found if not labels])
     return table.make(path, rows)
 
 
