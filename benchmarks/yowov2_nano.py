@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.models import shufflenet_v2_x1_0
 
 from mssc.model.fusion import ChannelAttention
-from mssc.model.layers import DecoupledTower, conv3x3
+from mssc.model.layers import DecoupledTower, tower
 from mssc.model.neck import PAFPN
 
 WINDOW, SIDE, CLASSES, WIDTH = 16, 224, 21, 64
@@ -57,10 +57,7 @@ class YowoV2Nano(nn.Module):
         self.towers = DecoupledTower(self.neck.dims, WIDTH)
         self.encoders = nn.ModuleList(nn.ModuleList(self._encoder(WIDTH + inputs) for _ in range(2)) for _ in range(3))
         self.heads = nn.ModuleList(
-            nn.ModuleList(
-                nn.Sequential(conv3x3(WIDTH, WIDTH), conv3x3(WIDTH, WIDTH), nn.Conv2d(WIDTH, out, 1)) for out in (CLASSES, 5)
-            )
-            for _ in range(3)
+            nn.ModuleList(nn.Sequential(*tower(WIDTH), nn.Conv2d(WIDTH, out, 1)) for out in (CLASSES, 5)) for _ in range(3)
         )
 
     @staticmethod

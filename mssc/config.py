@@ -30,6 +30,14 @@ def _check_choices(config: "ModelConfig | TrainConfig") -> None:
             raise InputError(f"{item.name} is {value!r}; choose one of {choices}.")
 
 
+def _check_version(version: object) -> None:
+    if version != CONFIG_VERSION:
+        raise InputError(
+            f"the config is of version {version}, this package reads version {CONFIG_VERSION}; "
+            "use the mssc release that made it, or train again."
+        )
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What the network is made of. Flat and of plain words and numbers, so that it survives JSON.
@@ -99,11 +107,7 @@ class ModelConfig:
             raise InputError(f"classes are {self.classes!r}; give a list of names.")
         object.__setattr__(self, "classes", tuple(self.classes))
         _check_choices(self)
-        if self.version != CONFIG_VERSION:
-            raise InputError(
-                f"the config is of version {self.version}, this package reads version {CONFIG_VERSION}; "
-                "use the mssc release that made it, or train again."
-            )
+        _check_version(self.version)
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise InputError(f"classes are {self.classes!r}; name at least one, each once.")
         for name in ("key_size", "person_size"):
@@ -141,11 +145,7 @@ class ModelConfig:
             InputError: naming fields that this version does not know, or that are missing or of another type.
         """
         known = {item.name: item for item in dataclasses.fields(cls)}
-        if values.get("version") != CONFIG_VERSION:
-            raise InputError(
-                f"the config is of version {values.get('version')}, this package reads version {CONFIG_VERSION}; "
-                "use the mssc release that made it, or train again."
-            )
+        _check_version(values.get("version"))
         extra, missing = sorted(set(values) - set(known)), sorted(set(known) - set(values) - {*LATER})
         if extra or missing:
             raise InputError(

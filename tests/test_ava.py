@@ -103,14 +103,22 @@ def test_tabs_and_rows_without_boxes(tmp_path):
     assert ava.read_rows(tmp_path / "rows.csv").second.tolist() == [902]
 
 
-def test_reading_without_videos_takes_classes_and_exclusions_into_account(tmp_path):
-    rows, names, excluded = ava.read(write(tmp_path), "train")
-    assert list(names) == [1, 12, 79] and excluded == {("film", 903), ("other", 1000)}
-    assert rows.action.tolist() == [12, 12]  # 80 is none of the task's, second 903 does not count
-    rows, names, _ = ava.read(tmp_path, "train", classes="80")
-    assert rows.action.tolist() == [12, 80, 12] and list(names.values()) == ["stand", "talk to", "watch"]
+def test_the_newest_rows_are_found_with_their_actions_and_exclusions(tmp_path):
+    write(tmp_path, version="v2.1")
+    place = tmp_path / "annotations"
+    excluded = place / "ava_train_excluded_timestamps_v2.2.csv"
+    listed = place / "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+    assert ava.annotation_files(tmp_path, "train") == (place / "ava_train_v2.1.csv", listed, excluded)
+    write(tmp_path)
+    excluded.unlink()
+    assert ava.annotation_files(tmp_path, "train") == (place / "ava_train_v2.2.csv", listed, None)
+    listed.unlink()
+    with pytest.raises(InputError, match="the list of 60 actions; put it beside ava_train_v2.2.csv"):
+        ava.annotation_files(tmp_path, "train")
     with pytest.raises(InputError, match="ava_val_v2.2.csv"):
-        ava.read(tmp_path, "val")
+        ava.annotation_files(tmp_path, "val")
+    with pytest.raises(InputError, match="train, val, test"):
+        ava.annotation_files(tmp_path, "trainval")
 
 
 def test_frames_of_the_quarter_of_an_hour(tmp_path, caplog):
@@ -125,7 +133,8 @@ def test_frames_of_the_quarter_of_an_hour(tmp_path, caplog):
     ((tube,),) = [video.tubes]
     assert (tube.label, tube.start, len(tube)) == (1, 60, 1)
     np.testing.assert_allclose(tube.boxes[0], [16, 4.8, 32, 43.2], rtol=1e-6)
-    assert not several_at_once(data) and several_at_once(ava.load(tmp_path, "train", classes="80"))
+    write(tmp_path, [*ROWS, f"{ROW},79,1"])
+    assert not several_at_once(data) and several_at_once(ava.load(tmp_path, "train"))
     with pytest.raises(InputError, match="1 of 2.*other"):
         ava.load(tmp_path, missing="error")
 
@@ -269,5 +278,5 @@ def test_real_rows():
     for file in sorted(root.glob("*.pbtxt*")):
         names = ava.read_classes(file)
         assert len(names) == (60 if "activitynet" in file.name else 80) and max(names) == 80
-    kept, names, excluded = ava.read(root, "val")
-    assert len(names) == 60 and len(excluded) == 37 and len(kept) < len(rows)
+    _, listed, excluded = ava.annotation_files(root, "val")
+    assert len(ava.read_classes(listed)) == 60 and excluded is not None and len(ava.read_excluded(excluded)) == 37

@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from mssc.model.backbone2d import BACKBONES2D, CSPDarknet, build_backbone2d
-from mssc.model.layers import BN_EPS, Bottleneck, ConvBlock, CSPLayer, DecoupledTower, Focus, SpatialPyramidPooling, conv3x3
+from mssc.model.layers import (
+    BN_EPS,
+    Bottleneck,
+    ConvBlock,
+    CSPLayer,
+    DecoupledTower,
+    DepthwiseConvBlock,
+    Focus,
+    SpatialPyramidPooling,
+)
 from mssc.model.neck import PAFPN
 from mssc.structures import InputError
 
@@ -84,20 +93,18 @@ def test_conv_block_is_convolution_norm_silu():
     assert block.conv.bias is None and block.bn.momentum == 0.03
 
 
-@pytest.mark.parametrize(("depthwise", "convolutions"), [(True, 2), (False, 1)])
-def test_depthwise_is_a_choice(depthwise, convolutions):
-    block = conv3x3(4, 6, stride=2, depthwise=depthwise)
-    assert sum(isinstance(m, nn.Conv2d) for m in block.modules()) == convolutions
+def test_depthwise_block_is_two_convolutions():
+    block = DepthwiseConvBlock(4, 6, stride=2)
+    assert [conv.groups for conv in block.modules() if isinstance(conv, nn.Conv2d)] == [4, 1]
     assert block(torch.randn(2, 4, 5, 5)).shape == (2, 6, 3, 3)
 
 
 def test_tower_gives_class_and_box_maps_of_one_width():
     tower = DecoupledTower((8, 16), width=12)
     maps = [torch.randn(2, 8, 5, 7), torch.randn(2, 16, 3, 4)]
-    assert _shapes(tower.embed(maps)) == [(2, 12, 5, 7), (2, 12, 3, 4)]
     assert [_shapes(pair) for pair in tower(maps)] == [[(2, 12, 5, 7)] * 2, [(2, 12, 3, 4)] * 2]
     with pytest.raises(ValueError):  # a level without a stem is not dropped in silence
-        tower.embed([*maps, maps[0]])
+        tower([*maps, maps[0]])
 
 
 # ------------------------------------------------------------------------------------------------------------- backbones
@@ -138,10 +145,9 @@ def test_cspdarknet_nano_is_of_the_published_size():
     assert (backbone.mean, backbone.std) == ((0, 0, 0), (1, 1, 1))
 
 
-def test_cspdarknet_sizes_are_arguments():
-    backbone = CSPDarknet(width=0.125, depth=1.0, depthwise=False, in_channels=6).eval()
-    assert _shapes(backbone(torch.rand(1, 6, 40, 40))) == [(1, 32, 5, 5), (1, 64, 3, 3), (1, 128, 2, 2)]
-    assert len(backbone.dark3[1].blocks) == 9
+def test_cspdarknet_takes_frames_with_their_differences():
+    backbone = CSPDarknet(in_channels=6).eval()
+    assert _shapes(backbone(torch.rand(1, 6, 40, 40))) == [(1, 64, 5, 5), (1, 128, 3, 3), (1, 256, 2, 2)]
 
 
 def test_a_batch_is_its_images_one_by_one_and_inputs_are_kept():

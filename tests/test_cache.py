@@ -82,15 +82,6 @@ def test_video_files_are_decoded(tmp_path):
     np.testing.assert_array_equal(cache.frames("a", range(6)), np.stack(list(module.decode(path))))
 
 
-def test_frames_may_come_from_another_decoder(tmp_path, decoded):
-    data = dataset(tmp_path)
-    cache = FrameCache.build(
-        data, tmp_path / "out", False, decoder=lambda path: (picture(int(path.name[1]), t) for t in range(6))
-    )
-    check(cache)
-    assert not decoded
-
-
 def test_large_frames_are_made_smaller(tmp_path):
     videos = folder_video(tmp_path, "wide", 1, size=(64, 30)), folder_video(tmp_path, "small", 2, size=(20, 32))
     data = Dataset("d", ("x",), videos)

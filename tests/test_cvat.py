@@ -336,7 +336,7 @@ def test_bad_json_is_refused(tmp_path, made, says):
     with pytest.raises(InputError, match=f"a.json.*{says}"):
         annotations.read(tmp_path / "a.json", Videos(None))
     (tmp_path / "a.json").write_text(json.dumps(made)[:-1])
-    with pytest.raises(InputError, match="no whole JSON"):
+    with pytest.raises(InputError, match="cut off or damaged.*export it again"):
         annotations.read(tmp_path / "a.json", Videos(None))
 
 

@@ -70,7 +70,7 @@ def test_gains_are_what_a_mended_list_scores():
     truth = {"a": Truth((still(BOX, 1), still(FAR, 1, label=1)), 3)}
     found = {"a": {0: dets((0, 0.9, *BOX), (0, 0.8, *FAR)), 1: dets((0, 0.95, *BOX))}}
     errors = error_types(found, truth, 2, 0.0)
-    assert errors.map == pytest.approx(frame_map(found, truth, 2, frames="every").map) == pytest.approx(0.25)
+    assert frame_map(found, truth, 2, frames="every").map == pytest.approx(0.25)
     without_idle = frame_map({"a": {0: found["a"][0]}}, truth, 2, frames="every").map
     assert errors.gain["no action"] == pytest.approx(without_idle - 0.25)
     mended = {"a": {0: dets((0, 0.9, *BOX), (1, 0.8, *FAR)), 1: found["a"][1]}}

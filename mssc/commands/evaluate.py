@@ -170,9 +170,7 @@ class Evaluate(OnData):
 
         assert self.detections is not None
         root = self.data / "ava" if (self.data / "ava").is_dir() else self.data
-        files = ava.annotation_files(root, self.part)
-        rows, listed = files["rows"], files["classes"]
-        assert rows is not None and listed is not None
+        rows, listed, excluded = ava.annotation_files(root, self.part)
         wanted = read_ava(rows, range(1, 81), scored=False)
         videos = sorted({frame.rsplit(",", 1)[0] for frame in wanted.frames.tolist()})
         found = read_ava(self.detections, range(1, 81), videos)
@@ -182,8 +180,7 @@ class Evaluate(OnData):
                 f"{self.detections} has no row of any annotated second: its first is second {here[1]} of {here[0]}, that of "
                 f"{rows.name} second {there[1]} of {there[0]}; seconds count from the film's beginning, annotated are 902 to 1798."
             )
-        excluded = ava.read_excluded(files["excluded"]) if files["excluded"] is not None else set()
-        frames = {f"{video},{second}" for video, second in excluded}
+        frames = {f"{video},{second}" for video, second in (ava.read_excluded(excluded) if excluded else ())}
         threshold = FOREIGN_THRESHOLD if self.threshold is None else self.threshold
         results = score_ava(found, wanted, ava.read_classes(listed), frames, threshold)
         facts = {"dataset": f"ava ({rows.name})", "part": self.part, "videos": len(videos), "detections": self.detections.name}

@@ -3,14 +3,13 @@
 Read are the files as published, in one folder or in its folder ``annotations``::
 
     ava_train_v2.2.csv                                   video,second,x1,y1,x2,y2,action[,person]; boxes are shares of the frame
-    ava_action_list_v2.2_for_activitynet_2019.pbtxt      the 60 actions of the task; without "_for_…", all 80
+    ava_action_list_v2.2_for_activitynet_2019.pbtxt      the 60 actions of the task
     ava_train_excluded_timestamps_v2.2.csv               video,second: key frames that do not count
     videos/<video>.mp4                                   whole films, their quarter of an hour from second 900 on, or clips from second 0
     frames/<video>/<video>_000001.jpg                    that quarter of an hour at 30 frames a second, instead of videos
 
 A key frame is the frame at its second, at the film's true frame rate. What happens between key frames is not annotated, so a
 `Video` names its key frames as `labelled`. A second without any row is left out too: the lists do not say that it is empty.
-Rows are read without videos by `read_rows`, for scoring.
 """
 
 import csv
@@ -25,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.data import media
-from mssc.data.annotations.table import numbers_of, read_text
-from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import counting, image_files
-from mssc.data.media import Media, check_missing, find_clips, first_few
-from mssc.files import visible
-from mssc.structures import InputError, Tube
+from ..files import visible
+from ..structures import InputError, Tube
+from . import media
+from .annotations.table import numbers_of, read_text
+from .dataset import Dataset, Video
+from .decoding import counting, image_files
+from .media import Media, check_missing, find_clips, first_few
 
 log = logging.getLogger(__name__)
 
@@ -176,74 +175,47 @@ def find_file(root: Path, *patterns: str) -> Path | None:
     return None
 
 
-def annotation_files(root: str | Path, part: str, version: str | None = None, classes: str = "60") -> dict[str, Path | None]:
-    """Where the parts of the annotation are: "rows", "classes" and "excluded" (None where there is no such list).
+def annotation_files(root: str | Path, part: str) -> tuple[Path, Path, Path | None]:
+    """Where the newest annotation of a part is: its rows, the 60 actions of the task, what is excluded (None without such a list).
 
     Args:
         root: the folder.
         part: "train", "val" or "test".
-        version: "v2.1" or "v2.2"; None for the newest that is there.
-        classes: "60" for those of the ActivityNet task, "80" for all.
 
     Raises:
-        InputError: for an unknown part or number of classes, and if rows or classes are not there.
+        InputError: for an unknown part, and if rows or actions are not there.
     """
     root = Path(root)
-    if part not in PARTS or classes not in ("60", "80"):
-        raise InputError(f"part {part!r}, {classes!r} classes: use one of {', '.join(PARTS)}; 60 or 80.")
-    for number in [version] if version else VERSIONS:
-        rows = find_file(root, f"*ava_{part}_{number}.csv")
+    if part not in PARTS:
+        raise InputError(f"part {part!r}; use one of {', '.join(PARTS)}.")
+    for version in VERSIONS:
+        rows = find_file(root, f"*ava_{part}_{version}.csv")
         if rows is None:
             continue
-        names = [
-            f"*ava_action_list_{v}{kind}.pbtxt*"
-            for v in (number, *VERSIONS)
-            for kind in (["_for_*"] if classes == "60" else [""])
-        ]
+        names = [f"*ava_action_list_{v}_for_*.pbtxt*" for v in (version, *VERSIONS)]
         listed = find_file(root, *names)
         if listed is None:
-            raise InputError(f"{root} has no {names[0]}, the list of {classes} actions; put it beside {rows.name}.")
-        excluded = find_file(root, *(f"*ava_{part}_excluded_timestamps_{v}.csv" for v in (number, *VERSIONS)))
-        return {"rows": rows, "classes": listed, "excluded": excluded}
-    raise InputError(f"{root} has no ava_{part}_{version or 'v2.2'}.csv, also not in its folder annotations.")
+            raise InputError(f"{root} has no {names[0]}, the list of 60 actions; put it beside {rows.name}.")
+        return rows, listed, find_file(root, *(f"*ava_{part}_excluded_timestamps_{v}.csv" for v in (version, *VERSIONS)))
+    raise InputError(f"{root} has no ava_{part}_v2.2.csv, also not in its folder annotations.")
 
 
-def read(
-    root: str | Path, part: str, version: str | None = None, classes: str = "60"
-) -> tuple[AvaRows, dict[int, str], set[tuple[str, int]]]:
-    """Annotations of a part without its videos: rows of the listed classes that are not excluded, these classes, the excluded.
-
-    Raises:
-        InputError: see `annotation_files`, `read_rows`, `read_classes` and `read_excluded`.
-    """
-    files = annotation_files(root, part, version, classes)
-    assert files["rows"] is not None and files["classes"] is not None
-    names = read_classes(files["classes"])
-    excluded = read_excluded(files["excluded"]) if files["excluded"] is not None else set()
-    rows = read_rows(files["rows"])
-    unknown = sorted(set(rows.action.tolist()) - set(names))
-    if unknown and classes == "80":
-        raise InputError(f"{files['rows']} has the action {unknown[0]}, which is not in {files['classes']}.")
-    return rows.take(np.isin(rows.action, list(names))).without(excluded), names, excluded
-
-
-def load(
-    root: str | Path, part: str = "train", version: str | None = None, classes: str = "60", missing: str = "skip"
-) -> Dataset:
+def load(root: str | Path, part: str = "train", missing: str = "skip") -> Dataset:
     """Reads a part with its videos, which are opened for their size, length and rate.
 
     Args:
         root: the folder with the files above.
         part: "train", "val" or "test".
-        version: "v2.1" or "v2.2"; None for the newest that is there.
-        classes: "60" for those of the ActivityNet task, "80" for all.
         missing: what to do with films that are not there: "skip" to leave them out with a warning, or "error".
 
     Raises:
         InputError: if annotations are missing or damaged, or no film is there, and for films too short for their key frames.
     """
     root = Path(root)
-    rows, names, _ = read(root, part, version, classes)
+    annotated, listed, excluded = annotation_files(root, part)
+    names = read_classes(listed)
+    rows = read_rows(annotated)
+    rows = rows.take(np.isin(rows.action, list(names))).without(read_excluded(excluded) if excluded else ())
     label = {number: index for index, number in enumerate(names)}
     paths = find_clips(root, rows.videos, ("videos", "videos_15min"), ("frames",))
     check_missing(rows.videos, paths, missing, f"{root} (videos, frames; part {part})")

@@ -17,7 +17,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,18 +26,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import decode, fingerprint, resize
-from mssc.files import explained, write_whole
-from mssc.structures import InputError, counted
-from mssc.video import frames_per_look
+from ..files import explained, write_whole
+from ..structures import InputError, counted
+from ..video import frames_per_look
+from .dataset import Dataset, Video
+from .decoding import decode, fingerprint, resize
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 INDEX = "index.json"
 MARGIN = 64 << 20  # bytes that stay free on the disk
-Decoder = Callable[[Path], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,6 @@ class FrameCache:
         max_side: int = 320,
         workers: int = 2,
         reach: int | None = None,
-        decoder: Decoder | None = None,
     ) -> "FrameCache":
         """Decodes what the folder does not hold yet, and opens it.
 
@@ -94,7 +92,6 @@ class FrameCache:
             workers: threads that decode.
             reach: of videos that are labelled in some frames only, keep those within so many looks (see `frames_per_look`) of a
                 labelled one; None keeps all.
-            decoder: gives a file's frames, (H, W, 3) uint8 RGB, in order; PyAV does if not given.
 
         Raises:
             InputError: for a video that cannot be read or has another size than its annotations say, a full disk, and a
@@ -118,7 +115,7 @@ class FrameCache:
         with _new_file(folder, end) as file:
             for name, entry in keep.items():
                 _copy(folder / str(before), entry.offset, file, plan[name])
-            lengths, refused = _decode_all(todo, file, plan, progress, workers, decoder or decode)
+            lengths, refused = _decode_all(todo, file, plan, progress, workers)
             if refused is not None and not lengths:
                 raise refused
             done = {name: plan[name] for name in (*keep, *lengths)}
@@ -319,7 +316,7 @@ def _copy(source: Path, start: int, target: Path, entry: _Entry) -> None:
 
 
 def _decode_all(
-    todo: Sequence[Video], part: Path, plan: dict[str, _Entry], progress: bool, workers: int, decoder: Decoder
+    todo: Sequence[Video], part: Path, plan: dict[str, _Entry], progress: bool, workers: int
 ) -> tuple[dict[str, int], InputError | None]:
     """Frames of each video that was decoded to its end, and why the first one that was not was refused; that stops the rest."""
     stop: list[bool] = []
@@ -329,7 +326,7 @@ def _decode_all(
     ):
 
         def work(video: Video) -> int:
-            frames = 0 if stop else _decode_one(video, part, plan[video.name], stop, decoder)
+            frames = 0 if stop else _decode_one(video, part, plan[video.name], stop)
             bar.update()
             return frames
 
@@ -363,7 +360,7 @@ def _wanted(images: Iterator[np.ndarray], kept: Sequence[tuple[int, int]] | None
             start, stop = following
 
 
-def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool], decoder: Decoder) -> int:
+def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool]) -> int:
     """Writes one video's frames to their place and says how many there were, at most as many as wanted.
 
     Gives up without a word when `stop` gets an entry.
@@ -371,7 +368,7 @@ def _decode_one(video: Video, part: Path, entry: _Entry, stop: list[bool], decod
     frames = 0
     with open(part, "r+b") as file:
         file.seek(entry.offset)
-        for image in _wanted(decoder(video.path), entry.kept):
+        for image in _wanted(decode(video.path), entry.kept):
             if stop:
                 return 0  # not whole
             if image is None:

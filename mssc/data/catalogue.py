@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal, get_args
 
-from mssc.data.dataset import Dataset
-from mssc.structures import InputError
+from ..structures import InputError
+from .dataset import Dataset
 
 Name = Literal["jhmdb", "ucf101-24", "ava", "toy", "custom"]
 Part = Literal["train", "val", "trainval", "test"]
@@ -33,24 +33,24 @@ def load_dataset(name: str, root: str | Path, part: str = "train", split: int = 
     if split != 1 and name != "jhmdb":
         raise InputError(f"split {split} of {name}: only jhmdb has several; use split 1.")
     if name == "jhmdb":
-        from mssc.data import jhmdb
+        from . import jhmdb
 
         return jhmdb.load(inside, split, part, missing or "error")
     if name == "ucf101-24":
-        from mssc.data import ucf101_24
+        from . import ucf101_24
 
         return ucf101_24.load(inside, part, split, missing or "skip")
     if name == "ava":
-        from mssc.data import ava
+        from . import ava
 
         return ava.load(inside, "train" if part == "trainval" else part, missing=missing or "skip")
     if name == "toy":
-        from mssc.data import toy
+        from . import toy
 
         if part not in TOY_SIZES:
             raise InputError(f"part {part!r} of the toy set; use one of {', '.join(TOY_SIZES)}.")
         return toy.generate(root / part, TOY_SIZES[part], part="train" if part == "trainval" else part)
-    from mssc.data import custom
+    from . import custom
 
     return custom.load(root, part)
 

@@ -26,16 +26,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc.data import annotations
-from mssc.data.annotations import table
-from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import counting, image_files
-from mssc.data.division import divide
-from mssc.data.joining import tubes
-from mssc.data.media import Media, Videos, first_few
-from mssc.files import IMAGES
-from mssc.structures import InputError, class_name, counted
-from mssc.video import VIDEO_SUFFIXES
+from ..files import IMAGES
+from ..structures import InputError, class_name, counted
+from ..video import VIDEO_SUFFIXES
+from . import annotations
+from .annotations import table
+from .dataset import Dataset, Video
+from .decoding import counting, image_files
+from .division import divide
+from .joining import tubes
+from .media import Media, Videos, first_few
 
 log = logging.getLogger(__name__)
 
@@ -135,13 +135,12 @@ def _warn_of_numbers(rows: table.Rows, videos: Videos) -> None:
         )
 
 
-def load(root: str | Path, part: str = "train", seed: int = 0) -> Dataset:
+def load(root: str | Path, part: str = "train") -> Dataset:
     """Reads one part of a folder. Videos are opened for their size, length and rate, not decoded.
 
     Args:
         root: the folder, as described above.
         part: "train", "val", "trainval" (both) or "test".
-        seed: of the division where no list gives one.
 
     Raises:
         InputError: for an unknown or empty part, and for everything that `problems` finds.
@@ -153,16 +152,16 @@ def load(root: str | Path, part: str = "train", seed: int = 0) -> Dataset:
     if found:
         more = f" ({len(found) - 1} more problems: see mssc check-data --dataset custom --data {root})" if len(found) > 1 else ""
         raise InputError(found[0] + more)
-    return build(folder, part, seed)
+    return build(folder, part)
 
 
-def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dataset:
+def build(folder: Folder, part: str) -> Dataset:
     """The data set of one part, from what can be used.
 
     Raises:
         InputError: if no video of that part can be used, or the videos cannot be divided.
     """
-    chosen = _choose(folder, part, seed)
+    chosen = _choose(folder, part)
     cut: list[str] = []
     order = np.argsort(folder.rows.video.astype(str), kind="stable")
     videos = folder.rows.video[order].astype(str)
@@ -181,7 +180,7 @@ def build(folder: Folder, part: str, seed: int = 0, name: str = "custom") -> Dat
         log.warning("%s in %s reached outside the frame and were cut.", boxes, videos)
     if not result:
         raise InputError(f"no video is in the part {part!r}; list some in splits.csv or in the column split.")
-    return Dataset(f"{name} {part}", folder.classes, tuple(result))
+    return Dataset(f"custom {part}", folder.classes, tuple(result))
 
 
 def _warn_of_copies(bare: Sequence[str], rows: table.Rows) -> None:
@@ -245,7 +244,7 @@ def _parts(root: Path, rows: table.Rows, videos: Videos) -> dict[str, str]:
     return parts
 
 
-def _choose(folder: Folder, part: str, seed: int) -> list[str]:
+def _choose(folder: Folder, part: str) -> list[str]:
     """The readable videos of a part."""
     names = [name for name in folder.paths if name in folder.media]
     if part == "trainval":
@@ -253,11 +252,11 @@ def _choose(folder: Folder, part: str, seed: int) -> list[str]:
     if not folder.parts:
         if part == "test":
             raise InputError("there is no test part: no list says which videos are for testing; use val, or write splits.csv.")
-        held_out = _divide(folder, names, seed)
+        held_out = _divide(folder, names)
         return [name for name in names if (name in held_out) == (part == "val")]
     if "val" not in folder.parts.values() and part in ("train", "val"):
         rest = [name for name in names if folder.parts.get(name, "train") == "train"]
-        held_out = _divide(folder, rest, seed)
+        held_out = _divide(folder, rest)
         return [name for name in rest if (name in held_out) == (part == "val")]
     loose = [name for name in names if name not in folder.parts]
     if loose and part == "train":
@@ -271,7 +270,7 @@ def source(name: str) -> str:
     return re.sub(r"[\s_.()-]*(?:(?:part|clip|scene|cut)?[\s_.-]*\d+)[\s_.()-]*$", "", stem) or stem
 
 
-def _divide(folder: Folder, names: Sequence[str], seed: int) -> set[str]:
+def _divide(folder: Folder, names: Sequence[str]) -> set[str]:
     """Names for validation: whole sources if that leaves enough, else single videos; see `divide`."""
     first = {}
     for video, action in zip(folder.rows.video, folder.rows.action, strict=True):
@@ -286,7 +285,7 @@ def _divide(folder: Folder, names: Sequence[str], seed: int) -> set[str]:
             f"{first.get(name, '(background)')}/{key(name).replace('/', '|')}~_{index}": name for index, name in enumerate(names)
         }
         try:
-            chosen = {keys[name] for name in divide(list(keys), seed)}
+            chosen = {keys[name] for name in divide(list(keys))}
         except InputError:
             continue
         if key is not source:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.structures import InputError, Tube
+from ..structures import InputError, Tube
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from mssc import video as video_files
-from mssc.data.dataset import Video
-from mssc.files import IMAGES, visible
-from mssc.structures import InputError
+from .. import video as video_files
+from ..files import IMAGES, visible
+from ..structures import InputError
+from .dataset import Video
 
 if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from mssc.structures import InputError
+from ..structures import InputError
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +48,15 @@ def sources(names: Sequence[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def divide(names: Sequence[str], seed: int = 0) -> set[str]:
+def divide(names: Sequence[str]) -> set[str]:
     """Chooses the names that go to validation: whole sources, and close to a fifth of every class.
 
     The groups of `sources` are visited in a pseudo-random order, and each is taken or given back as long as that brings the
     classes closer to their targets (sum of squared differences). The best of 16 orders counts. The orders come from a hash
-    of the names, so that the result depends on names and seed only, not on a library's version.
+    of the names, so that the result depends on the names only, not on a library's version.
 
     Args:
         names: ``<class>/<clip>``.
-        seed: another number, another division.
 
     Returns:
         At least 2 names of every class and never all of one, if its sources allow it; else none of that class, logged.
@@ -70,7 +69,7 @@ def divide(names: Sequence[str], seed: int = 0) -> set[str]:
     target = {c: min(max(LEAST, round(SHARE * n)), n - 1) for c, n in total.items()}
     best: tuple[float, set[str]] = (float("inf"), set())
     for restart in range(RESTARTS):
-        order = sorted(groups, key=lambda group: hashlib.sha256(f"{seed}/{restart}/{group[0]}".encode()).digest())
+        order = sorted(groups, key=lambda group: hashlib.sha256(f"0/{restart}/{group[0]}".encode()).digest())
         count, chosen = _descend(order, target, total)
         cost = sum((count[c] - target[c]) ** 2 + (len(names) if count[c] < min(LEAST, target[c]) else 0) for c in total)
         if cost < best[0]:

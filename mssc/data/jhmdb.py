@@ -26,12 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.data import plain_pickle
-from mssc.data.dataset import Dataset, Video
-from mssc.data.division import divide
-from mssc.data.media import check_missing, find_clips
-from mssc.files import undamaged, visible
-from mssc.structures import InputError, Tube, class_name, counted
+from ..files import undamaged, visible
+from ..structures import InputError, Tube, class_name, counted
+from . import plain_pickle
+from .annotations.table import read_text
+from .dataset import Dataset, Video
+from .division import divide
+from .media import check_missing, find_clips
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class _Clip:
     rows: Mapping[int, Sequence[np.ndarray]]
 
 
-def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "error", seed: int = 0) -> Dataset:
+def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "error") -> Dataset:
     """Reads the annotations of one part of J-HMDB-21. No video is opened.
 
     Args:
@@ -70,7 +71,6 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
         part: "trainval", the official training list; "test", the official test list; "train" and "val", our own division of
             the official training list, in which no source video is on both sides (see `divide`).
         missing: what to do with clips whose video is not there: "error", or "skip" to leave them out with a warning.
-        seed: of the division into "train" and "val".
 
     Raises:
         InputError: for an unknown part or split, a folder in neither layout, missing videos, an empty part, and annotations
@@ -91,7 +91,7 @@ def load(root: str | Path, split: int = 1, part: str = "train", missing: str = "
         raise InputError(f"{root} holds neither JHMDB-GT.pkl nor the folder splits; one of the two must be there.")
     names = list(lists["test" if part == "test" else "trainval"])
     if part in ("train", "val"):
-        held_out = divide(names, seed=seed)
+        held_out = divide(names)
         names = [name for name in names if (name in held_out) == (part == "val")]
     paths = find_clips(root, names, VIDEO_FOLDERS, FRAME_FOLDERS)
     check_missing(names, paths, missing, f"{root} ({', '.join(VIDEO_FOLDERS + FRAME_FOLDERS)})")
@@ -142,7 +142,7 @@ def _read_masks(root: Path, split: int):
     classes = [file.name.removesuffix(f"_test_split{split}.txt") for file in files]
     lists: dict[str, list[str]] = {"trainval": [], "test": []}
     for category, file in zip(classes, files, strict=True):
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             if not line.strip():
                 continue
             match = re.fullmatch(r"(.+?)(?:\.\w+)?\s+([012])\s*", line)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mssc.boxes import CONTINUOUS, box_iou
-from mssc.data.annotations.table import Rows
-from mssc.data.media import Media
-from mssc.structures import Tube
+from ..boxes import CONTINUOUS, box_iou
+from ..structures import Tube
+from .annotations.table import Rows
+from .media import Media
 
 DENSE_GAP = 3
 """Frames: where every frame is annotated, a longer gap means that the action stopped; a shorter one was forgotten."""

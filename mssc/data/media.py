@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc import video as video_files
-from mssc.data.decoding import image_files, is_dim, open_image
-from mssc.files import IMAGES, walk
-from mssc.structures import InputError
+from .. import video as video_files
+from ..files import IMAGES, walk
+from ..structures import InputError
+from .decoding import image_files, is_dim, open_image
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mssc.files import undamaged
-from mssc.structures import InputError
+from ..files import undamaged
+from ..structures import InputError
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:

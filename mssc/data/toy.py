@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from mssc import video as video_files
-from mssc.data import toy_figures
-from mssc.data.dataset import Dataset, Video
-from mssc.files import write_whole
-from mssc.structures import InputError, Tube
+from .. import video as video_files
+from ..files import undamaged, write_whole
+from ..structures import InputError, Tube
+from . import toy_figures
+from .dataset import Dataset, Video
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,9 @@ def load(folder: str | Path) -> Dataset:
         InputError: if the folder holds no annotations, or damaged ones, or misses a video.
     """
     path = Path(folder) / ANNOTATIONS
-    try:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; generate the toy set first.")
+    with undamaged(path, "generate it again"):
         content = json.loads(path.read_text(encoding="utf-8"))
         rate = Fraction(content["rate"])
         videos = []
@@ -170,12 +172,6 @@ def load(folder: str | Path) -> Dataset:
             file = path.with_name(row["name"] + ".mp4")
             videos.append(Video(row["name"], file, row["frames"], row["width"], row["height"], rate, tubes))
         dataset = Dataset(f"toy {content['recipe']['part']}", tuple(content["classes"]), tuple(videos))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; generate the toy set first.") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error} Generate it again.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}); generate it again.") from None
     absent = [video.path.name for video in dataset.videos if not video.path.is_file()]
     if absent:
         raise InputError(f"{folder} misses {len(absent)} toy videos, such as {absent[0]}; remove {path.name} and generate again.")

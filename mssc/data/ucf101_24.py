@@ -21,13 +21,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc import video as video_files
-from mssc.data import plain_pickle
-from mssc.data.dataset import Dataset, Video
-from mssc.data.decoding import image_files
-from mssc.data.media import check_missing, find_clips, first_few
-from mssc.files import undamaged
-from mssc.structures import InputError, Tube
+from .. import video as video_files
+from ..files import undamaged
+from ..structures import InputError, Tube
+from . import plain_pickle
+from .annotations.table import read_text
+from .dataset import Dataset, Video
+from .decoding import image_files
+from .media import check_missing, find_clips, first_few
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +118,7 @@ def _part(root: Path, annotations: Mapping[str, object], part: str) -> set[str]:
 
 def _read_list(path: Path) -> set[str]:
     """Names in a list: "Diving/v_Diving_g01_c01", perhaps with a suffix and a class number behind."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a list of videos ({error}).") from None
-    return {re.sub(r"\.\w+$", "", line.split()[0]) for line in lines if line.strip()}
+    return {re.sub(r"\.\w+$", "", line.split()[0]) for line in read_text(path).splitlines() if line.strip()}
 
 
 def _video(name: str, path: Path, frames: int, rows: list[_Rows], short: list[str]) -> Video:

@@ -8,5 +8,5 @@ from .alarms import FalseAlarms, alarm_curve, alarms_at_recall
 from .errors import ERRORS, Errors, confusion, error_types
 from .frames import actor_ap, ava_map, frame_hits, frame_map
 from .matching import Hits, average_precision, collect
-from .protocols import PROTOCOLS, RANGE, Annotated, Convention, FrameDetections, Score, Truth
+from .protocols import PROTOCOLS, RANGE, Convention, FrameDetections, Score, Truth
 from .videos import tube_hits, video_accuracy, video_map, video_map_range

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..boxes import BoxTable
 from .matching import collect, find_hits, select
-from .protocols import PROTOCOLS, Annotated, FrameDetections
+from .protocols import PROTOCOLS, FrameDetections, Truth
 
 
 class FalseAlarms(NamedTuple):
@@ -16,14 +16,12 @@ class FalseAlarms(NamedTuple):
 
     Attributes:
         alarms: runs of consecutive frames without action in which one class is reported: what a viewer would call one alarm.
-        detections: rows reported in frames without action.
         frames: frames without action in which anything is reported.
         minutes: of video, with and without action.
         idle_minutes: of video without action.
     """
 
     alarms: int
-    detections: int
     frames: int
     minutes: float
     idle_minutes: float
@@ -35,7 +33,7 @@ class FalseAlarms(NamedTuple):
 
 
 def alarm_curve(
-    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], thresholds: Sequence[float]
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Truth], thresholds: Sequence[float]
 ) -> list[FalseAlarms]:
     """Count what scores at least each threshold in frames without any ground truth.
 
@@ -56,11 +54,7 @@ def alarm_curve(
 
 
 def alarms_at_recall(
-    detections: Mapping[str, FrameDetections],
-    truth: Mapping[str, Annotated],
-    classes: int,
-    recalls: Sequence[float],
-    iou: float = 0.5,
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Truth], classes: int, recalls: Sequence[float]
 ) -> list[tuple[float, FalseAlarms | None]]:
     """False alarms of systems that find equally much: thresholds of different systems do not mean the same.
 
@@ -68,8 +62,7 @@ def alarms_at_recall(
         detections: by video.
         truth: every video to score.
         classes: how many classes there are.
-        recalls: shares of the true boxes, in (0, 1].
-        iou: a box is found from this overlap on, by a detection of its class, matched as in ``voc``.
+        recalls: shares of the true boxes, in (0, 1]. A box is found as in ``voc``, from an overlap of 0.5 on.
 
     Returns:
         For each recall the highest threshold that reaches it, and the false alarms there; NaN and None where none does.
@@ -79,7 +72,7 @@ def alarms_at_recall(
     """
     found, wanted = select(*collect(detections, truth, classes), PROTOCOLS["voc"])
     found = found.ranked()
-    scores = np.sort(found.scores[find_hits(found, wanted, classes, iou, PROTOCOLS["voc"])])[::-1]
+    scores = np.sort(found.scores[find_hits(found, wanted, classes, 0.5, PROTOCOLS["voc"])])[::-1]
     needed = [max(math.ceil(recall * len(wanted.frames) - 1e-9), 1) for recall in recalls]
     reached = [float(scores[count - 1]) if count <= len(scores) else math.nan for count in needed]
     curve = iter(alarm_curve(detections, truth, [threshold for threshold in reached if not math.isnan(threshold)]))
@@ -91,4 +84,4 @@ def _count(found: BoxTable, minutes: float, idle: float) -> FalseAlarms:
     runs = np.unique(np.stack([found.labels, found.frames]), axis=1)
     starts = (np.diff(runs[0]) != 0) | (np.diff(runs[1]) != 1)
     alarms = int(starts.sum()) + bool(runs.shape[1])
-    return FalseAlarms(alarms, len(found.frames), len(np.unique(found.frames)), minutes, idle)
+    return FalseAlarms(alarms, len(np.unique(found.frames)), minutes, idle)

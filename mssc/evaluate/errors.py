@@ -25,9 +25,9 @@ import numpy as np
 
 from ..boxes import CONTINUOUS, BoxTable
 from .matching import claim, class_precision, collect, mean_ap, near_pairs
-from .protocols import PROTOCOLS, Annotated, FrameDetections
+from .protocols import PROTOCOLS, FrameDetections, Truth
 
-NEAR = 0.1
+PLACE, NEAR = 0.5, 0.1
 ERRORS = ("duplicate", "class", "localisation", "both", "no action", "background")
 
 
@@ -40,25 +40,15 @@ class Errors(NamedTuple):
         missed: (A,) ground-truth boxes without a right detection at that threshold.
         gain: by kind and for "missed", how much frame-mAP would rise if errors of that kind alone, at any score, were gone. A
             detection of the wrong class or place is put right if it is the best claim to a box that nobody found, else removed.
-        map: the frame-mAP that they add to, all frames.
-        threshold: the operating threshold.
     """
 
     right: np.ndarray
     wrong: np.ndarray
     missed: np.ndarray
     gain: dict[str, float]
-    map: float
-    threshold: float
 
 
-def error_types(
-    detections: Mapping[str, FrameDetections],
-    truth: Mapping[str, Annotated],
-    classes: int,
-    threshold: float,
-    iou: float = 0.5,
-) -> Errors:
+def error_types(detections: Mapping[str, FrameDetections], truth: Mapping[str, Truth], classes: int, threshold: float) -> Errors:
     """Sort wrong detections into kinds, by the rules of ``voc``, all frames.
 
     Args:
@@ -66,52 +56,51 @@ def error_types(
         truth: every video to score.
         classes: how many there are.
         threshold: counts are of detections that score at least this much; gains are of all.
-        iou: a detection is at the right place from this overlap on.
 
     Raises:
         InputError: see `frame_map`.
     """
     found, wanted = collect(detections, truth, classes)
     found = found.ranked()
-    kind, target, _ = _kinds(found, wanted, classes, iou)
+    kind, target = _kinds(found, wanted)
     positives = np.bincount(wanted.labels, minlength=classes)
     base = _map(found, kind < 0, positives)
     gain = {name: _map(*_without(found, wanted, kind, target, code), positives) - base for code, name in enumerate(ERRORS)}
     reached = np.unique(target[kind < 0])
     gain["missed"] = _map(found, kind < 0, np.bincount(wanted.labels[reached], minlength=classes)) - base
     shown = found.where(found.scores >= threshold)
-    kind, target, _ = _kinds(shown, wanted, classes, iou)
+    kind, target = _kinds(shown, wanted)
     wrong = np.stack([np.bincount(shown.labels[kind == code], minlength=classes) for code in range(len(ERRORS))])
     right = np.bincount(shown.labels[kind < 0], minlength=classes)
-    return Errors(right, wrong, positives - right, gain, base, threshold)
+    return Errors(right, wrong, positives - right, gain)
 
 
-def _kinds(found: BoxTable, wanted: BoxTable, classes: int, iou: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kind (-1: right), ground-truth row (-1: none) and overlap of each detection; they come by class, then best first."""
+def _kinds(found: BoxTable, wanted: BoxTable) -> tuple[np.ndarray, np.ndarray]:
+    """Kind (-1: right) and ground-truth row (-1: none) of each detection; they come by class, then best first."""
     count = len(found.frames)
     kind = np.where(np.isin(found.frames, wanted.frames), ERRORS.index("background"), ERRORS.index("no action"))
-    target, overlap = np.full(count, -1), np.zeros(count)
-    row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, min(NEAR, iou), CONTINUOUS)
+    target = np.full(count, -1)
+    row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, NEAR, CONTINUOUS)
     same = found.labels[row] == wanted.labels[column]
     # From the weakest explanation to the strongest, each over the one before.
     for name, fits in (
         ("both", ~same),
         ("localisation", same),
-        ("class", ~same & (near >= iou)),
-        ("duplicate", same & (near >= iou)),
+        ("class", ~same & (near >= PLACE)),
+        ("duplicate", same & (near >= PLACE)),
     ):
-        best = _best(row[fits], column[fits], near[fits])
-        kind[best[0]], target[best[0]], overlap[best[0]] = ERRORS.index(name), best[1], best[2]
-    close = same & (near >= iou)
+        rows, best = _best(row[fits], column[fits], near[fits])
+        kind[rows], target[rows] = ERRORS.index(name), best
+    close = same & (near >= PLACE)
     kind[list(claim(row[close], column[close], near[close], retry=False))] = -1
-    return kind, target, overlap
+    return kind, target
 
 
-def _best(row: np.ndarray, column: np.ndarray, overlap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _best(row: np.ndarray, column: np.ndarray, overlap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each row's pairs the one that overlaps most."""
     order = np.lexsort((column, -overlap, row))
     rows, first = np.unique(row[order], return_index=True)
-    return rows, column[order][first], overlap[order][first]
+    return rows, column[order][first]
 
 
 def _without(found: BoxTable, wanted: BoxTable, kind: np.ndarray, target: np.ndarray, code: int) -> tuple[BoxTable, np.ndarray]:
@@ -136,16 +125,12 @@ def _map(found: BoxTable, hits: np.ndarray, positives: np.ndarray) -> float:
 
 
 def confusion(
-    detections: Mapping[str, FrameDetections],
-    truth: Mapping[str, Annotated],
-    classes: int,
-    threshold: float,
-    iou: float = 0.5,
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Truth], classes: int, threshold: float
 ) -> np.ndarray:
     """Which action is taken for which, all frames.
 
     Boxes are matched whatever their class: detections of the right class choose first, then the others, better scores first;
-    each takes the free ground-truth box that it overlaps most, by at least `iou`.
+    each takes the free ground-truth box that it overlaps most, by at least 0.5.
 
     Returns:
         (A + 1, A + 1) counts, rows the truth, columns what was predicted. The last row counts detections of nothing, the last column
@@ -157,7 +142,7 @@ def confusion(
     found, wanted = collect(detections, truth, classes)
     best_first = np.argsort(-found.scores, kind="stable")
     found = found.where(best_first[found.scores[best_first] >= threshold])
-    row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, iou, CONTINUOUS)
+    row, column, near = near_pairs(found.unlabelled(), wanted.unlabelled(), 1, PLACE, CONTINUOUS)
     same = found.labels[row] == wanted.labels[column]
     predicted, matched = np.full(len(wanted.labels), classes), np.full(len(found.labels), classes)
     for which in (same, ~same):

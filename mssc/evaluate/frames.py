@@ -7,7 +7,7 @@ import numpy as np
 from ..boxes import BoxTable
 from ..structures import InputError
 from .matching import Hits, collect, count_by_video, find_hits, select, without_labels
-from .protocols import PROTOCOLS, Annotated, FrameDetections, Score, convention_of
+from .protocols import PROTOCOLS, FrameDetections, Score, Truth, convention_of
 
 CAPACITY = 50
 """Rows per frame, of whatever class, that AVA's official evaluator looks at."""
@@ -15,7 +15,7 @@ CAPACITY = 50
 
 def frame_map(
     detections: Mapping[str, FrameDetections],
-    truth: Mapping[str, Annotated],
+    truth: Mapping[str, Truth],
     classes: int,
     iou: float = 0.5,
     protocol: str = "voc",
@@ -37,24 +37,18 @@ def frame_map(
     return frame_hits(detections, truth, classes, iou, protocol, frames).score()
 
 
-def actor_ap(
-    detections: Mapping[str, FrameDetections],
-    truth: Mapping[str, Annotated],
-    iou: float = 0.5,
-    protocol: str = "voc",
-    frames: str | None = None,
-) -> float:
-    """Average precision of the boxes alone, whatever the action: tells a misplaced box from a wrong class.
+def actor_ap(detections: Mapping[str, FrameDetections], truth: Mapping[str, Truth]) -> float:
+    """Average precision of the boxes alone by ``voc``, whatever the action: tells a misplaced box from a wrong class.
 
     The rows of one box with several actions count as one detection with their best score, and so do ground-truth boxes that
     are equal. Arguments and errors are those of `frame_map`.
     """
-    return frame_hits(detections, truth, None, iou, protocol, frames).score().map
+    return frame_hits(detections, truth, None).score().map
 
 
 def frame_hits(
     detections: Mapping[str, FrameDetections],
-    truth: Mapping[str, Annotated],
+    truth: Mapping[str, Truth],
     classes: int | None,
     iou: float = 0.5,
     protocol: str = "voc",
@@ -77,10 +71,9 @@ def ava_map(
     wanted: BoxTable,
     classes: Sequence[int],
     excluded: Collection[str] = (),
-    iou: float = 0.5,
     capacity: int | None = CAPACITY,
 ) -> Score:
-    """AVA's frame-mAP, as the evaluator of the ActivityNet challenge computes it.
+    """AVA's frame-mAP at an overlap of 0.5, as the evaluator of the ActivityNet challenge computes it.
 
     Matching and average precision are those of ``voc``, with detections in frames without ground truth counted as wrong. Rows of classes
     outside the list, of excluded frames, and detections without area are left out.
@@ -90,7 +83,6 @@ def ava_map(
         wanted: ground truth; a person has a row for each of its actions.
         classes: the action numbers that count: 60 in the challenge.
         excluded: frames, "video,second", that do not count.
-        iou: a detection is right from this overlap on.
         capacity: detections per frame that are looked at; None for all, as in evaluators that were derived from the official
             one.
 
@@ -115,8 +107,8 @@ def ava_map(
         frames = ours.frames[order]
         ours = ours.where(np.sort(order[np.arange(len(order)) - np.searchsorted(frames, frames) < capacity]))
     ours, count = ours.ranked(), len(classes)
-    right, one = find_hits(ours, theirs, count, iou, PROTOCOLS["voc"]), np.zeros_like(ours.frames)
-    return Hits(ours.labels, right, one, np.bincount(theirs.labels, minlength=count)[None], iou, "ava").score()
+    right, one = find_hits(ours, theirs, count, 0.5, PROTOCOLS["voc"]), np.zeros_like(ours.frames)
+    return Hits(ours.labels, right, one, np.bincount(theirs.labels, minlength=count)[None], 0.5, "ava").score()
 
 
 def _rows(table: BoxTable, number: np.ndarray, names: np.ndarray, out: np.ndarray) -> BoxTable:

@@ -1,13 +1,15 @@
 """How detections and ground truth become columns, who is compared with whom, and average precision."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..boxes import BoxTable, box_iou
 from ..structures import Detections, InputError, Tube
-from .protocols import PROTOCOLS, Annotated, Convention, FrameDetections, Score
+from .protocols import PROTOCOLS, Convention, FrameDetections, Score, Truth
+
+_AT_ONCE = 1 << 16  # detections that are compared in one go
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Hits:
 
 
 def collect(
-    detections: Mapping[str, FrameDetections], truth: Mapping[str, Annotated], classes: int | None
+    detections: Mapping[str, FrameDetections], truth: Mapping[str, Truth], classes: int | None
 ) -> tuple[BoxTable, BoxTable]:
     """Turn detections and ground truth into columns with common frame numbers.
 
@@ -83,7 +85,7 @@ def collect(
     return first, second
 
 
-def check_names(results: Mapping[str, object], truth: Mapping[str, Annotated]) -> None:
+def check_names(results: Mapping[str, object], truth: Mapping[str, Truth]) -> None:
     """Refuse, with an InputError, results for videos that have no ground truth."""
     unknown = [name for name in results if name not in truth]
     if unknown:
@@ -121,7 +123,8 @@ def near_pairs(
     order = np.argsort(wanted.frames * classes + wanted.labels, kind="stable")
     groups = (wanted.frames * classes + wanted.labels)[order]
     pairs = []
-    for chunk in _chunks(len(found.frames)):
+    for start in range(0, max(len(found.frames), 1), _AT_ONCE):
+        chunk = slice(start, start + _AT_ONCE)
         keys = found.frames[chunk] * classes + found.labels[chunk]
         left = np.searchsorted(groups, keys, "left")
         counts = np.searchsorted(groups, keys, "right") - left
@@ -129,14 +132,9 @@ def near_pairs(
         column = order[np.arange(len(row)) + np.repeat(left - (np.cumsum(counts) - counts), counts)]
         overlap = box_iou(found.boxes[chunk][row], wanted.boxes[column], pixel)
         near = overlap >= iou
-        pairs.append((row[near] + chunk.start, column[near], overlap[near]))
+        pairs.append((row[near] + start, column[near], overlap[near]))
     row, column, overlap = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return row, column, overlap
-
-
-def _chunks(count: int, size: int = 1 << 16) -> Iterator[slice]:
-    for start in range(0, max(count, 1), size):
-        yield slice(start, start + size)
 
 
 def find_hits(found: BoxTable, wanted: BoxTable, classes: int, iou: float, convention: Convention) -> np.ndarray:

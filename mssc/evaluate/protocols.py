@@ -19,31 +19,12 @@ and ``yowo-ucf101-24`` are ``yowo`` with those boxes, for scores that are to be 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from ..boxes import CONTINUOUS, INCLUSIVE
 from ..structures import Detections, InputError, Tube
-
-
-class Annotated(Protocol):
-    """What a video must know to be scored: any object with these three will do, `Truth` is the smallest."""
-
-    @property
-    def tubes(self) -> tuple[Tube, ...]:
-        """Its action tubes."""
-        ...
-
-    @property
-    def frames(self) -> int:
-        """How many frames it has."""
-        ...
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames per second."""
-        ...
 
 
 class Truth(NamedTuple):

@@ -7,12 +7,12 @@ import numpy as np
 from ..boxes import tube_ious
 from ..structures import InputError, Tube
 from .matching import Hits, check_iou, check_names, claim, count_by_video, mean_ap
-from .protocols import PROTOCOLS, RANGE, Annotated, Score
+from .protocols import PROTOCOLS, RANGE, Score, Truth
 
 
 def video_map(
     tubes: Mapping[str, Sequence[Tube]],
-    truth: Mapping[str, Annotated],
+    truth: Mapping[str, Truth],
     classes: int,
     iou: float = 0.5,
     protocol: str = "act",
@@ -36,16 +36,14 @@ def video_map(
     return tube_hits(tubes, truth, classes, (iou,), protocol)[0].score()
 
 
-def video_map_range(
-    tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated], classes: int, ious: Sequence[float] = RANGE
-) -> Score:
-    """Mean of `video_map` over several thresholds, 0.5:0.05:0.95 unless told."""
-    scores = [hits.score() for hits in tube_hits(tubes, truth, classes, ious)]
+def video_map_range(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Truth], classes: int) -> Score:
+    """Mean of `video_map` over the thresholds 0.5:0.05:0.95."""
+    scores = [hits.score() for hits in tube_hits(tubes, truth, classes, RANGE)]
     per_class = np.mean([score.per_class for score in scores], axis=0)
-    return Score(mean_ap(per_class), per_class, scores[0].positives, tuple(ious), "act")
+    return Score(mean_ap(per_class), per_class, scores[0].positives, RANGE, "act")
 
 
-def video_accuracy(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Annotated]) -> float:
+def video_accuracy(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Truth]) -> float:
     """Share of the videos with ground truth whose best-scored tube names one of their actions; no tube is a wrong answer.
 
     NaN if no video has ground truth.
@@ -61,7 +59,7 @@ def video_accuracy(tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Anno
 
 def tube_hits(
     tubes: Mapping[str, Sequence[Tube]],
-    truth: Mapping[str, Annotated],
+    truth: Mapping[str, Truth],
     classes: int,
     ious: Sequence[float] = (0.5,),
     protocol: str = "act",

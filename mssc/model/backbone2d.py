@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..structures import InputError
-from .layers import CSPLayer, Focus, SpatialPyramidPooling, conv3x3
+from .layers import CSPLayer, DepthwiseConvBlock, Focus, SpatialPyramidPooling
 
 STRIDES = (8, 16, 32)
 
@@ -30,34 +30,27 @@ class Backbone2d(nn.Module):
 
 
 class CSPDarknet(Backbone2d):
-    """YOLOX's CSPDarknet. It takes grey levels 0..255 as they are.
+    """YOLOX-nano's CSPDarknet. It takes grey levels 0..255 as they are.
 
     Stages, each halving H and W (rounded up): stem, dark2, dark3 (stride 8), dark4 (16), dark5 (32).
 
     Args:
-        width: of YOLOX; 0.25 is nano. The maps have 256, 512 and 1024 times `width` channels.
-        depth: of YOLOX; the number of bottlenecks is 3, 9, 9 and 3 times `depth`, rounded.
-        depthwise: whether the 3x3 convolutions are depthwise separable.
         in_channels: of the images; 3 for RGB.
     """
 
-    def __init__(self, width: float = 0.25, depth: float = 0.33, depthwise: bool = True, in_channels: int = 3) -> None:
+    dims = (64, 128, 256)
+
+    def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
-        base, blocks = int(64 * width), max(round(3 * depth), 1)
 
         def down(channels: int) -> nn.Module:
-            return conv3x3(channels, 2 * channels, stride=2, depthwise=depthwise)
+            return DepthwiseConvBlock(channels, 2 * channels, stride=2)
 
-        def csp(channels: int, repeats: int, shortcut: bool = True) -> CSPLayer:
-            return CSPLayer(channels, channels, repeats, shortcut, depthwise)
-
-        self.stem = Focus(in_channels, base)
-        self.dark2 = nn.Sequential(down(base), csp(2 * base, blocks))
-        self.dark3 = nn.Sequential(down(2 * base), csp(4 * base, 3 * blocks))
-        self.dark4 = nn.Sequential(down(4 * base), csp(8 * base, 3 * blocks))
-        top = 16 * base
-        self.dark5 = nn.Sequential(down(8 * base), SpatialPyramidPooling(top, top), csp(top, blocks, shortcut=False))
-        self.dims = (4 * base, 8 * base, 16 * base)
+        self.stem = Focus(in_channels, 16)
+        self.dark2 = nn.Sequential(down(16), CSPLayer(32, 32))
+        self.dark3 = nn.Sequential(down(32), CSPLayer(64, 64, 3))
+        self.dark4 = nn.Sequential(down(64), CSPLayer(128, 128, 3))
+        self.dark5 = nn.Sequential(down(128), SpatialPyramidPooling(256, 256), CSPLayer(256, 256, shortcut=False))
         self.mean = (0.0,) * in_channels
         self.std = (1.0,) * in_channels
 

@@ -49,6 +49,18 @@ class Backbone3d(nn.Module):
         raise NotImplementedError
 
 
+class CausalBackbone(Backbone3d):
+    """Ours: it takes 0..255 as they are, as YOLOX does, and its map is of the flow stream's stride."""
+
+    causal = True
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+
+    def side(self, size: int) -> int:
+        """Cells of its map along a side of `size` pixels."""
+        return -(-size // FlowStream.stride)
+
+
 class DarknetState(NamedTuple):
     """What a `CausalDarknet` remembers.
 
@@ -91,38 +103,28 @@ class TemporalConv(nn.Module):
         return out, everything[:, steps:]
 
 
-class CausalDarknet(Backbone3d):
+class CausalDarknet(CausalBackbone):
     """CSPDarknet over frames, with time: its stem also sees each frame's difference to the one before, and a `TemporalConv` follows
     each stage. Its maps of stride 16 and 32 are joined at stride 8 with those of a `FlowStream`.
 
     Args:
-        width: of YOLOX; 0.25 is nano.
-        depth: of YOLOX.
         flow: have that stream; without it the network sees RGB alone, and its map is of stride 8 all the same.
         rgb_dropout: share of the clips of which, in training, only the flow stream is seen: appearance is learnt faster, and would leave
             flow nothing to explain.
     """
 
+    stages = ("dark2", "dark3", "dark4", "dark5")
+    widths = (32, 64, 128, 256)
     dilations = (1, 1, 2, 2)
-    causal = True
-    mean = (0.0, 0.0, 0.0)
-    std = (1.0, 1.0, 1.0)  # YOLOX takes 0..255
 
-    def __init__(self, width: float = 0.25, depth: float = 0.33, flow: bool = True, rgb_dropout: float = 0.0) -> None:
+    def __init__(self, flow: bool = True, rgb_dropout: float = 0.0) -> None:
         super().__init__()
         self.rgb_dropout = rgb_dropout
-        self.net = CSPDarknet(width, depth, in_channels=6)
-        self.stages = ("dark2", "dark3", "dark4", "dark5")
-        base = int(64 * width)
-        self.widths = tuple(base * 2**i for i in range(1, 5))
+        self.net = CSPDarknet(in_channels=6)
         self.temporal = nn.ModuleList(TemporalConv(w, d) for w, d in zip(self.widths, self.dilations, strict=True))
         self.flow = FlowStream() if flow else None
         self.flow_dims = FlowStream.dims if flow else 0
         self.dims = self.widths[2] + self.widths[3] + self.flow_dims
-
-    def side(self, size: int) -> int:
-        """Cells of its map along a side of `size` pixels."""
-        return -(-size // FlowStream.stride)
 
     def inflate(self, image_net: CSPDarknet) -> None:
         """Start from a 2D network's weights; the difference channels of the stem start at half of them."""
@@ -177,7 +179,7 @@ class FlowState(NamedTuple):
     flow: Tensor
 
 
-class CausalFlow(Backbone3d):
+class CausalFlow(CausalBackbone):
     """The flow stream alone: space and time, and nothing of what anything looks like. With so few videos to learn from, a 3D path that
     sees colours too explains the training videos by them, and errs where the image path errs (ours, measured: docs/waking.md).
 
@@ -185,18 +187,11 @@ class CausalFlow(Backbone3d):
         rgb_dropout: has nothing to hide here.
     """
 
-    causal = True
-    mean = (0.0, 0.0, 0.0)
-    std = (1.0, 1.0, 1.0)
     dims = flow_dims = FlowStream.dims
 
     def __init__(self, rgb_dropout: float = 0.0) -> None:
         super().__init__()
         self.flow = FlowStream()
-
-    def side(self, size: int) -> int:
-        """Cells of its map along a side of `size` pixels."""
-        return -(-size // FlowStream.stride)
 
     def initial(self, batch: int, size: int, like: Tensor) -> FlowState:
         """Before the first frame."""

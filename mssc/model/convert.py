@@ -5,6 +5,7 @@ they are matched one by one, each checked for shape and stride. Its BatchNorms a
 makes them anew, so that training starts from the function that COCO ended with, with statistics that are true.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,26 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mssc.model.backbone2d import CSPDarknet
-from mssc.model.layers import ConvBlock, DecoupledTower
-from mssc.model.neck import PAFPN
-from mssc.structures import InputError
+from ..structures import InputError
+from .backbone2d import CSPDarknet
+from .layers import ConvBlock, DecoupledTower
+from .neck import PAFPN
 
 
 class CocoDetector(nn.Module):
-    """YOLOX-nano from our own parts, with COCO's head: the donor of initial weights, and the proof that they are right.
+    """YOLOX-nano from our own parts, with COCO's head of 80 classes: the donor of initial weights, and the proof that they are right."""
 
-    Args:
-        classes: number of classes; COCO has 80.
-    """
-
-    def __init__(self, classes: int = 80) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.backbone = CSPDarknet()
         self.neck = PAFPN(self.backbone.dims)
         self.tower = DecoupledTower(self.neck.dims)
         levels, width = range(len(self.neck.dims)), self.tower.width
-        self.cls_preds = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in levels)
+        self.cls_preds = nn.ModuleList(nn.Conv2d(width, 80, 1) for _ in levels)
         self.reg_preds = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in levels)
         self.obj_preds = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in levels)
 
@@ -117,16 +114,12 @@ def calibrate(model: nn.Module, *inputs: Any) -> None:
         norm.weight.copy_(scale * (var + norm.eps).sqrt())
         norm.bias.copy_(shift + mean * scale)
 
-    training = {name: module.training for name, module in model.named_modules()}
-    hooks = [module.register_forward_pre_hook(renew) for module in model.modules() if isinstance(module, _BatchNorm)]
-    try:
-        with torch.no_grad():
-            model.eval()(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for name, module in model.named_modules():
-            module.training = training[name]
+    with ExitStack() as afterwards, torch.no_grad():
+        for module in model.modules():
+            afterwards.callback(setattr, module, "training", module.training)
+            if isinstance(module, _BatchNorm):
+                afterwards.enter_context(module.register_forward_pre_hook(renew))
+        model.eval()(*inputs)
 
 
 def _running_order(model: CocoDetector) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
@@ -140,11 +133,10 @@ def _running_order(model: CocoDetector) -> list[tuple[str, nn.Conv2d, nn.BatchNo
         assert isinstance(conv, nn.Conv2d)
         order.append((names[conv], conv, norms.get(conv)))
 
-    hooks = [conv.register_forward_hook(note) for conv in names]
-    with torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
+        for conv in names:
+            hooks.enter_context(conv.register_forward_hook(note))
         model(torch.zeros(1, 3, 32, 32))
-    for hook in hooks:
-        hook.remove()
     return order
 
 

@@ -296,8 +296,8 @@ class Sum(nn.Module):
         return spatial + motion
 
 
-def _conv_norm(inputs: int, outputs: int, kernel: int = 1, act: Callable[[], nn.Module] = nn.SiLU) -> nn.Sequential:
-    return nn.Sequential(_conv(inputs, outputs, kernel, bias=False), _batch_norm(outputs), act())
+def _conv_norm(inputs: int, outputs: int, kernel: int = 1) -> nn.Sequential:
+    return nn.Sequential(_conv(inputs, outputs, kernel, bias=False), _batch_norm(outputs), nn.SiLU())
 
 
 class Add(nn.Module):

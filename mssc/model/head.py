@@ -17,7 +17,7 @@ from ..config import ModelConfig
 from ..structures import Predictions
 from .backbone2d import STRIDES
 from .features import Features
-from .layers import ConvBlock, at_least_float32, conv3x3
+from .layers import ConvBlock, at_least_float32, tower
 from .video import take
 
 ROI_SIDE = 4
@@ -26,18 +26,17 @@ ROI_SIDE = 4
 class BoxHead(nn.Module):
     """Boxes and objectness, one per cell of each level; decoding as in YOLOX: centre (cell + t) * stride, size exp(t) * stride."""
 
-    def __init__(self, width: int, strides: Sequence[int] = STRIDES) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.strides = strides
-        self.reg_preds = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in strides)
-        self.obj_preds = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in strides)
+        self.reg_preds = nn.ModuleList(nn.Conv2d(width, 4, 1) for _ in STRIDES)
+        self.obj_preds = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in STRIDES)
         for conv in self.obj_preds:
             nn.init.constant_(conv.get_parameter("bias"), -math.log(99))  # a prior of 0.01
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Per-level (B, C, H_l, W_l) to boxes (B, N, 4) in input pixels and objectness logits, per level (B, 1, H_l, W_l)."""
         boxes, objectness = [], []
-        for x, reg, obj, stride in zip(maps, self.reg_preds, self.obj_preds, self.strides, strict=True):
+        for x, reg, obj, stride in zip(maps, self.reg_preds, self.obj_preds, STRIDES, strict=True):
             height, width = x.shape[-2:]
             raw = at_least_float32(reg(x)).permute(0, 2, 3, 1)  # half precision would round boxes to whole pixels
             ys = torch.arange(height, device=x.device, dtype=raw.dtype)[:, None].expand(height, width)
@@ -139,17 +138,8 @@ class FusedClassifier(nn.Module):
         return self.branch(maps, context, rois_of(regions.boxes, self.size), self.size)
 
 
-class LooseClassifier(nn.Module):
-    """The same, but it also reads both paths directly: boxes are pooled from the motion map too, and the context is the paths' own.
-
-    Args:
-        branch: pools class maps and motion map.
-        size: S of the input.
-    """
-
-    def __init__(self, branch: PooledBranch, size: int) -> None:
-        super().__init__()
-        self.branch, self.size = branch, size
+class LooseClassifier(FusedClassifier):
+    """The same, but it also reads both paths directly: boxes are pooled from the motion map too, and the context is the paths' own."""
 
     def forward(self, maps: list[Tensor], features: Features, regions: Regions) -> Tensor:
         """As `FusedClassifier.forward`."""
@@ -231,15 +221,19 @@ def strongest_anchors(objectness: list[Tensor], kept: int) -> Tensor:
 
 def fitting_anchors(boxes: Tensor, anchor_boxes: Tensor) -> Tensor:
     """Indices (B, K) of the anchors (B, N, 4) that overlap the boxes (B, K, 4) most."""
-    one, other = boxes[:, :, None], anchor_boxes.detach()[:, None]
-    sides = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
-    shared = sides[..., 0] * sides[..., 1]
-    areas = [(x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (one, other)]
-    return (shared / (areas[0] + areas[1] - shared)).argmax(2)
+    shared, union = shared_and_union(boxes[:, :, None], anchor_boxes.detach()[:, None])
+    return (shared / union).argmax(2)
 
 
-def _tower(width: int) -> nn.Sequential:
-    return nn.Sequential(*[conv3x3(width, width) for _ in range(2)])
+def shared_and_union(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas of the intersection and of the union of boxes (..., 4) that broadcast."""
+    shared = area((torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0))
+    return shared, area(one[..., 2:] - one[..., :2]) + area(other[..., 2:] - other[..., :2]) - shared
+
+
+def area(sides: Tensor) -> Tensor:
+    """(..., 2), widths and heights, to (...)."""
+    return sides[..., 0] * sides[..., 1]  # not prod, whose gradient waits for a GPU
 
 
 class Head(nn.Module):
@@ -257,8 +251,8 @@ class Head(nn.Module):
         super().__init__()
         self.kept = kept
         self.stems = nn.ModuleList(ConvBlock(dim, width) if stems else nn.Identity() for dim in widths)
-        self.cls_convs = nn.ModuleList(nn.Identity() if stems else _tower(width) for _ in STRIDES)
-        self.reg_convs = nn.ModuleList(_tower(width) for _ in STRIDES)
+        self.cls_convs = nn.ModuleList(nn.Identity() if stems else tower(width) for _ in STRIDES)
+        self.reg_convs = nn.ModuleList(tower(width) for _ in STRIDES)
         self.boxes = BoxHead(width)
         self.classifier = classifier
 

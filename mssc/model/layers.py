@@ -43,31 +43,24 @@ class ConvBlock(nn.Module):
 
 
 class DepthwiseConvBlock(nn.Module):
-    """A `ConvBlock` per channel (it holds kernel and stride), then a 1x1 one that mixes the channels."""
+    """A 3x3 `ConvBlock` per channel (it holds the stride), then a 1x1 one that mixes the channels."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise = ConvBlock(in_channels, in_channels, kernel, stride, groups=in_channels)
+        self.depthwise = ConvBlock(in_channels, in_channels, 3, stride, groups=in_channels)
         self.pointwise = ConvBlock(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(x))
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1, depthwise: bool = True) -> ConvBlock | DepthwiseConvBlock:
-    """A 3x3 block, depthwise separable or plain."""
-    if depthwise:
-        return DepthwiseConvBlock(in_channels, out_channels, 3, stride)
-    return ConvBlock(in_channels, out_channels, 3, stride)
-
-
 class Bottleneck(nn.Module):
-    """1x1, then 3x3, of the same width; `shortcut` adds the input to the result."""
+    """1x1, then depthwise separable 3x3, of the same width; `shortcut` adds the input to the result."""
 
-    def __init__(self, channels: int, shortcut: bool = True, depthwise: bool = True) -> None:
+    def __init__(self, channels: int, shortcut: bool = True) -> None:
         super().__init__()
         self.conv1 = ConvBlock(channels, channels)
-        self.conv2 = conv3x3(channels, channels, depthwise=depthwise)
+        self.conv2 = DepthwiseConvBlock(channels, channels)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,17 +82,14 @@ class CSPLayer(nn.Module):
         out_channels: C of the output, even.
         blocks: number of bottlenecks.
         shortcut: whether each bottleneck adds its input.
-        depthwise: whether their 3x3 convolutions are depthwise separable.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, blocks: int = 1, shortcut: bool = True, depthwise: bool = True
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, blocks: int = 1, shortcut: bool = True) -> None:
         super().__init__()
         hidden = out_channels // 2
         self.conv1 = ConvBlock(in_channels, hidden)
         self.conv2 = ConvBlock(in_channels, hidden)
-        self.blocks = nn.Sequential(*[Bottleneck(hidden, shortcut, depthwise) for _ in range(blocks)])
+        self.blocks = nn.Sequential(*[Bottleneck(hidden, shortcut) for _ in range(blocks)])
         self.conv3 = ConvBlock(2 * hidden, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -145,6 +135,11 @@ class Focus(nn.Module):
         return self.conv(torch.cat((top[..., ::2], bottom[..., ::2], top[..., 1::2], bottom[..., 1::2]), dim=1))
 
 
+def tower(width: int) -> nn.Sequential:
+    """Two depthwise separable blocks, (B, width, H, W) -> the same shape."""
+    return nn.Sequential(*[DepthwiseConvBlock(width, width) for _ in range(2)])
+
+
 class DecoupledTower(nn.Module):
     """The body of YOLOX's head: one stem per level, then separate convolutions for class and for box.
 
@@ -153,32 +148,24 @@ class DecoupledTower(nn.Module):
     Args:
         in_dims: channels of each level, fine to coarse.
         width: channels of everything inside and of the outputs.
-        depthwise: whether the 3x3 convolutions are depthwise separable.
 
     Attributes:
         stems: per level, (B, in_dims[l], H_l, W_l) -> (B, width, H_l, W_l).
-        cls_convs: per level, two 3x3 blocks towards the class, width -> width.
-        reg_convs: per level, two 3x3 blocks towards box and objectness, width -> width.
+        cls_convs: per level, a `tower` towards the class.
+        reg_convs: per level, a `tower` towards box and objectness.
     """
 
-    def __init__(self, in_dims: Sequence[int] = (64, 128, 256), width: int = 64, depthwise: bool = True) -> None:
+    def __init__(self, in_dims: Sequence[int], width: int = 64) -> None:
         super().__init__()
-
-        def tower() -> nn.Sequential:
-            return nn.Sequential(*[conv3x3(width, width, depthwise=depthwise) for _ in range(2)])
-
         self.stems = nn.ModuleList(ConvBlock(dim, width) for dim in in_dims)
-        self.cls_convs = nn.ModuleList(tower() for _ in in_dims)
-        self.reg_convs = nn.ModuleList(tower() for _ in in_dims)
+        self.cls_convs = nn.ModuleList(tower(width) for _ in in_dims)
+        self.reg_convs = nn.ModuleList(tower(width) for _ in in_dims)
         self.width = width
-
-    def embed(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """All levels at one width: the stems alone."""
-        return tuple(stem(x) for stem, x in zip(self.stems, maps, strict=True))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor], ...]:
         """Per level the maps for (class, box), both (B, width, H_l, W_l), without anything between stems and towers."""
-        levels = zip(self.embed(maps), self.cls_convs, self.reg_convs, strict=True)
+        stemmed = [stem(x) for stem, x in zip(self.stems, maps, strict=True)]
+        levels = zip(stemmed, self.cls_convs, self.reg_convs, strict=True)
         return tuple((cls_conv(x), reg_conv(x)) for x, cls_conv, reg_conv in levels)
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mssc.model.layers import ConvBlock, CSPLayer, conv3x3
+from .layers import ConvBlock, CSPLayer, DepthwiseConvBlock
 
 
 def _join(x: Tensor, other: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def _join(x: Tensor, other: Tensor) -> Tensor:
 
 
 class PAFPN(nn.Module):
-    """Three maps of any widths in, three maps of `out_dims` channels and the same sizes out.
+    """Three maps of any widths in, three maps of nano's widths and the same sizes out.
 
     ::
 
@@ -29,35 +29,28 @@ class PAFPN(nn.Module):
 
     Args:
         dims: channels of the maps at strides 8, 16 and 32.
-        width: of YOLOX; 0.25 is nano. Outputs have 256, 512 and 1024 times `width` channels.
-        depth: of YOLOX; the number of bottlenecks per layer is 3 times `depth`, rounded.
-        depthwise: whether the 3x3 convolutions are depthwise separable.
 
     Attributes:
-        dims: channels of the outputs: (64, 128, 256) for nano.
+        dims: channels of the outputs.
     """
 
-    def __init__(self, dims: Sequence[int], width: float = 0.25, depth: float = 0.33, depthwise: bool = True) -> None:
+    dims = (64, 128, 256)
+
+    def __init__(self, dims: Sequence[int]) -> None:
         super().__init__()
         c3, c4, c5 = dims
-        n3, n4, n5 = (int(channels * width) for channels in (256, 512, 1024))
-        blocks = max(round(3 * depth), 1)
-
-        def csp(in_channels: int, out_channels: int) -> CSPLayer:
-            return CSPLayer(in_channels, out_channels, blocks, shortcut=False, depthwise=depthwise)
-
-        self.dims = (n3, n4, n5)
+        n3, n4, n5 = self.dims
         self.lateral_conv0 = ConvBlock(c5, n4)
-        self.C3_p4 = csp(n4 + c4, n4)
+        self.C3_p4 = CSPLayer(n4 + c4, n4, shortcut=False)
         self.reduce_conv1 = ConvBlock(n4, n3)
-        self.C3_p3 = csp(n3 + c3, n3)
-        self.bu_conv2 = conv3x3(n3, n3, stride=2, depthwise=depthwise)
-        self.C3_n3 = csp(2 * n3, n4)
-        self.bu_conv1 = conv3x3(n4, n4, stride=2, depthwise=depthwise)
-        self.C3_n4 = csp(2 * n4, n5)
+        self.C3_p3 = CSPLayer(n3 + c3, n3, shortcut=False)
+        self.bu_conv2 = DepthwiseConvBlock(n3, n3, stride=2)
+        self.C3_n3 = CSPLayer(2 * n3, n4, shortcut=False)
+        self.bu_conv1 = DepthwiseConvBlock(n4, n4, stride=2)
+        self.C3_n4 = CSPLayer(2 * n4, n5, shortcut=False)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, dims[l], H_l, W_l) per level, fine to coarse -> (B, out_dims[l], H_l, W_l)."""
+        """(B, dims[l], H_l, W_l) per level, fine to coarse -> (B, self.dims[l], H_l, W_l)."""
         c3, c4, c5 = maps
         lateral5 = self.lateral_conv0(c5)
         lateral4 = self.reduce_conv1(self.C3_p4(_join(lateral5, c4)))

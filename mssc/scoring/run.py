@@ -19,7 +19,7 @@ from ..data.dataset import Dataset, Video
 from ..data.decoding import decode
 from ..detection.detector import Detector
 from ..detection.workers import Tick, each
-from ..evaluate import Annotated, FalseAlarms, FrameDetections, Score, Truth
+from ..evaluate import FalseAlarms, FrameDetections, Score, Truth
 from ..linking import LinkConfig, OnlineLinker, score_by_tubes, tube_nms
 from ..model.shipped import learnt, model_folder, weights_hash
 from ..structures import Detections, Tube
@@ -238,9 +238,9 @@ def score(
     scores, voc = _frame_scores(found, others, truth, count, yowo)
     video = None
     if not labelled:
-        video = evaluate.video_map(tubes, truth, count, 0.5)
-        for iou in (0.2, 0.5, 0.75):
-            scores[f"video-mAP@{iou}"] = evaluate.video_map(tubes, truth, count, iou).map
+        by_iou = {hits.iou: hits.score() for hits in evaluate.tube_hits(tubes, truth, count, (0.2, 0.5, 0.75))}
+        scores |= {f"video-mAP@{iou}": score.map for iou, score in by_iou.items()}
+        video = by_iou[0.5]
         scores["video-mAP@0.5 (yowo)"] = evaluate.video_map(tubes, truth, count, 0.5, "yowo").map
         scores["video-mAP@0.5:0.95"] = evaluate.video_map_range(tubes, truth, count).map
         scores["video accuracy"] = evaluate.video_accuracy(tubes, truth)
@@ -255,7 +255,7 @@ def score(
 def _frame_scores(
     found: Mapping[str, FrameDetections],
     others: Mapping[str, Mapping[str, FrameDetections]],
-    truth: Mapping[str, Annotated],
+    truth: Mapping[str, Truth],
     count: int,
     yowo: str,
 ) -> tuple[dict[str, float], Score]:

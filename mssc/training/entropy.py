@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ def exchange_entropies(model: MSSC) -> Iterator[dict[str, float]]:
     """
     sums: dict[str, list[Tensor]] = defaultdict(list)
     found: dict[str, float] = {}
-    handles = []
 
     def recorder(name: str, by_place: bool) -> Any:
         def record(_module: nn.Module, _inputs: tuple, weights: Tensor) -> None:
@@ -34,17 +33,14 @@ def exchange_entropies(model: MSSC) -> Iterator[dict[str, float]]:
 
         return record
 
-    for place, level in enumerate(model.fusion.levels):
-        for part in level.modules():
-            if isinstance(part, ContextExchange | AttentionExchange):
-                by_place = isinstance(part, AttentionExchange)
-                what = part.weights if isinstance(part, AttentionExchange) else part.context
-                name = f"entropy_{STRIDES[place % len(STRIDES)]}"
-                handles.append(what.register_forward_hook(recorder(name, by_place)))
-    try:
+    with ExitStack() as hooks:
+        for place, level in enumerate(model.fusion.levels):
+            for part in level.modules():
+                if isinstance(part, ContextExchange | AttentionExchange):
+                    by_place = isinstance(part, AttentionExchange)
+                    what = part.weights if isinstance(part, AttentionExchange) else part.context
+                    name = f"entropy_{STRIDES[place % len(STRIDES)]}"
+                    hooks.enter_context(what.register_forward_hook(recorder(name, by_place)))
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
     for name, values in sums.items():
         found[name] = sum(float(one.sum()) for one in values) / sum(len(one) for one in values)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..config import ModelConfig, TrainConfig
-from ..model.head import STRIDES
+from ..model.head import STRIDES, area, shared_and_union
 from ..structures import Predictions
 
 CENTRE_RADIUS = 2.5  # strides around a box's centre that are candidates (YOLOX)
@@ -58,7 +58,7 @@ def assign(
     nearest = torch.zeros_like(inside).scatter_(1, away.square().sum(3).argmin(1, keepdim=True), True) & real
     candidate = torch.where(candidate.any(1, keepdim=True), candidate, nearest.any(2))
     possible = candidate[:, :, None] & real
-    shared, union = _shared_and_union(boxes.float()[:, :, None], truth.float()[:, None])
+    shared, union = shared_and_union(boxes.float()[:, :, None], truth.float()[:, None])
     overlap = shared / (union + TINY) * possible
     unfound = F.softplus(-objectness.float())  # the cross-entropy of a score that should be 1
     cost = unfound[:, :, None] - IOU_COST * (overlap + 1e-8).log() + OUTSIDE_COST * ~(inside & near)
@@ -70,16 +70,6 @@ def assign(
     matched = torch.zeros_like(possible).scatter_(1, best.indices, chosen)
     which = torch.where(matched.sum(2) > 1, cost.argmin(2), matched.int().argmax(2))
     return matched.any(2), which
-
-
-def _shared_and_union(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Areas, of boxes (..., 4) that broadcast."""
-    shared = _area((torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0))
-    return shared, _area(one[..., 2:] - one[..., :2]) + _area(other[..., 2:] - other[..., :2]) - shared
-
-
-def _area(sides: Tensor) -> Tensor:
-    return sides[..., 0] * sides[..., 1]  # not prod, whose gradient waits for a GPU
 
 
 def box_losses(predictions: Predictions, boxes: Tensor, real: Tensor, size: int) -> dict[str, Tensor]:
@@ -110,8 +100,8 @@ def box_losses(predictions: Predictions, boxes: Tensor, real: Tensor, size: int)
 
 def generalised_iou(one: Tensor, other: Tensor) -> Tensor:
     """GIoU of boxes (..., 4), pair by pair. As torchvision's, without its masks, for whose sizes a GPU is waited for."""
-    shared, union = _shared_and_union(one, other)
-    around = _area(torch.maximum(one[..., 2:], other[..., 2:]) - torch.minimum(one[..., :2], other[..., :2]))
+    shared, union = shared_and_union(one, other)
+    around = area(torch.maximum(one[..., 2:], other[..., 2:]) - torch.minimum(one[..., :2], other[..., :2]))
     return shared / (union + TINY) - (around - union) / (around + TINY)
 
 

@@ -108,29 +108,11 @@ def _on_all_videos(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     )
 
 
-JHMDB_CLASSES = (
-    "brush hair",
-    "catch",
-    "clap",
-    "climb stairs",
-    "golf",
-    "jump",
-    "kick ball",
-    "pick",
-    "pour",
-    "pullup",
-    "push",
-    "run",
-    "shoot ball",
-    "shoot bow",
-    "shoot gun",
-    "sit",
-    "stand",
-    "swing baseball",
-    "throw",
-    "walk",
-    "wave",
+_JHMDB = (
+    "brush hair, catch, clap, climb stairs, golf, jump, kick ball, pick, pour, pullup, push, run, shoot ball, shoot bow, "
+    "shoot gun, sit, stand, swing baseball, throw, walk, wave"
 )
+JHMDB_CLASSES = tuple(_JHMDB.split(", "))
 GENTLE = ("image.", "video.backbone.", "head.stems.", "head.reg_convs.", "head.boxes.")
 """What has learnt before the paths learn together."""
 ACTIONS = (
@@ -341,14 +323,11 @@ def rgb_average(model: MSSC, training: Dataset, cache: FrameCache) -> Tensor:
     """What the frames' half of a 3D path says on average over the first frames of some videos, (C,); see `flow_alone`."""
     seen: list[Tensor] = []
     chosen = training.videos[:: max(len(training) // AVERAGED_VIDEOS, 1)][:AVERAGED_VIDEOS]
-    hook = model.get_submodule("video.before").register_forward_pre_hook(lambda _, args: seen.append(args[0].mean((0, 1, 2, 3))))
-    try:
+    with model.get_submodule("video.before").register_forward_pre_hook(lambda _, args: seen.append(args[0].mean((0, 1, 2, 3)))):
         for video in chosen:
             frames = cache.frames(video.name, range(min(cache.length(video.name), model.config.window)))
             clip = prepare(frames, model.config.key_size).transpose(0, 1)[None]
             model.video(clip, model.video.initial_state(1), torch.zeros(1, 1, dtype=torch.int64))
-    finally:
-        hook.remove()
     return torch.stack(seen).mean(0)[: -model.video.flow_dims]
 
 

@@ -11,22 +11,6 @@ if TYPE_CHECKING:
     from .reader import Frame, VideoInfo, probe, read, times
     from .writer import Writer, is_drawn
 
-__all__ = [
-    "MAX_PIXELS",
-    "MAX_SIDE",
-    "VIDEO_SUFFIXES",
-    "Frame",
-    "VideoInfo",
-    "Writer",
-    "frames_per_look",
-    "is_drawn",
-    "noted",
-    "open_video",
-    "probe",
-    "read",
-    "times",
-]
-
 # PyAV is imported when a file is read or written: training from decoded frames needs none.
 __getattr__, __dir__ = lazy(
     __name__,

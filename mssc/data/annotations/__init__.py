@@ -1,15 +1,17 @@
 """Annotations of one's own videos, whatever tool they were made with, as one table."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mssc.data.annotations import coco, cvat, label_studio, mot, table, via
-from mssc.data.annotations.table import Rows, write_csv
-from mssc.data.media import Videos, first_few, say_missing
-from mssc.structures import InputError
+from ...files import undamaged
+from ...structures import InputError
+from ..media import Videos, first_few, say_missing
+from . import coco, cvat, label_studio, mot, table, via
+from .table import Rows, write_csv
 
 __all__ = ["KINDS", "Rows", "find", "read", "to_pixels", "write_csv"]
 
@@ -57,7 +59,7 @@ def read(path: Path, videos: Videos, first_frame: int | None = None, video: str 
     try:
         with np.errstate(invalid="ignore"):  # what is no number is refused in the end
             return _read(path, videos, first_frame, video, occluded)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, csv.Error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} holds what no tool writes there ({type(error).__name__}: {error}); export it again.") from None
@@ -73,7 +75,8 @@ def _read(path: Path, videos: Videos, first_frame: int | None, video: str | None
     if kind in (".xml", ".zip"):
         return cvat.read(path, occluded, video)
     if kind == ".json":
-        content = _json(path)
+        with undamaged(path, "export it again"):
+            content = json.loads(table.read_text(path))
         if label_studio.is_export(content):
             return label_studio.read(content, path, videos, first_frame, video)
         if via.is_project(content):
@@ -97,12 +100,3 @@ def to_pixels(rows: Rows, videos: Videos) -> Rows:
     if absent:
         raise InputError(say_missing(absent, len(names), str(videos.folder)) + "; add them or remove their rows.")
     return replace(rows, boxes=rows.boxes * np.array([sizes[name] * 2 for name in rows.video]))
-
-
-def _json(path: Path) -> object:
-    try:
-        return json.loads(table.read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is no whole JSON file ({error}); export it again.") from None

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mssc.data.annotations import table
-from mssc.data.annotations.shared import counted_from, split_actions, upright, warn_of_bare
-from mssc.data.media import Videos
-from mssc.structures import InputError
+from ...structures import InputError
+from ..media import Videos
+from . import table
+from .shared import counted_from, split_actions, upright, warn_of_bare
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from xml.parsers import expat
 
 import numpy as np
 
-from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, NOTHING, Key, between, split_actions, warn_of_bare
-from mssc.structures import InputError
+from ...structures import InputError
+from . import table
+from .shared import ACTION, NOTHING, Key, between, split_actions, warn_of_bare
 
 log = logging.getLogger(__name__)
 

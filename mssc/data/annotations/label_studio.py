@@ -19,10 +19,10 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, Key, between, counted_from, warn_of_bare
-from mssc.data.media import Videos
-from mssc.structures import InputError
+from ...structures import InputError
+from ..media import Videos
+from . import table
+from .shared import ACTION, Key, between, counted_from, warn_of_bare
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +34,17 @@ def is_export(content: object) -> TypeGuard[list[dict]]:
 
 def read(content: list[dict], path: Path, videos: Videos, first_frame: int | None = None, video: str | None = None) -> table.Rows:
     """Reads an export, one row per frame and action. Arguments and errors are those of `coco.read`."""
-    try:
-        found = [
-            (name, key, value, labels) for task in content for name, key, value, labels in _regions(task, path, videos, video)
-        ]
-        numbers: dict[str, list[int]] = {}
-        for name, _, value, _ in found:
-            numbers.setdefault(name, []).extend(int(item["frame"]) for item in value["sequence"])
-        first = counted_from(path, numbers, videos, 1) if first_frame is None else first_frame
-        rows: list[table.Row] = []
-        for number, (name, key, value, labels) in enumerate(found, 1):
-            keys = _keys(name, value, labels, first, path, videos)
-            rows += [table.Row(name, *row, number) for row in between(f"{path}: region {key}", key, keys, "corner")]
-        bare = [key for _, key, _, labels in found if not labels]
-        warn_of_bare(path, bare)
-        return table.make(path, rows)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} is no whole export of Label Studio ({type(error).__name__}: {error}); export it again."
-        ) from None
+    found = [region for task in content for region in _regions(task, path, videos, video)]
+    numbers: dict[str, list[int]] = {}
+    for name, _, value, _ in found:
+        numbers.setdefault(name, []).extend(int(item["frame"]) for item in value["sequence"])
+    first = counted_from(path, numbers, videos, 1) if first_frame is None else first_frame
+    rows: list[table.Row] = []
+    for number, (name, key, value, labels) in enumerate(found, 1):
+        keys = _keys(name, value, labels, first, path, videos)
+        rows += [table.Row(name, *row, number) for row in between(f"{path}: region {key}", key, keys, "corner")]
+    warn_of_bare(path, [key for _, key, _, labels in found if not labels])
+    return table.make(path, rows)
 
 
 def _regions(task: dict, path: Path, videos: Videos, video: str | None) -> Iterator[tuple[str, str, dict, list[str]]]:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mssc.data.annotations import table
-from mssc.data.annotations.shared import counted_from
-from mssc.data.media import Videos
-from mssc.structures import InputError
+from ...structures import InputError
+from ..media import Videos
+from . import table
+from .shared import counted_from
 
 log = logging.getLogger(__name__)
 

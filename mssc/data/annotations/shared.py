@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc.data.annotations.table import MOST_FRAMES, Box
-from mssc.data.media import Videos
-from mssc.structures import InputError, counted
+from ...structures import InputError, counted
+from ..media import Videos
+from .table import MOST_FRAMES, Box
 
 log = logging.getLogger(__name__)
 

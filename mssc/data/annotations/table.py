@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mssc.files import write_whole
-from mssc.structures import InputError, class_name
+from ...files import write_whole
+from ...structures import InputError, class_name
 
 log = logging.getLogger(__name__)
 

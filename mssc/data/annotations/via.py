@@ -11,14 +11,13 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
-from mssc.data.annotations import table
-from mssc.data.annotations.shared import ACTION, NOTHING, TRACK, pieces, split_actions, warn_of_bare
-from mssc.data.media import Videos
-from mssc.structures import InputError
+from ...structures import InputError
+from ..media import Videos
+from . import table
+from .shared import ACTION, NOTHING, TRACK, pieces, split_actions, warn_of_bare
 
 log = logging.getLogger(__name__)
 
@@ -51,45 +50,37 @@ def is_project(content: object) -> TypeGuard[dict]:
 
 def read_project(content: dict, path: Path, videos: Videos, video: str | None = None) -> table.Rows:
     """Reads what `is_project`. Arguments and errors are those of `coco.read`."""
-
-    def parts() -> tuple[dict, list[_Region]]:
-        if "view" not in content:
-            return _of_via_2(content)
-        files, views, regions = content["file"], content["view"], []
-        for item in content["metadata"].values():
-            file = files[str(views[str(item["vid"])]["fid_list"][0])]
-            names = [str(file[key]) for key in ("fname", "src") if file.get(key)]
-            known = (name for name in names if videos.image(name) or videos.name(name.rpartition("/")[2]))
-            regions.append(_Region(next(known, names[0]), item["z"], item["xy"], item["av"]))
-        return content["attribute"], regions
-
-    return _explained(parts, path, videos, video)
+    if "view" not in content:
+        return _rows(*_of_via_2(content), path, videos, video)
+    files, views, regions = content["file"], content["view"], []
+    for item in content["metadata"].values():
+        file = files[str(views[str(item["vid"])]["fid_list"][0])]
+        names = [str(file[key]) for key in ("fname", "src") if file.get(key)]
+        known = (name for name in names if videos.image(name) or videos.name(name.rpartition("/")[2]))
+        regions.append(_Region(next(known, names[0]), item["z"], item["xy"], item["av"]))
+    return _rows(content["attribute"], regions, path, videos, video)
 
 
 def read_csv(text: str, path: Path, videos: Videos, video: str | None = None) -> table.Rows:
     """Reads the csv. Arguments and errors are those of `coco.read`."""
-
-    def parts() -> tuple[dict, list[_Region]]:
-        if text.startswith(VIA_2):
-            keys = ("shape_attributes", "region_attributes")
-            rows = csv.DictReader(io.StringIO(text))
-            images = [
-                {
-                    "filename": row["filename"],
-                    "regions": [{keys[0]: json.loads(row[f"region_{keys[0]}"]), keys[1]: json.loads(row[keys[1]])}],
-                }
-                for row in rows
-            ]
-            return _of_via_2(dict(enumerate(images)))
-        attributes = re.search(r"^# ATTRIBUTE = (\{.*\})$", text, re.MULTILINE)
-        regions = []
-        for row in csv.reader(io.StringIO("".join(line for line in text.splitlines(True) if not line.startswith("#")))):
-            if row:
-                _, files, _, times, shape, values = row
-                regions.append(_Region(str(json.loads(files)[0]), json.loads(times), json.loads(shape), json.loads(values)))
-        return json.loads(attributes[1]) if attributes else {}, regions
-
-    return _explained(parts, path, videos, video)
+    if text.startswith(VIA_2):
+        keys = ("shape_attributes", "region_attributes")
+        rows = csv.DictReader(io.StringIO(text))
+        images = [
+            {
+                "filename": row["filename"],
+                "regions": [{keys[0]: json.loads(row[f"region_{keys[0]}"]), keys[1]: json.loads(row[keys[1]])}],
+            }
+            for row in rows
+        ]
+        return _rows(*_of_via_2(dict(enumerate(images))), path, videos, video)
+    attributes = re.search(r"^# ATTRIBUTE = (\{.*\})$", text, re.MULTILINE)
+    regions = []
+    for row in csv.reader(io.StringIO("".join(line for line in text.splitlines(True) if not line.startswith("#")))):
+        if row:
+            _, files, _, times, shape, values = row
+            regions.append(_Region(str(json.loads(files)[0]), json.loads(times), json.loads(shape), json.loads(values)))
+    return _rows(json.loads(attributes[1]) if attributes else {}, regions, path, videos, video)
 
 
 def _of_via_2(content: dict) -> tuple[dict, list[_Region]]:
@@ -119,15 +110,6 @@ def _of_via_2(content: dict) -> tuple[dict, list[_Region]]:
             "options": {key: text or key for key, text in options.items()},
         }
     return attributes, regions
-
-
-def _explained(parts: Callable[[], tuple[dict, list[_Region]]], path: Path, videos: Videos, video: str | None) -> table.Rows:
-    try:
-        return _rows(*parts(), path, videos, video)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is no whole project of VIA ({type(error).__name__}: {error}); export it again.") from None
 
 
 def _rows(attributes: dict, regions: list[_Region], path: Path, videos: Videos, video: str | None) -> table.Rows:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...boxes import CONTINUOUS, BoxTable, box_iou
-from ...evaluate import Annotated
+from ...evaluate import Truth
 from ...structures import Detections, InputError
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class Known(NamedTuple):
         classes: names of the classes.
     """
 
-    truth: Mapping[str, Annotated]
+    truth: Mapping[str, Truth]
     classes: Sequence[str]
 
 
@@ -150,7 +150,7 @@ def say_shift(found: Mapping[str, Mapping[int, Detections]], known: Known, first
             )
 
 
-def _fits(frames: Mapping[int, Detections], video: Annotated) -> Iterator[list[float]]:
+def _fits(frames: Mapping[int, Detections], video: Truth) -> Iterator[list[float]]:
     """Of each frame's best row: overlaps with a true tube of its class one frame before, there, one frame after."""
     for frame, rows in frames.items():
         best = int(rows.scores.argmax())

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...data import plain_pickle, ucf101_24
 from ...data.catalogue import load_dataset
-from ...evaluate import Annotated, Truth
+from ...evaluate import Truth
 from ...structures import InputError, Tube
 from .checks import Known
 
@@ -38,7 +38,7 @@ def read_truth(name: str, root: Path, part: str, split: int = 1) -> Known:
 
 def _jhmdb(path: Path, part: str, split: int) -> Known:
     content = plain_pickle.load(path)
-    truth: dict[str, Annotated] = {}
+    truth: dict[str, Truth] = {}
     try:
         for name in content[f"{'test' if part == 'test' else 'train'}_videos"][split - 1]:
             groups = content["gttubes"][name].items()
@@ -51,7 +51,7 @@ def _jhmdb(path: Path, part: str, split: int) -> Known:
 
 def _ucf(folder: Path) -> Known:
     content = plain_pickle.load(folder / "pyannot.pkl")
-    truth: dict[str, Annotated] = {}
+    truth: dict[str, Truth] = {}
     try:
         for line in (folder / "testlist01.txt").read_text(encoding="utf-8").splitlines():
             name = line.split()[0].rsplit(".", 1)[0] if line.strip() else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...boxes import BoxTable
+from ...data.annotations.table import read_text
 from ...files import visible
 from ...structures import Detections, InputError
 from .checks import Known, build, finite, whole
@@ -32,7 +33,7 @@ def read_yowo(folder: Path, known: Known, first: int = 1) -> dict[str, dict[int,
             raise InputError(f"{file} is not named <class>_<video>_<frame>.txt, as YOWO does; leave it out.")
         if match[1] not in index:
             raise InputError(f"{file} is of the unknown video '{match[1]}'; was it made for another data set or part?")
-        for number, line in enumerate(_read(file).splitlines(), 1):
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             cells = line.split()
             if not cells:
                 continue
@@ -50,10 +51,3 @@ def read_yowo(folder: Path, known: Known, first: int = 1) -> dict[str, dict[int,
     if label.size and label.min() < 1:
         raise InputError(f"{where}: class {label.min()}, but in YOWO's files classes are counted from 1.")
     return build(places[:, 0], BoxTable(places[:, 1], label - 1, rows[:, 2:], rows[:, 1]), known, first, where)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as text: {error}.") from None
