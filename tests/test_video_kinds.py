@@ -161,6 +161,14 @@ def test_mp4s_that_were_joined_as_files_are_told(tmp_path, caplog):
     assert "twice.mp4: 1 more video behind the first, which no player shows" in caplog.text
 
 
+def test_flvs_that_were_joined_as_files_are_told(tmp_path, caplog):
+    one = make(tmp_path / "one.flv", frames=10, codec="flv")
+    assert len(list(read(one))) == 10 and not caplog.records
+    (tmp_path / "twice.flv").write_bytes(2 * one.read_bytes())
+    assert len(list(read(tmp_path / "twice.flv"))) == 10
+    assert "twice.flv: 1 more video behind the first, which no player shows" in caplog.text
+
+
 def test_a_bare_stream_begins_at_zero(tmp_path):
     assert seconds(make(tmp_path / "a.m2v", codec="mpeg2video", frames=8)) == pytest.approx(np.arange(8) / 25, abs=1e-6)
 

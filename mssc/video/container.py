@@ -155,9 +155,27 @@ def _tag(frame: VideoFrame, matrix: int, primaries: int, transfer: int, reach: i
 
 
 def ignored_films(path: str | Path, container: Container) -> int:
-    """How many more MP4s follow the first one in a file, as `cat` joins them: players show the first alone, and so does FFmpeg."""
-    if "mov" not in container.format.name.split(","):
-        return 0
+    """How many more MP4s or FLVs follow the first one in a file, as `cat` joins them: players show the first alone, and so does FFmpeg."""
+    names = container.format.name.split(",")
+    return _more_mp4s(path) if "mov" in names else _more_flvs(path) if "flv" in names else 0
+
+
+def _more_flvs(path: str | Path) -> int:
+    """FLVs behind the first: where a piece of it, with its length behind it, would begin, another one does."""
+    found = 0
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        while len(head := file.read(11)) == 11:
+            if head[:3] == b"FLV":
+                found += 1
+                file.seek(int.from_bytes(head[5:9], "big") + 4 - 11, os.SEEK_CUR)
+            elif head[0] in (8, 9, 18):  # sound, pictures, data
+                file.seek(int.from_bytes(head[1:4], "big") + 4, os.SEEK_CUR)
+            else:
+                break  # damage
+    return max(found - 1, 0)
+
+
+def _more_mp4s(path: str | Path) -> int:
     kinds = []
     with contextlib.suppress(OSError), open(path, "rb") as file:
         size, place = os.fstat(file.fileno()).st_size, 0
