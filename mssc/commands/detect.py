@@ -69,7 +69,9 @@ class Detect:
         threshold = default_threshold(folder) if self.threshold is None else self.threshold
         places = zip(sources, free_places(self.output, sources), strict=True)
         weights = weights_hash(folder)[:12]
-        part = share.part([Job(source, base, self.draw, threshold, name_of(folder), weights) for source, base in places])
+        part = share.part(
+            [Job(source, base, self.draw, threshold, name_of(folder), weights, self.runtime) for source, base in places]
+        )
         run = self._one if len(sources) == 1 else self._several
         refuse(share.gather(run(share.mine(part), share)), len(part))
 

@@ -3,7 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import whole_file, write_whole
+from ..files import fingerprint, whole_file, write_whole
 from ..linking import identify
 from ..structures import Detections, Tube
 from ..video import VideoInfo
 from .people import Person
 
+_NUMBERS = re.compile(r"\[([^][{}\"]+)\]")
+"""Lists of numbers in JSON: each has a line of its own."""
 CSV_COLUMNS = ("actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds")
 
 
@@ -115,7 +118,7 @@ class VideoResult:
             "end_frame": tube.stop - 1,
             "start_seconds": round(start, 4),
             "end_seconds": round(end, 4),
-            "boxes": np.round(tube.boxes, 2).tolist(),
+            "boxes": np.round(tube.boxes.astype(np.float64), 2).tolist(),
         }
 
     def _rows(self) -> list[dict]:
@@ -147,12 +150,12 @@ class VideoResult:
             "notes": self.notes,
         }
 
-    def write_json(self, path: Path, weights: str | None = None) -> None:
-        """Write `to_json` and where the video is, as seen from the file's folder, whole or not at all.
+    def write_json(self, path: Path, run: Mapping[str, str] | None = None) -> None:
+        """Write `to_json`, where the video is, as seen from the file's folder, and how large and of when; whole or not at all.
 
         Args:
             path: of the file.
-            weights: of the model, to be noted: the first hex digits of their SHA-256.
+            run: more to be noted: the model's weights and the runtime, say.
 
         Raises:
             InputError: if the file cannot be written.
@@ -161,7 +164,12 @@ class VideoResult:
             source = os.path.relpath(self.info.path, path.parent)
         except ValueError:  # another drive
             source = str(self.info.path.resolve())
-        write_whole(path, json.dumps(self.to_json() | ({"weights": weights} if weights else {}) | {"source": source}, indent=1))
+        about: dict[str, object] = {**(run or {}), "source": source, "source_is": None}
+        if self.info.path.exists():
+            about["source_is"] = fingerprint(self.info.path)
+        write_whole(
+            path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(self.to_json() | about, indent=1))
+        )
 
     def write_csv(self, path: Path) -> None:
         """Write a line per tube.

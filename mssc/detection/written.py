@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import alone, prove_writable
+from ..files import alone, fingerprint, prove_writable
 from ..structures import InputError, counted
 from . import pipeline
 from .detector import Detector
@@ -25,6 +25,7 @@ class Job:
         threshold: tubes of at least this score are reported, in [0, 1].
         model: its name.
         weights: the first hex digits of the model's weights' SHA-256.
+        runtime: that computes the network; "auto" is content with any.
     """
 
     source: Source
@@ -33,17 +34,19 @@ class Job:
     threshold: float
     model: str
     weights: str
+    runtime: str = "auto"
 
     def is_done(self) -> bool:
         """Whether an earlier run did the same and left the results whole, and the video is as it was then."""
         files = [with_suffix(self.base, suffix) for suffix in (SUFFIXES if self.draw else SUFFIXES[:2])]
         try:
-            before, began, *after = [file.stat().st_mtime_ns for file in (self.source.file, *files)]
+            began, *after = [file.stat().st_mtime_ns for file in files]
             content = json.loads(files[0].read_text(encoding="utf-8"))
-            facts = [content.get(name) for name in ("model", "weights", "threshold")]
+            facts = [content.get(name) for name in ("model", "weights", "threshold", "source_is")]
+            same = facts == [self.model, self.weights, self.threshold, fingerprint(self.source.file)]
         except (OSError, ValueError, AttributeError):
             return False
-        return before <= began <= min(after) and facts == [self.model, self.weights, self.threshold]
+        return same and began <= min(after) and self.runtime in ("auto", content.get("runtime"))
 
     def run(self, detector: Detector, show: Callable[[Step], object] = lambda step: None) -> list[str]:
         """Detect, and write. What was found is written before the video is drawn.
@@ -69,7 +72,8 @@ class Job:
                 show(step)
                 if step.complete and result is None:
                     result = step.result
-                    result.write_json(with_suffix(self.base, ".json"), self.weights)
+                    run = {"weights": self.weights, "runtime": detector.runtime}
+                    result.write_json(with_suffix(self.base, ".json"), run)
                     result.write_csv(with_suffix(self.base, ".csv"))
         assert result is not None  # every video has a frame
         said = []
