@@ -54,7 +54,7 @@ def test_the_drawn_boxes_lie_where_they_belong(tmp_path):
     ("damage", "says"),
     [
         (lambda root: (root / "videos" / "run_1.mp4").write_text("x"), "run_1.mp4 is annotated or listed but cannot be used"),
-        (lambda root: (root / "videos" / "run_1.mp4").unlink(), "8 rows of 1 videos that are not there"),
+        (lambda root: (root / "videos" / "run_1.mp4").unlink(), "8 rows of 1 video not in the folder"),
         (lambda root: add(root, "run_1.mp4,40,1,1,9,9,run,b"), "is of frame 40, but run_1.mp4 has 12 frames"),
         (lambda root: add(root, "run_1.mp4,4,70,1,90,9,run,b"), "mostly outside"),
         (lambda root: add(root, "run_1.mp4,4"), "line 34 has 2 columns"),
@@ -68,6 +68,20 @@ def test_a_folder_that_cannot_be_used_exits_with_2(tmp_path, capsys, caplog, dam
         assert run("check-data", "--dataset", "custom", "--data", root, "-o", tmp_path / "out") == 2
     said = caplog.text + capsys.readouterr().err
     assert says in said and "Traceback" not in said
+
+
+def test_a_misspelt_action_and_too_much_validation_are_hinted_at(tmp_path):
+    names = [f"take{letter}" for letter in "abcdef"]
+    rows = [f"{name},{frame},1,1,20,20,{'wlak' if name == 'takea' else 'walk'},{name}" for name in names for frame in (0, 5)]
+    root = write_folder(tmp_path, rows, names)
+    (root / "splits.csv").write_text(
+        "".join(f"{name},{'val' if name in ('takeb', 'takec', 'taked') else 'train'}\n" for name in names)
+    )
+    said = " ".join(report_of(root).warnings)
+    assert (
+        "is the action 'wlak' (1 tube) a misspelt 'walk' (5)?" in said
+        and "3 of 6 videos are for validation, which is much" in said
+    )
 
 
 def add(root, row):

@@ -105,7 +105,7 @@ def test_boxes_are_cut_at_the_frame_and_that_is_said(tmp_path, caplog):
     root = write_folder(tmp_path, ["a,0,-3,0,10,60,run,"], ("a",))
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(load(root).videos[0].tubes[0].boxes, [[0, 0, 10, 48]])
-    assert "1 box in 1 video reached outside" in caplog.text
+    assert "cut at the frame's edge: 1 box in 1 video" in caplog.text
 
 
 GOOD = "run_1.mp4,0,1,2,11,12,run,a"
@@ -126,7 +126,7 @@ GOOD = "run_1.mp4,0,1,2,11,12,run,a"
         ([GOOD, "run_1.mp4,1,1,2,11,12,,a"], "line 3 names no action"),
         ([GOOD, ",1,1,2,11,12,run,a"], "line 3 names no video"),
         ([GOOD, "run_1.mp4,0,1,2,11,13,run,a"], "line 3 gives the track 'a' a second box"),
-        ([GOOD, "gone.mp4,0,1,2,11,12,run,a"], "1 rows of 1 videos that are not there: gone.mp4"),
+        ([GOOD, "gone.mp4,0,1,2,11,12,run,a"], "1 row of 1 video not in the folder: gone.mp4"),
         ([GOOD, "run_1.mp4,13,1,2,11,12,run,a"], "line 3 is of frame 13, but run_1.mp4 has 12 frames, 0 to 11; correct"),
         (["run_1.mp4,12,1,2,11,12,run,a"], "frames seem to be counted from 1; .*--first-frame 1"),
         ([GOOD, "run_1.mp4,12,1,2,11,12,run,a"], "frame 12, but run_1.mp4 has 12 frames, 0 to 11; correct"),  # frame 0 is there
@@ -387,7 +387,10 @@ def test_names_that_tell_no_sources_apart(tmp_path, caplog):
     rows = [f"{name},0,1,1,9,9,{'run' if index % 2 else 'jump'}," for index, name in enumerate(names)]
     with caplog.at_level(logging.WARNING):
         found = parts(write_folder(tmp_path, rows, names, frames=2))
-    assert len(found["val"]) == 4 and "each video counts as its own" in caplog.text
+    assert (
+        len(found["val"]) == 2
+        and "all videos come from one source (video), as far as names tell: each video counts" in caplog.text
+    )
 
 
 def test_splits_from_a_column_a_csv_and_lists(tmp_path, caplog):

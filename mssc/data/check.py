@@ -1,11 +1,13 @@
 """Look at a data set before anyone trains on it: what is there, what is broken, what leaks, and a sheet of drawn boxes."""
 
+import itertools
 import json
 import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,9 @@ HASH_SIDE = 16  # a first frame's hash compares neighbours in this many rows and
 SAME_LENGTH = 0.02  # share of its frames by which a copy may be longer or shorter
 SAME_FRAME = 0.06  # share of bits that may differ between two encodings of one picture
 FLAT = 4.0  # grey levels of spread below which a frame is too plain to be compared (black, a title)
+ALIKE = 0.75  # of two names, as difflib counts it, from which one may be the other misspelt,
+RARE = 0.2  # if it has at most this share of the other's tubes
+MUCH = 0.35  # share of the videos that is much for validation
 SMALL = 0.01  # of the frame's area; smaller boxes are hard to learn from small inputs
 SHEET_COLUMNS, SHEET_WIDTH, SHEET_MOST, SHEET_LETTERS = 4, 320, 24, 10
 
@@ -302,8 +307,19 @@ def _classes(report: Report, parts: Mapping[str, Dataset]) -> None:
     for part in parts:
         absent = [name for name, row in report.classes.items() if not row[part]["tubes"]]
         if absent and part != "test" and len(absent) < len(report.classes):
-            report.warnings.append(f"{part} has no tube of {len(absent)} classes: {first_few(absent)}.")
-    if not any(numbers["tubes"] for numbers in report.parts.values()):
+            report.warnings.append(f"{part} has no tube of {first_few(absent)}.")
+    tubes = {name: sum(row["tubes"] for row in by_part.values()) for name, by_part in report.classes.items()}
+    for one, other in itertools.combinations(sorted(tubes, key=lambda name: tubes[name]), 2):
+        alike = SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+        if alike == 1 or alike >= ALIKE and tubes[one] <= RARE * tubes[other]:
+            few = counted(tubes[one], "tube")
+            report.warnings.append(f"is the action {one!r} ({few}) a misspelt {other!r} ({tubes[other]})? Then correct it.")
+    held = {part: numbers["videos"] for part, numbers in report.parts.items() if part in ("train", "val")}
+    if len(held) == 2 and held["val"] > MUCH * sum(held.values()):
+        report.warnings.append(
+            f"{held['val']} of {sum(held.values())} videos are for validation, which is much; more videos, or splits.csv, change that."
+        )
+    if not any(numbers["tubes"] for numbers in report.parts.values()) and not report.problems:
         report.problems.append("no video has a single tube; annotate some, or check the names of the videos.")
 
 

@@ -177,7 +177,7 @@ def build(folder: Folder, part: str) -> Dataset:
         log.info("%d of %d %s videos have no box and serve as background: %s", len(bare), len(result), part, first_few(bare))
     if cut:
         boxes, videos = counted(len(cut), "box"), counted(len(set(cut)), "video")
-        log.warning("%s in %s reached outside the frame and were cut.", boxes, videos)
+        log.warning("cut at the frame's edge: %s in %s.", boxes, videos)
     if not result:
         raise InputError(f"no video is in the part {part!r}; list some in splits.csv or in the column split.")
     return Dataset(f"custom {part}", folder.classes, tuple(result))
@@ -289,8 +289,12 @@ def _divide(folder: Folder, names: Sequence[str]) -> set[str]:
         except InputError:
             continue
         if key is not source:
+            origins = {source(name) for name in names}
             log.warning(
-                "the videos' names tell no sources apart; each video counts as its own. Write splits.csv if that is wrong."
+                "%s, as far as names tell: each video counts as its own, and the score may be too good. Write splits.csv if that is wrong.",
+                f"all videos come from one source ({origins.pop()})"
+                if len(origins) == 1
+                else "each action comes from one source",
             )
         return chosen
     raise InputError(
@@ -305,8 +309,8 @@ def problems(folder: Folder) -> list[str]:
     if folder.unknown:
         count = sum(folder.unknown.values())
         found.append(
-            f"{rows.source} has {count} rows of {len(folder.unknown)} videos that are not there: {first_few(folder.unknown)}; "
-            "add the videos, or remove the rows."
+            f"{rows.source} has {counted(count, 'row')} of {counted(len(folder.unknown), 'video')} not in the folder: "
+            f"{first_few(folder.unknown)}; add the videos, or remove the rows."
         )
     known = np.array([name in folder.media for name in rows.video])
     if not known.any():

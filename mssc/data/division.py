@@ -11,7 +11,7 @@ from ..structures import InputError
 log = logging.getLogger(__name__)
 
 SHARE = 0.2  # of every class goes to validation
-LEAST = 2  # videos of a class in validation, where it has more than that
+LEAST = 2  # videos of a class in validation, where it has three times as many; else one
 RESTARTS = 16  # orders tried; the best by far beats the average one, more change little
 
 
@@ -59,14 +59,15 @@ def divide(names: Sequence[str]) -> set[str]:
         names: ``<class>/<clip>``.
 
     Returns:
-        At least 2 names of every class and never all of one, if its sources allow it; else none of that class, logged.
+        At least 2 names of every class of 6 or more, 1 of smaller ones, and never all of one, if its sources allow it; else none of that
+        class, logged.
 
     Raises:
         InputError: if no class can be divided.
     """
     groups = [(sorted(group)[0], Counter(_category(name) for name in group), group) for group in sources(names)]
     total = Counter(_category(name) for name in names)
-    target = {c: min(max(LEAST, round(SHARE * n)), n - 1) for c, n in total.items()}
+    target = {c: min(max(LEAST if n >= 3 * LEAST else 1, round(SHARE * n)), n - 1) for c, n in total.items()}
     best: tuple[float, set[str]] = (float("inf"), set())
     for restart in range(RESTARTS):
         order = sorted(groups, key=lambda group: hashlib.sha256(f"0/{restart}/{group[0]}".encode()).digest())

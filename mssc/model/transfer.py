@@ -58,7 +58,11 @@ def carry_over(start: MSSC, config: ModelConfig, seed: int = 0) -> dict[str, Ten
         else:
             new += 1
     if config.classes != start.config.classes:
-        log.info("%d of %d classes are known to the model to start from; the others are new.", len(shared), len(config.classes))
+        folded = {name.casefold(): name for name in known}
+        strange = [name for name in config.classes if name not in known]
+        strange = [f"{name} (it has {folded[name.casefold()]})" if name.casefold() in folded else name for name in strange]
+        others = f"; new: {', '.join(strange)}" if strange else ""
+        log.info("the model to start from knows %d of %d classes%s.", len(shared), len(config.classes), others)
     if new:
         log.info("%d of %d tensors have no place in the model to start from; they are new.", new, len(fresh))
     return weights

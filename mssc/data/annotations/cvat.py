@@ -84,6 +84,8 @@ def read(path: Path, occluded: str = "keep", video: str | None = None) -> table.
 def _bytes(path: Path) -> bytes:
     try:
         if not zipfile.is_zipfile(path):
+            if path.suffix.lower() == ".zip":
+                raise InputError(f"{path} is cut off or damaged, or no zip at all; export it again.")
             if path.stat().st_size > MOST_BYTES:
                 raise InputError(f"{path} is larger than {MOST_BYTES >> 20} MB; export fewer tasks at once.")
             return path.read_bytes()

@@ -11,7 +11,7 @@ from ...structures import Detections, InputError, Tube
 from .act import read_act
 from .ava_csv import read_ava
 from .checks import Known
-from .folder import Folder, is_folder, read_folder
+from .folder import PLACE, Folder, is_folder, read_folder
 from .truth import read_truth
 from .tubes import SUFFIX, read_tubes, tube_files
 from .yowo import read_yowo
@@ -39,6 +39,9 @@ def read_detections(path: Path, known: Known, first_frame: int | None = None) ->
         raise InputError(f"{path} does not exist; name a folder or file of detections.")
     if path.is_dir() and is_folder(path):
         return read_folder(path, known)
+    above = [folder for folder in (path.parent, path.parent.parent) if is_folder(folder) and path.is_relative_to(folder / PLACE)]
+    if above:
+        raise InputError(f"{path} is inside of a folder that 'mssc evaluate' wrote; give {above[0]}.")
     arrays = _arrays(path)
     if len(arrays) > 1:
         raise InputError(f"{path} holds {len(arrays)} arrays, {arrays[0].name} and {arrays[1].name} among them; name one.")
