@@ -25,6 +25,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from mssc import page
+from mssc.page import visits
 from mssc.page.offer import EXAMPLES
 
 ENDS = {"cancel": 10, "close": 4, "another video": 3, "share": 2, "stay": 1}  # and how often each is
@@ -119,6 +120,7 @@ def main() -> int:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with tempfile.TemporaryDirectory(prefix="mssc-") as folder:
         tempfile.tempdir = folder
+        visits.GRACE_SECONDS = 0.0  # what is left behind is looked for at once
         blocks = page.build(options.model)
         _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, **page.LAUNCH)
         page.ready(options.model)
