@@ -336,6 +336,6 @@ const show = () => {
     section.append(head, ...parts(one));
     return section;
   }));
-  sections("drawn", (one) => [make("p", "verdict", one.verdict), network(one)]);
+  sections("drawn", (one) => [make("p", "verdict", one.verdict), ...(one.worth ? [make("p", "hint", one.worth)] : []), network(one)]);
   sections("measured", (one) => [measures(one), gains(one), exchange(one), points(one)]);
 };

@@ -104,7 +104,8 @@ def numbers(found: "Sequence[Inside]", seen: VideoResult) -> dict[str, Any]:
         told = {
             "model": one.model,
             "kind": one.kind,
-            "verdict": f"{verdict(one)} {worth(one.model)}".strip(),
+            "verdict": verdict(one),
+            "worth": worth(one.model),
             "gain": gain,
             "lift": lifts,
         }
