@@ -89,6 +89,16 @@ def test_a_result_without_tubes_is_written_too(tmp_path):
     assert (tmp_path / "new" / "r.csv").read_text().startswith("actor,action,score")
 
 
+def test_a_box_has_a_line_of_its_own_and_texts_stay_as_they_are(tmp_path):
+    tube = Tube(0, 0.5, 0, np.tile(np.array([[1.1, 2, 30, 40]], np.float32), (2, 1)))
+    found = replace(result([tube], [0.0, 0.1]), notes=["a  [1,  2] b"])
+    found.write_json(tmp_path / "r.json", {"runtime": "torch"})
+    text = (tmp_path / "r.json").read_text()
+    assert text.count("[1.1, 2.0, 30.0, 40.0]") == 2
+    told = json.loads(text)
+    assert {key: told[key] for key in found.to_json()} == json.loads(json.dumps(found.to_json())) and told["runtime"] == "torch"
+
+
 def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(InputError, match="taken"):

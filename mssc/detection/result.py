@@ -18,8 +18,8 @@ from ..structures import Detections, Tube
 from ..video import VideoInfo
 from .people import Person
 
-_NUMBERS = re.compile(r"\[([^][{}\"]+)\]")
-"""Lists of numbers in JSON: each has a line of its own."""
+_NUMBERS = re.compile(r"\[\n([^][{}\"]+)\]")
+"""Lists of numbers in indented JSON, and nothing in a text, where no line ends: each gets a line of its own."""
 CSV_COLUMNS = ("actor", "action", "score", "start_frame", "end_frame", "start_seconds", "end_seconds")
 
 
