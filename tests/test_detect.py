@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
