@@ -180,32 +180,6 @@ def test_a_step_leaves_its_state_alone():
     assert torch.equal(first.logits, again.logits)
 
 
-class Step(nn.Module):
-    """One frame further: tensors in, tensors out."""
-
-    def __init__(self, model: MSSC) -> None:
-        super().__init__()
-        self.model = model
-        self.layout = pytree.tree_structure(model.initial_state())
-
-    def forward(self, frame, *state):
-        keys = torch.zeros(1, 1, dtype=torch.int64)
-        predictions, after = self.model.step(frame, pytree.tree_unflatten(list(state), self.layout), keys)
-        return *predictions, *pytree.tree_leaves(after)
-
-
-def test_the_streaming_step_can_be_exported():
-    model, clip = _model(TINY), _clip(TINY, 6)
-    step, state = Step(model), pytree.tree_leaves(model.initial_state())
-    with torch.no_grad():
-        exported = torch.export.export(step, (clip[:, :, :1], *state)).module()
-        for t in range(6):  # longer than the window
-            wanted, got = step(clip[:, :, t : t + 1], *state), exported(clip[:, :, t : t + 1], *state)
-            assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-5) for a, b in zip(wanted, got, strict=True)), t
-            state = got[5:]  # after boxes, objectness and actions
-            assert [x.shape for x in state] == [x.shape for x in pytree.tree_leaves(model.initial_state())]
-
-
 # ---------------------------------------------------------------------------------------- a 3D path that is not causal
 
 

@@ -11,7 +11,6 @@ import ipywidgets as widgets
 import nbformat
 import pytest
 from matplotlib.figure import Figure
-from nbclient import NotebookClient
 
 from mssc.plots import Plot, notebook
 from mssc.structures import InputError
@@ -75,19 +74,6 @@ class TestCommitted:
         nodes = [node for cell in code(path) for node in ast.parse(cell.source).body]
         imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
         exec(compile(ast.Module(imports, []), path.name, "exec"), {})
-
-
-@pytest.mark.slow
-def test_the_first_notebook_runs(monkeypatch, tmp_path):
-    monkeypatch.setenv(notebook.STATIC, "static")
-    monkeypatch.delenv(notebook.DATA, raising=False)
-    book = nbformat.read(FILES[0], 4)
-    for cell in code(FILES[0]):
-        assert "videos=16" in cell.source or "material(" not in cell.source
-    for cell in book.cells:
-        cell.source = cell.source.replace("videos=16", "videos=2")
-    NotebookClient(book, timeout=120, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
-    assert re.search(r"video-mAP@0.5 \d", said(book.cells[-1]))
 
 
 def draw(number):
