@@ -154,7 +154,7 @@ def test_streams_of_every_length_and_chunk(size, dtype):
             for length in (1, 2, 17, 40):  # each a prefix of the others: no frame sees its future
                 here = keys[keys < length]
                 whole = model(clip[:, :, :length], here[None], boxes[here])
-                _assert_close({name: streamed[name][here] for name in DENSE}, whole, 3e-4 if dtype == torch.float32 else 1e-9)
+                _assert_close({name: streamed[name][here] for name in DENSE}, whole, 1e-3 if dtype == torch.float32 else 1e-9)
         assert all(shape == shapes[0] for shape in shapes)
 
 
