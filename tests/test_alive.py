@@ -15,7 +15,7 @@ ALIVE = {
         ("motion into fusion", OTHER): ("frame-mAP@0.5", 15),
         ("SFM stage 1", IDENTITY): ("frame-mAP@0.5", 10),
         ("SFM stage 2, motion", OTHER): ("frame-mAP@0.5", 15),
-    },
+    }
 }
 """By model, part and kind: which score falls, and by how many points at least. MSM, and SFM's contexts, are not among them: they are asleep
 in the model that ships (docs/waking.md). Whoever ships another one states here what is alive in it."""

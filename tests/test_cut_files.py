@@ -66,10 +66,7 @@ MENDED = [
 ]
 """Caches: file, the command that reads it, and its warning."""
 
-KEPT = [
-    ("out/run_1.json", DETECT, "out/run_1-2"),
-    ("out/run_1.csv", DETECT, "out/run_1-2"),
-]
+KEPT = [("out/run_1.json", DETECT, "out/run_1-2"), ("out/run_1.csv", DETECT, "out/run_1-2")]
 """Results that can no longer be told from other people's files: file, the command that would replace it, and where it writes instead."""
 
 CUTS = {

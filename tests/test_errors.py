@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 
 from mssc.boxes import BoxTable
-from mssc.evaluate import (
-    ERRORS,
-    Truth,
-    alarm_curve,
-    ava_map,
-    confusion,
-    error_types,
-    frame_map,
-)
+from mssc.evaluate import ERRORS, Truth, alarm_curve, ava_map, confusion, error_types, frame_map
 from mssc.structures import Detections, InputError, Tube
 
 BOX = [10.0, 10.0, 30.0, 50.0]

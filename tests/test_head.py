@@ -9,15 +9,7 @@ from random_weights import randomise
 
 from mssc.config import ModelConfig
 from mssc.model.features import Features, ImageFeatures, VideoFeatures
-from mssc.model.head import (
-    STRIDES,
-    AnchorClassifier,
-    BoxHead,
-    PooledBranch,
-    build_head,
-    rois_of,
-    strongest_anchors,
-)
+from mssc.model.head import STRIDES, AnchorClassifier, BoxHead, PooledBranch, build_head, rois_of, strongest_anchors
 from mssc.training.losses import anchor_centres
 
 C, SIZE = 8, 64

@@ -165,11 +165,7 @@ class Robustness:
 
 
 def robustness(
-    detector: Detector,
-    dataset: Dataset,
-    name: str = "model",
-    step: int = 8,
-    tick: Callable[[str], object] = lambda video: None,
+    detector: Detector, dataset: Dataset, name: str = "model", step: int = 8, tick: Callable[[str], object] = lambda video: None
 ) -> Robustness:
     """Detect in spoilt videos. What is random is the same for every model.
 

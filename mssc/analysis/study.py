@@ -158,10 +158,7 @@ class Study:
         if not np.array_equal(first.places, second.places) or not np.array_equal(first.frames, second.frames):
             raise InputError(f"{before} and {after} are maps of other cells; only the same cells can be paired.")
         return self._once(
-            "auroc",
-            before,
-            after,
-            compute=lambda: probe_change(first.features, second.features, second.action, second.videos),
+            "auroc", before, after, compute=lambda: probe_change(first.features, second.features, second.action, second.videos)
         )
 
     def accuracy(self, path: str, stride: int) -> Interval:

@@ -36,14 +36,7 @@ VERSION = 1
 ANNOTATIONS = "annotations.json"
 PARTS = ("train", "val", "test")
 RATE = Fraction(25)
-ACTIONS = {
-    "circle": ("x", "y"),
-    "bounce": ("y",),
-    "sway": ("x",),
-    "spin": ("turned",),
-    "rock": ("tilt",),
-    "pulse": ("size",),
-}
+ACTIONS = {"circle": ("x", "y"), "bounce": ("y",), "sway": ("x",), "spin": ("turned",), "rock": ("tilt",), "pulse": ("size",)}
 """Each class and what runs in it."""
 CLASSES = tuple(ACTIONS)
 

@@ -57,11 +57,7 @@ class Detector:
     """
 
     def __init__(
-        self,
-        model: "MSSC | Path",
-        name: str = "model",
-        threshold: float = DEFAULT_THRESHOLD,
-        graphs: GraphStep | None = None,
+        self, model: "MSSC | Path", name: str = "model", threshold: float = DEFAULT_THRESHOLD, graphs: GraphStep | None = None
     ) -> None:
         if not isinstance(model, Path):
             if model.training:

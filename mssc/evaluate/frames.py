@@ -67,11 +67,7 @@ def frame_hits(
 
 
 def ava_map(
-    found: BoxTable,
-    wanted: BoxTable,
-    classes: Sequence[int],
-    excluded: Collection[str] = (),
-    capacity: int | None = CAPACITY,
+    found: BoxTable, wanted: BoxTable, classes: Sequence[int], excluded: Collection[str] = (), capacity: int | None = CAPACITY
 ) -> Score:
     """AVA's frame-mAP at an overlap of 0.5, as the evaluator of the ActivityNet challenge computes it.
 

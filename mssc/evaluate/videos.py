@@ -11,11 +11,7 @@ from .protocols import PROTOCOLS, RANGE, Score, Truth
 
 
 def video_map(
-    tubes: Mapping[str, Sequence[Tube]],
-    truth: Mapping[str, Truth],
-    classes: int,
-    iou: float = 0.5,
-    protocol: str = "act",
+    tubes: Mapping[str, Sequence[Tube]], truth: Mapping[str, Truth], classes: int, iou: float = 0.5, protocol: str = "act"
 ) -> Score:
     """Video-mAP: are whole tubes right, in space and from start to end?
 

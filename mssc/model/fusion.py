@@ -233,11 +233,7 @@ class ChannelEmbedding(nn.Module):
         self.skip = None
         if skip:
             self.skip = nn.Sequential(
-                _conv(2 * width, inner),
-                _conv(inner, inner, 3, groups=inner),
-                nn.ReLU(),
-                _conv(inner, width),
-                _batch_norm(width),
+                _conv(2 * width, inner), _conv(inner, inner, 3, groups=inner), nn.ReLU(), _conv(inner, width), _batch_norm(width)
             )
         self.norm = _batch_norm(width)
 

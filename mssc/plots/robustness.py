@@ -6,17 +6,7 @@ import numpy as np
 
 from ..analysis.corruption import CORRUPTIONS, Robustness
 from . import words
-from .paper import (
-    INTERVAL_COLUMNS,
-    Columns,
-    Plot,
-    canvas,
-    interval_cells,
-    model_paint,
-    one_name_each,
-    shared_legend,
-    styled,
-)
+from .paper import INTERVAL_COLUMNS, Columns, Plot, canvas, interval_cells, model_paint, one_name_each, shared_legend, styled
 
 
 @styled

@@ -44,9 +44,7 @@ MEASURES: dict[str, Term] = {
         "raw distance of the means", r"$d_\mathrm{raw}$", "The same in the features' own units: it grows with any gain."
     ),
     "Fisher J": Term(
-        "Fisher criterion",
-        "$J$",
-        "The squared distance of the means over the scatter around them: larger is better told apart.",
+        "Fisher criterion", "$J$", "The squared distance of the means over the scatter around them: larger is better told apart."
     ),
     "silhouette": Term("silhouette", "$s$", "How much closer places are to their own kind than to the other, from -1 to 1."),
     "sim2avg": Term(

@@ -99,10 +99,7 @@ def _on_all_videos(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     known = {stage.name for stage in stages}
     return tuple(
         dataclasses.replace(
-            stage,
-            name=f"all-{stage.name}",
-            start=f"all-{stage.start}" if stage.start in known else stage.start,
-            all_videos=True,
+            stage, name=f"all-{stage.name}", start=f"all-{stage.start}" if stage.start in known else stage.start, all_videos=True
         )
         for stage in stages
     )
