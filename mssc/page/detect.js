@@ -11,7 +11,8 @@ const fail = (sentence) => {
   for (const view of views) if (!view.complete) view.complete = view.stopped = true;  // as far as it came
 };
 const INTERRUPTED = "mssc-working-on";  // kept by the browser while the server works: a lost connection loads the page anew
-const busy = (on) => { sessionStorage[on ? "setItem" : "removeItem"](INTERRUPTED, file ? file.name : ""); over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
+const stored = (act) => { try { return act(sessionStorage); } catch { return null; } };  // a page in another one may have none
+const busy = (on) => { stored((place) => on ? place.setItem(INTERRUPTED, file ? file.name : "") : place.removeItem(INTERRUPTED)); over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
 const clear = () => {
   if (!over && job) trigger("cancel", { job });
   job = "";
@@ -341,8 +342,8 @@ at("#cancel").addEventListener("click", cancel);
 at("[data-do=speed]").addEventListener("change", (event) => { video.playbackRate = Number(event.target.value); });
 // Who asks for a file of theirs now and then is still here, also after their connection was lost for a moment.
 setInterval(() => { if (over && runs.length && runs[0].json) fetch(addressOf(runs[0].json), { method: "HEAD" }).catch(() => {}); }, 30000);
-const interrupted = sessionStorage.getItem(INTERRUPTED);
+const interrupted = stored((place) => place.getItem(INTERRUPTED));
 if (interrupted) {
-  sessionStorage.removeItem(INTERRUPTED);
+  stored((place) => place.removeItem(INTERRUPTED));
   tell(`This page was loaded anew while it worked on ${interrupted}, as after a lost connection; choose the video again.`);
 }
