@@ -75,7 +75,7 @@ def note(session: str | None, path: str | Path | None) -> None:
         with _lock:
             _files[session][Path(path)] = time.time()
         if has_left(session):
-            forget(session, Path(path))
+            _clear()
 
 
 def new_folder(session: str | None) -> Path:
