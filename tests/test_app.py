@@ -377,11 +377,12 @@ def test_a_lost_connection_costs_no_result_if_it_comes_back_soon(tmp_path, monke
     assert kept.exists() and lost.exists() and visits.has_left("kim") and visits.has_left("lea")
     visits.back(str(kept))  # the page asks for its file now and then
     assert not visits.has_left("kim") and visits.has_left("lea")
+    visits._clear()
+    assert kept.exists() and lost.exists() and visits.kept("kim", "j")
     monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
     visits._clear()
-    assert kept.exists() and visits.kept("kim", "j") and not lost.parent.exists() and not visits.kept("lea", "j")
-    visits.leave("kim")
-    assert not kept.parent.exists()
+    assert not lost.parent.exists() and not visits.kept("lea", "j")
+    assert not kept.parent.exists() and not visits.kept("kim", "j") and visits.has_left("kim"), "who is silent has gone, unheard"
 
 
 def test_a_file_that_was_given_twice_goes_with_its_visitor(tmp_path, monkeypatch):

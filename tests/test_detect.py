@@ -69,8 +69,9 @@ def test_who_acts_in_a_frame_is_not_among_the_others_there():
     tube = Tube(0, 0.7, 0, np.tile(actor, (10, 1)))
     found = result([tube], [index / 10 for index in range(30)], seen)
     assert len(found.people) == 2 and found.actors[0] in found.numbers[1]
-    np.testing.assert_allclose(found.others_at(5), [other], atol=0.01)
-    assert len(found.others_at(20)) == 2 and len(found.others_at(99)) == 0
+    np.testing.assert_allclose(found.others_at(5)[0], [other], atol=0.01)
+    assert [len(boxes) for boxes, _ in (found.others_at(20), found.others_at(99))] == [2, 0]
+    assert {*found.others_at(5)[1], *found.actors} == set(found.others_at(20)[1]) == {1, 2}
 
 
 def test_everybody_is_told_of_where_no_action_is_sure():

@@ -7,7 +7,7 @@ import pytest
 
 from mssc.boxes import CONTINUOUS, tube_iou
 from mssc.evaluate import Truth, frame_map, video_map
-from mssc.linking import LinkConfig, OnlineLinker, identify, link, score_by_tubes, trim, tube_nms
+from mssc.linking import LinkConfig, OnlineLinker, identify, join, link, score_by_tubes, trim, tube_nms
 from mssc.linking.online import _near
 from mssc.structures import Detections, InputError, Tube
 
@@ -635,3 +635,24 @@ def actor_tube(label, start, frames, x=0.0):
 )
 def test_actors_by_hand(tubes, numbers):
     assert identify(tubes) == numbers
+
+
+def test_who_does_what_does_not_change_where_less_sure_tubes_are_left_out():
+    def tube(label, score, start, stop, x):
+        return Tube(label, score, start, np.tile([[x, 0.0, x + 40, 80]], (stop - start, 1)))
+
+    people = [tube(9, 0.9, 0, 50, 0), tube(9, 0.8, 0, 20, 200), tube(9, 0.8, 40, 60, 200)]
+    numbers = identify(people)
+    assert numbers == [1, 2, 3]
+    acts = [
+        tube(0, 0.1, 10, 50, 200),
+        tube(1, 0.7, 5, 30, 2),
+        tube(0, 0.6, 0, 20, 500),
+        tube(2, 0.3, 22, 40, 502),
+        tube(0, 0.5, 45, 60, 200),
+    ]
+    assert join(acts, people, numbers) == [2, 1, 4, 4, 3], "the first goes on where its person was last seen"
+    for least in (0.2, 0.4, 0.65):
+        kept = [index for index, one in enumerate(acts) if one.score >= least]
+        assert join([acts[index] for index in kept], people, numbers) == [[2, 1, 4, 4, 3][index] for index in kept]
+    assert join(acts[:1], [], []) == [1] and join([], people, numbers) == []

@@ -164,7 +164,7 @@ def _second_pass(writer: Writer, result: VideoResult, stopwatch: Stopwatch) -> I
     def drawn() -> Iterator[tuple[Frame, np.ndarray]]:
         for frame in read(result.info.path):
             rows, actors = result.shown_at(frame.index)
-            yield frame, drawing.draw(frame.image, rows, result.classes, actors, result.others_at(frame.index))
+            yield frame, drawing.draw(frame.image, rows, result.classes, actors, *result.others_at(frame.index))
 
     for frame, image in stopwatch.each("draw", prefetch(drawn())):
         with stopwatch("encode"):

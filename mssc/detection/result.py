@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import fingerprint, whole_file, write_whole
-from ..linking import identify
+from ..linking import identify, join
 from ..structures import Detections, Tube
 from ..video import VideoInfo
 from .people import Person
@@ -70,10 +70,11 @@ class VideoResult:
 
     @cached_property
     def numbers(self) -> tuple[list[int], list[int]]:
-        """Who is who: a number for each tube, and one for each of the people, from 1 in order of appearance, see `mssc.linking.identify`.
-        To be asked for when all of them are there."""
-        numbers, count = identify([*(person.tube for person in self.people), *self.tubes]), len(self.people)
-        return numbers[count:], numbers[:count]
+        """Who is who: a number for each tube, and one for each of the people, from 1 in order of their appearance; who acts and was not
+        seen as somebody comes after them. See `mssc.linking.join`. To be asked for when all of them are there."""
+        seen = [person.tube for person in self.people]
+        numbers = identify(seen)
+        return join(self.tubes, seen, numbers), numbers
 
     @property
     def actors(self) -> list[int]:
@@ -101,12 +102,12 @@ class VideoResult:
         labels, scores = (np.array([getattr(tube, name) for tube, _ in here]) for name in ("label", "score"))
         return Detections(boxes, labels, scores), [actor for _, actor in here]
 
-    def others_at(self, frame: int) -> np.ndarray:
-        """Boxes (P, 4) of the people in a frame of whom no tube covers it."""
+    def others_at(self, frame: int) -> tuple[np.ndarray, list[int]]:
+        """Boxes (P, 4) of the people in a frame of whom no tube covers it, and their numbers."""
         _, acting = self.shown_at(frame)
         pairs = zip(self.people, self.numbers[1], strict=True)
-        here = [tube for (tube, _), number in pairs if tube.start <= frame < tube.stop and number not in acting]
-        return np.array([tube.boxes[frame - tube.start] for tube in here]).reshape(-1, 4)
+        here = [(tube, number) for (tube, _), number in pairs if tube.start <= frame < tube.stop and number not in acting]
+        return np.array([tube.boxes[frame - tube.start] for tube, _ in here]).reshape(-1, 4), [number for _, number in here]
 
     def _told(self, tube: Tube, actor: int, **what: object) -> dict:
         """A tube with its boxes, as plain values."""

@@ -10,11 +10,11 @@ bounded by the links that are live, however long the video. One class never look
 action to the next gives two tubes.
 """
 
-from .actors import identify
+from .actors import identify, join
 from .online import OnlineLinker, link
 from .rescoring import score_by_tubes
 from .settings import REFERENCE_RATE, LinkConfig
 from .suppression import tube_nms
 from .trimming import trim
 
-__all__ = ["REFERENCE_RATE", "LinkConfig", "OnlineLinker", "identify", "link", "score_by_tubes", "trim", "tube_nms"]
+__all__ = ["REFERENCE_RATE", "LinkConfig", "OnlineLinker", "identify", "join", "link", "score_by_tubes", "trim", "tube_nms"]

@@ -14,20 +14,22 @@ NEXT_ACTOR_GAP = 15  # frames without an action over which an actor keeps its nu
 
 def _fits(tube: Tube, members: list[Tube]) -> float:
     """How well `tube` continues or accompanies what one actor does, 0 where it cannot be the same actor."""
-    beside, before = [], []
-    for other in members:  # none starts after `tube`
-        shared = min(tube.stop, other.stop) - tube.start
+    beside, near = [], []
+    for other in members:
+        start = max(tube.start, other.start)
+        shared = min(tube.stop, other.stop) - start
         if shared <= 0:
             if shared >= -NEXT_ACTOR_GAP:
-                before.append(float(box_iou(other.boxes[-1], tube.boxes[0], CONTINUOUS)))
+                one, following = sorted((tube, other), key=lambda tube: tube.start)
+                near.append(float(box_iou(one.boxes[-1], following.boxes[0], CONTINUOUS)))
         elif other.label == tube.label:  # nobody does the same thing twice at once
             return 0.0
         else:
-            offset = tube.start - other.start
-            beside.append(float(box_iou(other.boxes[offset : offset + shared], tube.boxes[:shared], CONTINUOUS).mean()))
+            a, b = (one.boxes[start - one.start :][:shared] for one in (other, tube))
+            beside.append(float(box_iou(a, b, CONTINUOUS).mean()))
     if beside:
         return min(beside) if min(beside) >= SAME_ACTOR_IOU else 0.0
-    return max(before) if before and max(before) >= NEXT_ACTOR_IOU else 0.0
+    return max(near) if near and max(near) >= NEXT_ACTOR_IOU else 0.0
 
 
 def identify(tubes: Sequence[Tube]) -> list[int]:
@@ -49,3 +51,30 @@ def identify(tubes: Sequence[Tube]) -> list[int]:
         known[best].append(tubes[index])
         numbers[index] = best + 1
     return numbers
+
+
+def join(tubes: Sequence[Tube], people: Sequence[Tube], numbers: Sequence[int]) -> list[int]:
+    """Number who does what, among people whose numbers are known.
+
+    The surest tube comes first, so that no number changes where less sure ones are left out.
+
+    Args:
+        tubes: of actions.
+        people: somebody each.
+        numbers: theirs, from 1.
+
+    Returns:
+        A number for each tube: that of a person, or a new one where nobody was seen.
+    """
+    known: dict[int, list[Tube]] = {}
+    for person, number in zip(people, numbers, strict=True):
+        known.setdefault(number, []).append(person)
+    found = [0] * len(tubes)
+    for index in sorted(range(len(tubes)), key=lambda i: (-tubes[i].score, tubes[i].start)):
+        fits = {number: _fits(tubes[index], members) for number, members in known.items()}
+        best = max(fits, key=lambda number: fits[number], default=0)
+        if not fits.get(best):
+            best = max(known, default=0) + 1
+        known.setdefault(best, []).append(tubes[index])
+        found[index] = best
+    return found

@@ -341,7 +341,8 @@ at("#start").addEventListener("click", begin);
 at("#cancel").addEventListener("click", cancel);
 at("[data-do=speed]").addEventListener("change", (event) => { video.playbackRate = Number(event.target.value); });
 // Who asks for a file of theirs now and then is still here, also after their connection was lost for a moment.
-setInterval(() => { if (over && runs.length && runs[0].json) fetch(addressOf(runs[0].json), { method: "HEAD" }).catch(() => {}); }, 30000);
+const mine = () => runs.length && runs[0].json || file && file.path;
+setInterval(() => { if (mine()) fetch(addressOf(mine()), { method: "HEAD" }).catch(() => {}); }, 30000);
 const interrupted = stored((place) => place.getItem(INTERRUPTED));
 if (interrupted) {
   stored((place) => place.removeItem(INTERRUPTED));

@@ -160,7 +160,8 @@ def _drawn(shown: VideoResult, image: np.ndarray, index: int, named: bool) -> np
     scale = np.tile([width / shown.info.width, height / shown.info.height], 2)
     rows, actors = shown.shown_at(index)
     rows = replace(rows, boxes=rows.boxes * scale)
-    picture = Image.fromarray(drawing.draw(image, rows, shown.classes, actors, shown.others_at(index) * scale))
+    others, numbers = shown.others_at(index)
+    picture = Image.fromarray(drawing.draw(image, rows, shown.classes, actors, others * scale, numbers))
     if named:
         _text(ImageDraw.Draw(picture), (width - 6, 4), shown.model)
     return np.array(picture)

@@ -1,7 +1,8 @@
 """Whose files are whose: every visitor's uploads and results, removed soon after the tab closes.
 
-A closed tab and a lost connection look alike. Work ends at once, but files stay for `GRACE_SECONDS`, in which the page, if it is still
-there, asks for one of them, see `back`.
+A closed tab and a lost connection look alike, and of a visitor whose connection was lost no end is heard again. So work ends at once, but
+files stay until `GRACE_SECONDS` have passed without a word of the visitor: the page, if it is still there, asks for one of them now and
+then, see `back`.
 
 Gradio serves a file to whoever knows its path, so results lie in folders with names that cannot be guessed; uploads lie under the hash of
 their content, where two visitors with one and the same video share it. Uploads of clients of the API, who may wait in the queue unheard of,
@@ -33,6 +34,7 @@ BACK_SECONDS = 5.0
 
 _lock = threading.Lock()
 _left: dict[str, float] = {}  # and when
+_lost: dict[str, float] = {}  # of whom no end will be heard, and when they were last heard of
 _cancelled: deque[str] = deque(maxlen=MOST_REMEMBERED)
 _waiting: threading.Timer | None = None  # the one that clears next
 _files: dict[str, dict[Path, float]] = defaultdict(dict)
@@ -71,10 +73,14 @@ def note(session: str | None, path: str | Path | None) -> None:
     """Remember that a visitor uses a file or folder of the upload folder; and, if a lost connection came back, that they are here again."""
     if session and time.monotonic() - _left.get(session, math.inf) > BACK_SECONDS:
         _left.pop(session, None)
+        _lost[session] = time.monotonic()
+    elif session in _lost and not has_left(session):
+        _lost[session] = time.monotonic()
     if session and path and is_upload(path):
         with _lock:
             _files[session][Path(path)] = time.time()
         if has_left(session):
+            _lost.setdefault(session, _left[session])
             _clear()
 
 
@@ -100,7 +106,7 @@ def leave(session: str | None) -> None:
     """The tab was closed, or the connection lost: work for the visitor ends at its next step, see `has_left`, and their files go soon."""
     if session:
         _left.pop(session, None)  # the latest comes last
-        _left[session] = time.monotonic()
+        _left[session] = _lost[session] = time.monotonic()
         _clear()
 
 
@@ -108,27 +114,24 @@ def back(path: str) -> None:
     """A file is asked for: whose it is has not left, or is here again."""
     asked = Path(path)
     with _lock:
-        here = [session for session in _left if any(asked.is_relative_to(mine) for mine in _files.get(session, ()))]
+        here = [session for session in _lost if any(asked.is_relative_to(mine) for mine in _files.get(session, ()))]
     for session in here:
         _left.pop(session, None)
+        _lost[session] = time.monotonic()
 
 
 def _clear() -> None:
-    """Remove what those have left behind who left a while ago, and come again for others."""
+    """Remove what those have left behind who were not heard of for a while, and come again for others."""
     global _waiting
-    recent = 0
-    for session, since in list(_left.items()):
-        if time.monotonic() - since >= GRACE_SECONDS:
+    for session, heard in list(_lost.items()):
+        if time.monotonic() - heard >= GRACE_SECONDS:
+            _lost.pop(session, None)
+            _left.setdefault(session, heard)
             _seen.pop(session, None)
             forget(session)
-        else:
-            recent += session in _files or session in _seen
     while len(_left) > MOST_REMEMBERED:
-        gone = next(iter(_left))
-        _left.pop(gone, None)
-        _seen.pop(gone, None)
-        forget(gone)
-    if recent and not (_waiting and _waiting.is_alive() and _waiting is not threading.current_thread()):
+        _left.pop(next(iter(_left)), None)
+    if _lost and not (_waiting and _waiting.is_alive() and _waiting is not threading.current_thread()):
         _waiting = threading.Timer(min(GRACE_SECONDS, 10.0), _clear)
         _waiting.daemon = True
         _waiting.start()

@@ -74,7 +74,7 @@ def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns 
     top = {"width_ratios": [0.36, 0.64]} if columns == 2 else {"height_ratios": [above - bars, bars]}
     shown, timeline = parts[0].subplots(1, 2, **top) if columns == 2 else parts[0].subplots(2, 1, **top)
     detections, actors = result.shown_at(frame)
-    shown.imshow(draw(image, detections, result.classes, actors, result.others_at(frame)))
+    shown.imshow(draw(image, detections, result.classes, actors, *result.others_at(frame)))
     shown.set_title(f"{result.times[frame]:.2f} s, frame {frame}", fontsize=7)
     shown.set_axis_off()
     _timeline(timeline, result, frame, paint)

@@ -112,6 +112,7 @@ def draw(
     classes: Sequence[str],
     actors: Sequence[int] | None = None,
     people: np.ndarray | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Draw boxes with their actions and scores, and thin grey ones around everybody else.
 
@@ -124,6 +125,7 @@ def draw(
         classes: their names.
         actors: a number for each row, written before the action (see `mssc.linking.identify`); None writes none.
         people: (P, 4) boxes of those who do nothing that is sure, likewise.
+        numbers: of these people.
 
     Returns:
         (H, W, 3) uint8 RGB, a copy.
@@ -162,8 +164,9 @@ def draw(
             label, who = int(detections.labels[row]), "" if actors is None else f"{actors[row]}: "
             patches.append(_label(f"{who}{classes[label]} {detections.scores[row]:.2f}", colours[label], size))
         labelled.append((detections.boxes[rows[0]], patches))
-    for box in people if len(people) <= CROWD else ():  # the names of many would hide them
-        labelled.append((box, [_label("person", GREY, max(11, 2 * size // 3))]))
+    named = [f"{number}: person" for number in numbers] if numbers is not None else ["person"] * len(people)
+    for box, name in zip(people, named, strict=True) if len(people) <= CROWD else ():  # the names of many would hide them
+        labelled.append((box, [_label(name, GREY, max(11, 2 * size // 3))]))
     for box, patches in labelled:
         width, height = max(patch.width for patch in patches), sum(patch.height for patch in patches)
         x, y = _place(box, width, height, canvas.size, occupied)
