@@ -403,11 +403,11 @@ def test_what_somebody_has_uploaded_again_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(visits, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
-    upload = visits.new_folder("dora").parent / "upload.mp4"
+    upload = visits.new_folder("hugo").parent / "upload.mp4"
     upload.write_text("video")
-    monkeypatch.setattr(visits.time, "time", lambda: upload.stat().st_ctime - 60)  # dora's was a minute before
-    visits.note("dora", upload)
-    visits.leave("dora")
+    monkeypatch.setattr(visits.time, "time", lambda: upload.stat().st_ctime - 60)  # hugo's was a minute before
+    visits.note("hugo", upload)
+    visits.leave("hugo")
     assert upload.exists(), "a client in the queue, of whom nothing is known yet, still needs it"
 
 

@@ -97,8 +97,10 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         kind = share.check_kind(data.get("kind"))
         seen = visits.kept(session, str(data.get("job")))
         if not seen:
-            raise InputError("This result is not here any more; find the actions again.")
+            raise InputError(texts.GONE)
         path = seen[0].info.path
+        if not path.exists():
+            raise InputError(texts.GONE)
         check_upload(path)
         threshold, moment, off = data.get("threshold"), data.get("moment"), data.get("off")
         if not all(isinstance(one, int | float) for one in (threshold, moment)) or not isinstance(off, list):
@@ -137,6 +139,8 @@ def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         path = seen[0].info.path
         if not isinstance(wanted, list) or not all(isinstance(one, int | float) for one in (moment, threshold)):
             raise InputError("This request cannot be read; reload the page.")
+        if not path.exists():
+            raise InputError(texts.GONE)
         for model in wanted[:2]:
             check_request(path, model)
         shown = seen[0].only(threshold)

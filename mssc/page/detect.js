@@ -21,6 +21,7 @@ const clear = () => {
   views = [];
   goOn();
   off.clear();
+  people = true;
   lit = null;
   tell("");
   at(".result").hidden = at(".stage.second").hidden = true;
@@ -99,22 +100,23 @@ watch("value", () => {
   goOn();
 });
 const progress = () => {
-  const run = runs[runs.length - 1], many = views.length > 1 ? `${run.model}: ` : "";
+  const run = runs[runs.length - 1], whose = views.length > 1 ? `${run.model}: ` : "";
   const ended = run.phase === "stopped" || run.phase === "done" && runs.length === views.length;
+  views.forEach((view, place) => { view.skipped = ended && !runs[place]; });
   if (ended) {
     busy(false);
     at(".result").dataset.found = job;  // what other tabs look into
     const { found } = views[0];
     if (run.phase === "done") {
       at(".about").textContent = described(found.duration, found.size, rateOf(views[0]), found.times.length, true);
-      tell(runs.map((one) => `${one.model}: ${one.done} frames at ${Math.round(one.speed)} a second`).join("; "));
-    } else tell(`Cancelled after ${clock(views[runs.length - 1].found.duration)}${expected ? ` of ${clock(expected)}` : ""}${many && ` with ${run.model}`}. What was found until then is kept.`);
+      tell(runs.map((one) => `${one.model}: ${many(one.done, "frame", "frames")} at ${Math.round(one.speed)} a second`).join("; "));
+    } else tell(`Cancelled after ${clock(views[runs.length - 1].found.duration)}${expected ? ` of ${clock(expected)}` : ""}${whose && ` with ${run.model}`}. What was found until then is kept.`);
     at(".stages-took p").textContent = runs.filter((one) => one.stages).map((one) => `${one.model}: ${Object.entries(one.stages).map(([stage, seconds]) => `${stage} ${seconds.toFixed(2)} s`).join(", ")}`).join("; ");
   } else if (stopping) tell("Stopping …", 0);
-  else if (run.phase === "waking") tell(`${many}Waking the model …`, 0);
+  else if (run.phase === "waking") tell(`${whose}Waking the model …`, 0);
   else {
     const sure = run.total && run.done <= run.total, left = sure && run.speed && run.done < run.total ? `, about ${clock(Math.max((run.total - run.done) / run.speed, 1))} left` : "";
-    tell(`${many}Looking for actions: ${run.done}${sure ? ` of ${run.total}` : ""} frames${run.speed ? `, ${Math.round(run.speed)} a second` : ""}${left}`, run.done, sure ? run.total : 0);
+    tell(`${whose}Looking for actions: ${run.done}${sure ? ` of ${run.total}` : ""} frames${run.speed ? `, ${Math.round(run.speed)} a second` : ""}${left}`, run.done, sure ? run.total : 0);
   }
   at(".files").hidden = at(".stages-took").hidden = !ended;
   const part = views.find((view) => view.stopped);
@@ -161,23 +163,25 @@ const meet = (one, other) => {  // whether their boxes ever overlap
 };
 const summary = (view) => {
   const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size;
-  const seen = atOnce(view), there = seen > 1 ? `up to ${seen} people at once` : "one person";
+  const nobody = models.get(view.model).people && view.complete && !view.found.people.length;  // although it looked for people
+  const seen = nobody ? 0 : atOnce(view), there = seen > 1 ? `up to ${seen} people at once` : "one person";
   const who = views.length > 1 ? `${view.model}: ` : "", rest = off.size ? " among those chosen" : "";
   const best = [...view.found.tubes.filter((tube) => !off.has(nameOf(view, tube.label))).map((tube) => [tube.label, tube.score]), ...view.found.people.flatMap((tube) => tube.likeliest).filter(([label]) => !off.has(nameOf(view, label)))].sort((a, b) => b[1] - a[1])[0];
   const unseen = models.get(view.model).people ? new Set(view.shown.map((tube) => tube.actor)) : new Set();
   for (const tube of view.shown) if (unseen.has(tube.actor) && view.found.people.some((one) => meet(one, tube))) unseen.delete(tube.actor);
   const likeliest = best ? `; likeliest${best[1] >= threshold ? " at moments" : ""}: ${nameOf(view, best[0])} ${best[1].toFixed(2)}` : "";
   if (!view.found.duration) return [];
+  if (count && nobody) return [make("h3", "", `${who}Nobody was seen; what was found (${many(count, "action", "actions")}) may be none`)];
   if (count) {
     const more = seen > doers ? `; ${there} in the picture` : "";
-    const empty = unseen.size ? `, ${unseen.size === doers ? "but nobody was seen there" : `${unseen.size} of them where nobody was seen`}` : "";
+    const empty = unseen.size ? `, ${unseen.size} of them where nobody was seen` : "";
     return [make("h3", "", `${who}Found ${many(count, "action", "actions")} by ${many(doers, "person", "people")}${empty}${more}${view.complete ? "" : " so far"}`)];
   }
   if (!view.complete) return [make("h3", "", `${who}${seen ? `${capital(there)}, no sure action yet` : "Nobody was seen yet"}`)];
   const { name, actions } = models.get(view.model), sure = view.found.tubes.filter((tube) => tube.score >= threshold).map((tube) => nameOf(view, tube.label));
   const way = sure.length ? ` Switched off: ${[...new Set(sure)].join(", ")}.` : view.found.tubes.length ? " Lower the threshold to see what it may be." : "";
   return [
-    make("h3", "", who + (seen || view.found.tubes.length ? `${seen ? `${capital(there)}, no` : "No"} sure action${rest}${likeliest}` : "Nobody was seen")),
+    make("h3", "", who + (seen || view.found.tubes.length && !nobody ? `${seen ? `${capital(there)}, no` : "No"} sure action${rest}${likeliest}` : "Nobody was seen")),
     make("p", "hint", `No action${rest} lasts with ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}.${way}`),
   ];
 };

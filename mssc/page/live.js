@@ -132,7 +132,7 @@ const remember = (now) => {
     let bar = bars.find((one) => one.label === label && now - one.end <= 1000 * GAP_SECONDS);
     if (!bar) bars.push(bar = { label, start: now, end: now, score, sure: false, kept: 0 });
     const sure = score >= Math.max(usual, threshold);
-    if (sure && bar.sure) bar.kept += now - bar.end;
+    if (sure && bar.sure && now - bar.end < 250) bar.kept += now - bar.end;  // not across frames that said something else
     Object.assign(bar, { end: now, sure, score: Math.max(score, bar.score) });
     if (bar.kept >= 1000 * SURE_SECONDS) done.add(models.get(model.value).actions[label]);
   }

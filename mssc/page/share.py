@@ -185,7 +185,7 @@ class _Timeline(NamedTuple):
 
     @classmethod
     def of(cls, shown: VideoResult, start: float, stop: float) -> "_Timeline":
-        """Those first who do something sure. Whose tubes overlap has several rows."""
+        """The surest actor first, then those who do nothing sure. Whose tubes overlap has several rows."""
         times = np.array(shown.times)
 
         def there(tube: Tube) -> bool:
@@ -193,7 +193,9 @@ class _Timeline(NamedTuple):
             return bool(((own >= start) & (own <= stop)).any())
 
         lanes: dict[int, list[list[Tube]]] = {}
-        for tube, number in sorted(zip(shown.tubes, shown.actors, strict=True), key=lambda one: (one[1], one[0].start)):
+        acts = list(zip(shown.tubes, shown.actors, strict=True))
+        best = {number: max(tube.score for tube, other in acts if other == number) for _, number in acts}
+        for tube, number in sorted(acts, key=lambda one: (-best[one[1]], one[1], one[0].start)):
             if there(tube):
                 mine = lanes.setdefault(number, [])
                 free = next((lane for lane in mine if lane[-1].stop <= tube.start), None)
@@ -246,7 +248,7 @@ def _strip(
         if number in tops and x1 < x2:  # below their actions
             pen.rectangle((x1, tops[number] + high - size // 3, x2, tops[number] + high - 2), fill=drawing.GREY)
     if not rows or timeline.more:
-        said = f"and {timeline.more} people more" if rows else nobody
+        said = f"and {timeline.more} more" if rows else nobody
         fonts.write(pen, (left, (len(rows) + 0.5) * high + size // 2), said, size, INK)
     return strip
 

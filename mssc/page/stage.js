@@ -144,6 +144,7 @@ const stands = (one, tube, seconds) => {
   one.addEventListener("focusout", () => light(null));
   one.addEventListener("click", (event) => {
     event.stopPropagation();
+    pointer = null;
     goTo(seconds + 0.001);
     light(tube);
     reveal(tube);

@@ -41,3 +41,4 @@ CARD = f"""<meta property="og:title" content="{TITLE}">
 """What other sites show of a link to the page, see `mssc.page.card`."""
 LEFT = "You left before the end."
 CORNER = "The message in the corner says why."
+GONE = "This result is not here any more; find the actions again."

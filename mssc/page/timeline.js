@@ -2,6 +2,7 @@
 let from = 0, to = 1;
 const end = (view) => view.complete && !view.stopped ? view.found.duration : Math.max(expected, view.found.duration);
 const rateOf = (view) => view && view.found.times.length > 1 ? (view.found.times.length - 1) / (view.found.times.at(-1) - view.found.times[0]) : 0;
+const isLooked = (view, seconds) => seconds < view.found.duration + (view.complete && !view.stopped ? 0.01 : -0.002);
 const length = () => Math.max(...views.map(end), 0.1);
 
 const spoken = (view, tube) => `${tube.label === undefined ? "person" : nameOf(view, tube.label)}, person ${tube.actor}, ${tube.start.toFixed(1)} to ${tube.end.toFixed(1)} seconds, score ${tube.score.toFixed(2)}`
@@ -38,7 +39,7 @@ const showRows = (view) => {
     row.append(who, lanes);
     return row;
   });
-  if (!lines.length) lines.push(make("p", "none", view.found.people.length ? "No sure action; people are switched off." : view.found.tubes.length ? "No sure action." : view.complete ? "Nobody was seen." : "Nobody was seen yet."));
+  if (!lines.length) lines.push(make("p", "none", view.found.people.length ? "No sure action; people are switched off." : view.skipped ? "Cancelled before this model looked." : view.found.tubes.length ? "No sure action." : view.complete ? "Nobody was seen." : "Nobody was seen yet."));
   view.over = make("div", "over");
   view.over.append(make("div", "unseen"), make("div", "head"));
   const all = make("div", "all");
@@ -53,7 +54,7 @@ const placeHeads = () => {
     view.over.lastChild.style.left = `${100 * share}%`;
     view.over.lastChild.hidden = share < 0 || share > 1;
   }
-  const view = views[0], looked = view && shownAt < view.found.duration + 0.01;
+  const view = views[0], looked = view && isLooked(view, shownAt);
   at(".time").textContent = `${shownAt.toFixed(2)} s` + (looked ? `, frame ${frameAt(view.found.times, shownAt)}` : "");
 };
 // A name that has no room in its bar stands beside it, as far as the neighbours in its lane leave room.
@@ -154,8 +155,8 @@ const timelineOf = (view) => {
 const stepBy = (frames) => {
   const times = views.length ? views[0].found.times : [], next = frameAt(times, shownAt) + frames;
   video.pause();
-  const inside = next >= 0 && next < times.length && shownAt < views[0].found.duration + 0.01;
-  goTo(inside ? times[next] + 0.001 : shownAt + frames / (rateOf(views[0]) || 25));
+  const rate = rateOf(views[0]) || 25, inside = times.length && isLooked(views[0], shownAt) && next >= 0 && next < times.length;
+  goTo(inside ? times[next] + 0.001 : (Math.floor(shownAt * rate + 0.05) + frames + 0.5) / rate);
 };
 element.addEventListener("keydown", (event) => {
   if (at(".stages").hidden || event.target.closest("select, input, video, summary") || event.altKey || event.ctrlKey || event.metaKey) return;

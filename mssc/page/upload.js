@@ -63,7 +63,7 @@ const tellUpload = () => { if (file && !file.path && !file.error) tell(`Uploadin
 
 const clock = (seconds) => seconds < 60 ? `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)} s` : `${Math.floor(Math.round(seconds) / 60)} min ${Math.round(seconds) % 60} s`;
 const described = (seconds, [width, height], rate, frames, counted) =>
-  `${seconds ? `${clock(seconds)}, ` : ""}${width}x${height} pixels${rate && frames !== 1 ? `, ${Number(rate.toFixed(2))} frames a second` : ""}${frames ? `, ${counted || frames === 1 ? "" : "about "}${many(frames, "frame", "frames")}` : ""}`;
+  `${seconds && frames !== 1 ? `${clock(seconds)}, ` : ""}${width}x${height} pixels${rate && frames !== 1 ? `, ${Number(rate.toFixed(2))} frames a second` : ""}${frames ? `, ${counted || frames === 1 ? "" : "about "}${many(frames, "frame", "frames")}` : ""}`;
 watch("about", () => {
   const told = props.about;
   if (!told || !file || told.key !== file.key) return;
