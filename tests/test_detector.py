@@ -169,18 +169,12 @@ def test_a_model_in_a_run_is_called_as_the_run(folder, monkeypatch):
     assert shipped.name_of(Path("model")) == run.name and shipped.name_of(Path("walker")) == "walker"
 
 
-def window(detector, frames, keys=None):
-    """Detections in some frames of a clip, the last one if none is named, seen from its first frame on."""
-    wanted = None if keys is None else torch.tensor([list(keys)])
-    return detector.detect(detector.prepare(frames).transpose(0, 1)[None], frames[0].shape[:2], wanted)
-
-
 def test_a_stream_is_the_whole_video_as_one_clip_however_it_is_cut(detector, images, monkeypatch):
     with torch.no_grad():
         clip = prepare(images, 64).transpose(0, 1)[None]
         wanted = to_detections(detector.model(clip, torch.arange(len(images))[None]), detector.config, [(48, 64)] * len(images))
     assert sum(map(len, wanted)) > 0
-    close(window(detector, images, range(len(images))), wanted)
+    close(detector.window(images, range(len(images))), wanted)
     stream = detector.stream()
     close([*stream(images[0]), *stream(iter(images[1:4])), *stream(np.stack(images[4:])), *stream([])], wanted)
     monkeypatch.setattr(module, "FRAMES_AT_ONCE", 3)
@@ -202,6 +196,8 @@ def test_the_network_is_shown_every_few_frames_of_a_fast_video(detector, images,
 def test_boxes_are_in_pixels_of_the_source_where_frames_are_stored_smaller(detector, images):
     (own,), (scaled,) = detector.stream()(images[0]), detector.stream(size=(96, 192))(images[0])
     np.testing.assert_allclose(scaled.boxes, own.boxes * [3, 2, 3, 2], rtol=1e-5)
+    (again,) = detector.window(images[:1], size=(96, 192))
+    close([again], [scaled])
 
 
 def test_a_bad_frame_leaves_the_stream_as_it_was(detector, images):
@@ -220,13 +216,16 @@ def test_a_window_sees_no_more_than_its_frames(detector, images, rate):
     assert numbers == [1, 2, 9]  # at 60 frames a second the network is shown 2 for both 2 and 3
     found = [rows for clip, _ in batches for rows in detector.detect(clip, (48, 64))]
     shown = images[::every]
-    close(found, [window(detector, shown[max(0, n // every - 3) : n // every + 1])[0] for n in numbers])
+    close(found, [detector.window(shown[max(0, n // every - 3) : n // every + 1])[0] for n in numbers])
     assert [number for _, some in detector.windows(images, rate) for number in some] == list(range(0, len(images), every))
     assert list(detector.windows(images, rate, [])) == []
 
 
 def test_key_frames_are_frames_of_the_clip(detector, images):
-    close(window(detector, images[:4], [1, 3]), [window(detector, images[:2])[0], window(detector, images[:4])[0]])
+    close(detector.window(images[:4], [1, 3]), [detector.window(images[:2])[0], detector.window(images[:4])[0]])
+    for keys in ([4], [-1], []):
+        with pytest.raises(InputError, match="from 0 to 3"):
+            detector.window(images[:4], keys)
 
 
 def test_a_model_that_still_learns_is_refused(tiny_config):

@@ -7,7 +7,7 @@
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -194,6 +194,28 @@ class Detector:
             keys = torch.full((len(clip), 1), clip.shape[2] - 1)
         predictions, _ = self.step(clip, self.model.initial_state(len(clip)), keys)
         return to_detections(predictions, self.config, [size] * keys.numel())
+
+    def window(
+        self, frames: Sequence[np.ndarray], keys: Sequence[int] | None = None, size: Size | None = None
+    ) -> list[Detections]:
+        """Detections in some frames of a clip, seen from its first frame on.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB each, oldest first, at the pace that the network learnt, see `frames_per_look`.
+            keys: in which of them to detect; the last one if None.
+            size: of the source where frames are stored smaller; that of the first frame if None.
+
+        Raises:
+            InputError: see `prepare`; also for a key frame that is none of these frames.
+        """
+        import torch
+
+        clip = self.prepare(frames).transpose(0, 1)[None]
+        wanted = torch.tensor([[len(frames) - 1] if keys is None else list(keys)])
+        if not wanted.numel() or wanted.min() < 0 or wanted.max() >= len(frames):
+            raise InputError(f"the key frames are {wanted[0].tolist()}; name at least one, from 0 to {len(frames) - 1}.")
+        height, width = size or frames[0].shape[:2]
+        return self.detect(clip, (height, width), wanted)
 
     def windows(
         self, frames: Iterable[np.ndarray], rate: float | None = None, keys: Collection[int] | None = None
