@@ -35,8 +35,8 @@ def main() -> None:
             if frame.index not in wanted:
                 continue
             rows, actors = found.shown_at(frame.index)
-            others, number = found.others_at(frame.index), number + 1
-            picture = drawing.draw(frame.image, rows, found.classes, actors, others)
+            (others, numbers), number = found.others_at(frame.index), number + 1
+            picture = drawing.draw(frame.image, rows, found.classes, actors, others, numbers)
             Image.fromarray(picture).save(given.output / f"{number:02d}.png")
             print(f"| {number:02d}.png | {video.name} | {frame.time:.1f} | {len(others)} | {len(set(actors))} |")
 
