@@ -105,3 +105,12 @@ def test_minutes_of_camera_take_no_more_memory_than_one(models):
             sizes.append(len(pickle.dumps(camera.linkers)))
             assert len(camera.linkers) <= 2
     assert max(sizes[6:]) <= 1.1 * max(sizes[:6])
+
+
+def test_a_camera_whose_clock_stands_still_takes_no_more_memory(models, monkeypatch):
+    monkeypatch.setattr(live, "REMEMBER_SECONDS", 0.5)
+    camera = live.Camera(offer.ready("big"))
+    rows = Detections(np.tile([5, 5, 40, 40], (6, 1)), np.arange(6), np.full(6, 0.5))
+    for _ in range(200):
+        camera._link(rows, 1.0)
+    assert len(camera.linkers) <= 1 and all(memory.frames <= 31 for memory in camera.linkers)

@@ -54,8 +54,11 @@ def test_a_worker_process_changes_nothing(tmp_path, toy_videos, toy_cache, tiny_
 
 def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, tiny_config):
     trainer(tmp_path, toy_videos, toy_cache, tiny_config).run(stop=lambda: True)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match=r"other settings \(learning_rate .*, now 0.5\)"):
         trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, learning_rate=0.5))
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(InputError, match="other settings"):
+        trainer(tmp_path, toy_videos, toy_cache, tiny_config)
 
 
 @pytest.mark.parametrize(("name", "kept"), [("last.pt", 0), ("last.pt", 2000), ("last.pt", -100), ("run.json", 40)])

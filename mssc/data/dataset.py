@@ -91,7 +91,7 @@ class Dataset:
     @property
     def marks(self) -> set[str]:
         """A short hash of each video's name, by which a model knows again what it learnt from without telling the names."""
-        family = self.name.split()[0]
+        family = self.name.partition(" ")[0]
         return {hashlib.sha256(f"{family}/{video.name}".encode()).hexdigest()[:8] for video in self.videos}
 
     def __post_init__(self) -> None:

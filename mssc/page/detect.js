@@ -105,6 +105,7 @@ const progress = () => {
   views.forEach((view, place) => { view.skipped = ended && !runs[place]; });
   if (ended) {
     busy(false);
+    if (file) file.again = false;
     at(".result").dataset.found = job;  // what other tabs look into
     const { found } = views[0];
     if (run.phase === "done") {

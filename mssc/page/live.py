@@ -31,6 +31,17 @@ REMEMBER_SECONDS = 30  # of the past, that the page shows
 USUAL_RATE = 15.0  # frames a second, until it is measured
 
 
+class _Memory:
+    """A linker, when it began, and how many frames it has seen."""
+
+    def __init__(self, since: float, rate: float) -> None:
+        self.linker, self.since, self.frames = OnlineLinker(None, rate), since, 0
+
+    def step(self, detections: Detections) -> Detections:
+        self.frames += 1
+        return self.linker.step(detections)
+
+
 class Camera:
     """One visitor's stream.
 
@@ -41,7 +52,7 @@ class Camera:
     def __init__(self, detector: Detector) -> None:
         self.stream = detector.stream(USUAL_RATE)  # slow: people may be looked for in every frame
         self.recent: deque[float] = deque(maxlen=32)
-        self.linkers: list[tuple[float, OnlineLinker]] = []  # and when each began
+        self.linkers: list[_Memory] = []
         self.seen = time.monotonic()
 
     def step(self, images: list[np.ndarray], times: list[float]) -> dict[str, Any]:
@@ -65,12 +76,15 @@ class Camera:
 
     def _link(self, detections: Detections, now: float) -> Detections:
         self.recent.append(now)
-        begun = [now - since for since, _ in self.linkers]
-        if not begun or len(begun) < 2 and begun[0] >= REMEMBER_SECONDS / 2:
-            self.linkers.append((now, OnlineLinker(None, self.rate)))
-        linked = [linker.step(detections) for _, linker in self.linkers][0]
-        if begun and begun[0] >= REMEMBER_SECONDS:
+        if not self.linkers:
+            self.linkers.append(_Memory(now, self.rate))
+        linked = [memory.step(detections) for memory in self.linkers][0]
+        oldest = self.linkers[0]
+        age = now - oldest.since
+        if age >= REMEMBER_SECONDS or oldest.frames > 60 * REMEMBER_SECONDS:
             self.linkers.pop(0)
+        if len(self.linkers) < 2 and age >= REMEMBER_SECONDS / 2:
+            self.linkers.append(_Memory(now, self.rate))
         return linked
 
     @property

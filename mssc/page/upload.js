@@ -40,7 +40,6 @@ const send = (mine, picked) => {
     if (mine !== file) return;
     if (request.status !== 200) { refuse(request.status === 413 || request.status === 507 ? request.responseText : `The upload failed (${request.status}); please try again.`); return; }
     mine.path = JSON.parse(request.responseText)[0];
-    mine.again = false;
     trigger("look", { key: mine.key, path: mine.path });
     tell("");
     if (mine.broken) wantCopy();

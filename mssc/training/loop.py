@@ -261,7 +261,8 @@ class Trainer:
         described, last = self.folder / "run.json", self.folder / "last.pt"
         if last.exists():
             anew = "copy it again, or delete it to begin the run anew (first keep model/, the best so far, if you want it)"
-            if described.exists() and (differ := _different(read_json(described, anew), self._identity())):
+            if described.exists() and (before := read_json(described, anew)) != self._identity():
+                differ = _different(before, self._identity())
                 raise InputError(
                     f"{self.folder} holds a run with other settings ({first_few(differ)}); choose another folder, or delete it."
                 )
@@ -458,13 +459,14 @@ class Trainer:
             )
 
 
-def _different(before: dict, now: dict) -> list[str]:
+def _different(before: object, now: dict) -> list[str]:
     """What differs between two runs' settings, with both values where they are short."""
     found = []
-    for group in dict.fromkeys([*before, *now]):
-        old, new = before.get(group) or {}, now.get(group) or {}
+    for group, new in now.items():
+        old = before.get(group) if isinstance(before, dict) else None
+        old = old if isinstance(old, dict) else {}
         for name in dict.fromkeys([*old, *new]):
-            if old.get(name) != new.get(name):
+            if name not in old or name not in new or old[name] != new[name]:
                 values = f"{old.get(name)}, now {new.get(name)}"
                 found.append(f"{name} {values}" if len(values) < 60 else name)
-    return found
+    return found or ["others than these"]
