@@ -121,14 +121,14 @@ class Evaluate(OnData):
         mine = share.mine(part)
         about = identity(model, data, self.part, self.split, "clip" if self.rare.clip else "stream")
         kept = Folder(folder, about)
-        there = sum(kept.holds(video) for video in part)
-        if changed := [kept.file(video.name) for video in part if video.name in kept and not kept.holds(video)]:
+        done = {video.name for video in part if kept.holds(video)}
+        if changed := [kept.file(video.name) for video in part if video.name in kept and video.name not in done]:
             what = "%s (such as %s) of videos that have changed since, or that cannot be read; they are made anew"
             log.warning(what, counted(len(changed), "file"), changed[0])
-        if there:
-            log.info("%d of %d videos are done already, in %s", there, len(part), folder)
+        if done:
+            log.info("%d of %d videos are done already, in %s", len(done), len(part), folder)
         load = partial(Detector.load, model, device, self.rare.runtime) if jobs > 1 else lambda: detector
-        with VideoBar(len(mine), sum(kept.holds(video) for video in mine), share.first) as bar:
+        with VideoBar(len(mine), sum(video.name in done for video in mine), share.first) as bar:
             failed = run_model(load, mine, kept, str(about["mode"]), jobs, bar.moved)
         refuse(share.gather(failed), len(part))
         missing = sum(not kept.holds(video) for video in data.videos)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..boxes import CONTINUOUS, box_iou
 from ..structures import Tube
 
@@ -41,16 +39,7 @@ def identify(tubes: Sequence[Tube]) -> list[int]:
     Returns:
         A number for each tube, from 1 in the order of appearance.
     """
-    known: list[list[Tube]] = []
-    numbers = [0] * len(tubes)
-    for index in sorted(range(len(tubes)), key=lambda i: (tubes[i].start, -tubes[i].score)):
-        fits = [_fits(tubes[index], members) for members in known]
-        best = int(np.argmax(fits)) if fits and max(fits) > 0 else len(known)
-        if best == len(known):
-            known.append([])
-        known[best].append(tubes[index])
-        numbers[index] = best + 1
-    return numbers
+    return _numbered(tubes, sorted(range(len(tubes)), key=lambda i: (tubes[i].start, -tubes[i].score)), {})
 
 
 def join(tubes: Sequence[Tube], people: Sequence[Tube], numbers: Sequence[int]) -> list[int]:
@@ -69,8 +58,14 @@ def join(tubes: Sequence[Tube], people: Sequence[Tube], numbers: Sequence[int]) 
     known: dict[int, list[Tube]] = {}
     for person, number in zip(people, numbers, strict=True):
         known.setdefault(number, []).append(person)
+    return _numbered(tubes, sorted(range(len(tubes)), key=lambda i: (-tubes[i].score, tubes[i].start)), known)
+
+
+def _numbered(tubes: Sequence[Tube], order: Sequence[int], known: dict[int, list[Tube]]) -> list[int]:
+    """A number for each tube, taken in some order: of those that are known, and then of those before it, the one that it fits best, or a
+    new one."""
     found = [0] * len(tubes)
-    for index in sorted(range(len(tubes)), key=lambda i: (-tubes[i].score, tubes[i].start)):
+    for index in order:
         fits = {number: _fits(tubes[index], members) for number, members in known.items()}
         best = max(fits, key=lambda number: fits[number], default=0)
         if not fits.get(best):

@@ -85,8 +85,7 @@ def worth(model: str) -> str:
     except InputError as error:
         log.warning("%s", error)  # a visitor can do nothing about it
         return ""
-    said = "" if found is None else in_words(found)
-    if found is None or not said:
+    if found is None or not (said := in_words(found)):
         return ""
     where = f"Measured on {found.videos} other videos, of {found.dataset}"
     return f"{where}: {said[0].lower()}{said[1:]} Box accuracy is the share of boxes whose action is named right."
