@@ -659,7 +659,8 @@ def test_each_model_brings_its_threshold_and_says_what_it_knows(models, monkeypa
 def test_the_queue_is_bounded_and_one_video_is_worked_on_at_a_time():
     blocks = layout.build(shipped.default_model())
     assert blocks._queue.max_size == limits.MAX_WAITING
-    assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == "model"} <= {1, "default"}
+    for what in ("model", "inside"):
+        assert {fn.concurrency_limit for fn in blocks.fns.values() if fn.concurrency_id == what} <= {1, "default"}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -657,6 +658,25 @@ def test_two_visitors_get_their_own_results_and_their_files_go_with_them(browser
     eventually(lambda: not [path for path in place.rglob(f"{first}*") if path.is_file()])
     assert list(place.rglob(f"{toy_videos.videos[4].path.stem}-actions.json")), "the other one's stay"
     visitors[1].leave()
+
+
+def test_who_waits_is_told_among_how_many(browser, address, clip, monkeypatch):
+    go_on, real = threading.Event(), detection.detect_steps
+
+    def steps(*arguments):
+        assert go_on.wait(120)
+        yield from real(*arguments)
+
+    monkeypatch.setattr(detection, "detect_steps", steps)
+    visitors = [Visitor(browser, address) for _ in range(3)]
+    for somebody, said in zip(visitors, ["Waking the model", "Waiting for its turn", "(one of 2 that wait)"], strict=True):
+        somebody.upload(clip)
+        somebody.tab.click("#start")
+        somebody.until(said)
+    go_on.set()
+    for somebody in visitors:
+        somebody.tab.wait_for_selector("#detect .files:visible")
+        somebody.leave()
 
 
 def test_a_tab_closed_in_the_middle_of_a_share_leaves_nothing_and_a_second_tab_everything(

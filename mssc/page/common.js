@@ -25,6 +25,18 @@ const tell = (text, done, total) => {
   at(".failed").hidden = true;
 };
 
+// that something waits for its turn, and among how many, until its place tells something else
+const WAITING = "Waiting for its turn …";
+const wait = async (place) => {
+  place.textContent = WAITING;
+  while (place.textContent.startsWith(WAITING)) {
+    const answer = await fetch(`${root}/gradio_api/queue/status`).catch(() => null);
+    const waiting = answer && answer.ok ? (await answer.json()).queue_size : 0;
+    if (place.textContent.startsWith(WAITING)) place.textContent = WAITING + (waiting > 1 ? ` (one of ${waiting} that wait)` : "");
+    await new Promise((done) => setTimeout(done, 2000));
+  }
+};
+
 // a canvas as large as it is shown, empty; and where a picture of some size lies in it: it may have bars beside it
 const cleared = (canvas, pen) => {
   const wide = canvas.clientWidth, tall = canvas.clientHeight, dots = window.devicePixelRatio || 1;

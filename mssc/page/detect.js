@@ -64,7 +64,8 @@ const begin = () => {
   at(".result").hidden = false;
   at(".files").hidden = at(".making").hidden = at(".caption").hidden = at(".stages-took").hidden = true;
   span(0, length());
-  tell("Waiting for its turn …", 0);
+  tell(WAITING, 0);
+  wait(at(".said"));
   show();
   trigger("find", { job, path: file.path, example: file.example, models: wanted });
 };
@@ -318,7 +319,7 @@ const wanted = (kind) => {
   making = random();
   figure = kind === "column" || kind === "page";
   at(".making").hidden = false;
-  at(".making").textContent = "Waiting for its turn …";
+  wait(at(".making"));
   at(".caption").hidden = true;
   trigger("make", { key: making, kind, job, threshold, off: [...off], people, moment: shownAt });
 };

@@ -47,7 +47,8 @@ const fail = (sentence) => { tell(""); at(".failed").hidden = false; at(".failed
 look.addEventListener("click", () => {
   key = random();
   busy(true);
-  tell("Waiting for its turn …", 0);
+  tell(WAITING, 0);
+  wait(at(".said"));
   const threshold = document.querySelector("#detect #threshold");
   asked = Number(slider.value);
   asking = jobOf();

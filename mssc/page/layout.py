@@ -131,7 +131,7 @@ def _endpoints(model: str) -> None:
         [video, choice, threshold, moment, second],
         gr.JSON(label="Seen", **hidden),
         api_name="look_inside",
-        concurrency_id="model",
+        concurrency_id="inside",
     )
 
 
@@ -148,6 +148,6 @@ def _inside_tab(model: str, offered: list[dict[str, Any]]) -> None:
     }
     part = _component("inside", models=offered, model=model, measures=measures, looked=None)
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple"}
-    looked = part.look(answers.look_into, None, part, concurrency_id="model", **quiet)
+    looked = part.look(answers.look_into, None, part, concurrency_id="inside", **quiet)
     looked.failure(lambda: gr.update(looked={"error": texts.CORNER}), None, part, queue=False, **quiet)
     part.cancel(answers.cancel, None, None, queue=False, **quiet)
