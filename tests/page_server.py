@@ -1,6 +1,7 @@
 """The page on a port of this machine, with tiny networks of random weights instead of trained ones: everything else is real."""
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,3 +48,10 @@ def serve(folder: Path, models: dict[str, Path]) -> Iterator[str]:
             yield url
         finally:
             blocks.close()
+
+
+def eventually(what, seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends, "it did not happen"
+        time.sleep(0.05)

@@ -26,7 +26,7 @@ from gradio.utils import diff
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import apply_diff
-from page_server import save_models, serve
+from page_server import eventually, save_models, serve
 from PIL import Image
 
 import app
@@ -268,14 +268,31 @@ def test_a_disk_that_fills_up_on_the_way_is_said_and_leaves_nothing(client, clip
     assert set(results(place)) == before
 
 
-def test_a_file_that_is_too_large_is_refused_before_it_is_read(address):
+def upload_by_hand(address: str, size: int) -> socket.socket:
+    """A connection over which an upload of so many bytes has begun."""
     lines = ["POST /gradio_api/upload HTTP/1.1", "Host: x", "Content-Type: multipart/form-data; boundary=b"]
-    head = "\r\n".join([*lines, f"Content-Length: {600 * 2**20}", "", ""])
     host, port = re.findall(r"//([\d.]+):(\d+)", address)[0]
-    with socket.create_connection((host, int(port)), 10) as line:
-        line.sendall(head.encode())
+    line = socket.create_connection((host, int(port)), 10)
+    line.sendall("\r\n".join([*lines, f"Content-Length: {size}", "", ""]).encode())
+    return line
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(address):
+    with upload_by_hand(address, 600 * 2**20) as line:
         answer = b"".join(iter(lambda: line.recv(4096), b"")).decode()
     assert answer.startswith("HTTP/1.1 413") and "500 MB" in answer
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(address, place, caplog):
+    def large() -> list[Path]:
+        return [path for path in place.rglob("*") if path.is_file() and path.stat().st_size == 2**20]
+
+    part = '--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+    with upload_by_hand(address, 8 * 2**20) as line:
+        line.sendall(part.encode() + bytes(2**20))
+        eventually(large)
+    eventually(lambda: not large())
+    assert not caplog.records, "nothing for who reads the server's log"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_server import save_models, serve
+from page_server import eventually, save_models, serve
 from PIL import Image
 
 from mssc import detect_video, video
@@ -142,13 +142,6 @@ class Visitor:
     def leave(self) -> None:
         assert not self.foreign and not self.broken and self.tab.locator(".toast-body").count() == 0
         self.context.close()
-
-
-def eventually(what, seconds: float = 60) -> None:
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.fixture
