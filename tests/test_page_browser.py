@@ -362,6 +362,21 @@ def test_pointing_at_somebody_on_the_picture_tells_what_they_may_be_doing(result
     eventually(lambda: result.tab.evaluate(drawn) == before)
 
 
+def test_pointing_at_the_grey_bar_of_somebody_who_acts_lights_them(result):
+    """They have a box of their action alone."""
+    result.set_threshold(0.05)
+    result.go_to(0.1)
+    bars = result.tab.locator("#detect .row:has(.bar) .grey")
+    boxes = "document.querySelector('#detect .stage canvas').toDataURL()"
+    before = result.tab.evaluate(boxes)
+    bars.first.dispatch_event("pointerenter", {"pointerType": "mouse"})
+    lit = result.tab.evaluate(boxes)
+    bars.first.dispatch_event("pointerleave", {"pointerType": "mouse"})
+    assert len({before, lit, result.tab.evaluate(boxes)}) == 2
+    label = bars.first.get_attribute("title").partition("likeliest: ")[2]
+    assert label, "what they may be doing"
+
+
 MEETINGS = """() => {
   const shown = (one) => !one.hidden, meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5
     && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2;
@@ -537,6 +552,42 @@ def test_what_was_seen_inside_goes_with_its_video(visitor, toy_videos):
     assert visitor.tab.is_enabled("#look") and visitor.tab.is_hidden("#inside .first-find")
 
 
+def test_an_upload_that_is_cancelled_or_fails_is_sent_again_by_finding(visitor, clip):
+    ways = [lambda route: None, lambda route: route.abort(), lambda route: route.fulfill(status=502, body="")]
+    visitor.tab.route("**/upload", lambda route: ways.pop(0)(route) if ways else route.continue_())
+    visitor.tab.set_input_files("#upload input[type=file]", str(clip))
+    visitor.until("Uploading")
+    visitor.tab.click("#cancel")
+    visitor.until("Upload cancelled")
+    assert visitor.tab.is_hidden("#cancel") and visitor.tab.is_enabled("#start")
+    for said in ("the server does not answer", "(502)"):
+        visitor.tab.click("#start")
+        visitor.until(said, "#status .failed")
+        assert visitor.tab.is_hidden("#cancel")
+    assert "Found" in visitor.find()
+    assert visitor.tab.is_hidden("#status .failed")
+
+
+def test_a_video_that_is_too_long_is_refused_before_it_is_sent(visitor, clip):
+    visitor.tab.route("**/upload", lambda route: None)
+    visitor.tab.evaluate("Object.defineProperty(document.querySelector('#detect .stage video'), 'duration', { value: 601 })")
+    visitor.tab.set_input_files("#upload input[type=file]", str(clip))
+    said = visitor.until("the limit is 5 minutes", "#status .failed")
+    assert f"{clip.name}: is 10 min 1 s long" in said
+    assert visitor.tab.is_hidden("#cancel")
+    visitor.tab.click("#start")
+    visitor.until("the limit is 5 minutes", "#status .failed")
+
+
+def test_a_video_of_one_frame_has_its_boxes(visitor, tmp_path, clip):
+    one = tmp_path / "one.mp4"
+    with video.Writer(one, 64, 48, 25) as writer:
+        writer.write(next(iter(video.read(clip))).image, 0.0)
+    visitor.upload(one, "64x48 pixels")
+    visitor.find()
+    eventually(visitor.painted)
+
+
 def test_what_the_server_has_lost_is_uploaded_again(visitor, toy_videos, place):
     clip = toy_videos.videos[5].path
     visitor.upload(clip)
@@ -560,6 +611,21 @@ def test_a_page_that_was_loaded_anew_while_it_worked_says_so(visitor, clip, slow
     visitor.tab.reload()
     visitor.tab.wait_for_selector("#start")
     assert "loaded anew" not in visitor.tab.inner_text("#status")
+
+
+def test_a_page_that_was_loaded_anew_while_it_drew_says_so(visitor, clip, monkeypatch):
+    def slowly(*_):
+        for done in range(100):
+            time.sleep(0.1)
+            yield done, 100
+
+    monkeypatch.setattr(share, "make", slowly)
+    visitor.upload(clip)
+    visitor.find()
+    visitor.tab.click("#detect [data-make=gif]")
+    visitor.until("of 100 frames", "#detect .making")
+    visitor.tab.reload()
+    visitor.until(f"loaded anew while it worked on {clip.name}", "#status")
 
 
 def test_a_file_that_is_dropped_while_recording_stays(visitor, clip):

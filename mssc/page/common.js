@@ -37,6 +37,11 @@ const wait = async (place) => {
   }
 };
 
+// kept by the browser while the server works, for a lost connection loads the page anew
+const INTERRUPTED = "mssc-working-on";
+const stored = (act) => { try { return act(sessionStorage); } catch { return null; } };  // a page in another one may have none
+const working = (on) => stored((place) => on ? place.setItem(INTERRUPTED, document.querySelector("#detect .name").textContent) : place.removeItem(INTERRUPTED));
+
 // a canvas as large as it is shown, empty; and where a picture of some size lies in it: it may have bars beside it
 const cleared = (canvas, pen) => {
   const wide = canvas.clientWidth, tall = canvas.clientHeight, dots = window.devicePixelRatio || 1;

@@ -10,9 +10,7 @@ const fail = (sentence) => {
   busy(false);
   for (const view of views) if (!view.complete) view.complete = view.stopped = true;  // as far as it came
 };
-const INTERRUPTED = "mssc-working-on";  // kept by the browser while the server works: a lost connection loads the page anew
-const stored = (act) => { try { return act(sessionStorage); } catch { return null; } };  // a page in another one may have none
-const busy = (on) => { stored((place) => on ? place.setItem(INTERRUPTED, file ? file.name : "") : place.removeItem(INTERRUPTED)); over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
+const busy = (on) => { working(on); over = !on; at("#start").disabled = on; at("#cancel").hidden = !on; at(".go").classList.toggle("busy", on); if (!on) stopping = false; };
 const clear = () => {
   if (!over && job) trigger("cancel", { job });
   job = "";
@@ -50,7 +48,12 @@ modelChosen();
 const begin = () => {
   if (!file) { fail("Choose or record a video first."); return; }
   if (file.error) { fail(file.error); return; }
-  if (!file.path && !file.example) { file.wanted = true; busy(true); tellUpload(); return; }
+  if (!file.path && !file.example) {
+    file.wanted = true;
+    busy(true);
+    if (file.failed) send(file, file.picked); else tellUpload();
+    return;
+  }
   clear();
   file.wanted = false;
   job = random();
@@ -77,7 +80,7 @@ const viewOf = (model, place) => {
   return view;
 };
 const cancel = () => {
-  if (file && file.wanted) { file.wanted = false; busy(false); tellUpload(); return; }
+  if (uploading()) { file.request.abort(); brokenOff("Upload cancelled; “Find actions” sends the video again.", tell); return; }
   if (runs.length) { trigger("cancel", { job }); stopping = true; tell("Stopping …", 0); return; }
   clear();
   tell("Cancelled before anything was looked at.");
@@ -163,6 +166,7 @@ const meet = (one, other) => {  // whether their boxes ever overlap
   }
   return false;
 };
+const upTo = (view) => view.stopped ? ` in the first ${clock(view.found.duration)}` : "";
 const summary = (view) => {
   const count = view.shown.length, doers = new Set(view.shown.map((tube) => tube.actor)).size;
   const nobody = models.get(view.model).people && view.complete && !view.found.people.length;  // although it looked for people
@@ -183,7 +187,7 @@ const summary = (view) => {
   const { name, actions } = models.get(view.model), sure = view.found.tubes.filter((tube) => tube.score >= threshold).map((tube) => nameOf(view, tube.label));
   const way = sure.length ? ` Switched off: ${[...new Set(sure)].join(", ")}.` : view.found.tubes.length ? " Lower the threshold to see what it may be." : "";
   return [
-    make("h3", "", who + (seen || view.found.tubes.length && !nobody ? `${seen ? `${capital(there)}, no` : "No"} sure action${rest}${likeliest}` : "Nobody was seen")),
+    make("h3", "", who + (seen || view.found.tubes.length && !nobody ? `${seen ? `${capital(there)}, no` : "No"} sure action${rest}${upTo(view)}${likeliest}` : `Nobody was seen${upTo(view)}`)),
     make("p", "hint", `No action${rest} lasts with ${threshold.toFixed(2)} or more. ${name} recognises ${actions.join(", ")}.${way}`),
   ];
 };
@@ -319,6 +323,7 @@ const wanted = (kind) => {
   making = random();
   figure = kind === "column" || kind === "page";
   at(".making").hidden = false;
+  working(true);
   wait(at(".making"));
   at(".caption").hidden = true;
   trigger("make", { key: making, kind, job, threshold, off: [...off], people, moment: shownAt });
@@ -326,6 +331,7 @@ const wanted = (kind) => {
 watch("made", () => {
   const told = props.made;
   if (!told || told.key !== making) return;
+  if (told.error || told.path) working(false);
   at(".making").textContent = told.error || (told.path ? `${told.name} is ready.` : `${figure ? "Looking again" : "Drawing"}: ${told.done} of ${told.total || "its"} frames`);
   if (told.path) save(addressOf(told.path), told.name);
   at(".caption").hidden = !told.caption;
@@ -343,6 +349,7 @@ element.addEventListener("click", (event) => {
   if (button) tools[button.dataset.do]();
   if (made) wanted(made.dataset.make);
 });
+at("[data-do=full]").hidden = !at(".stage").requestFullscreen;  // as on iPhones
 at("#start").addEventListener("click", begin);
 at("#cancel").addEventListener("click", cancel);
 at("[data-do=speed]").addEventListener("change", (event) => { video.playbackRate = Number(event.target.value); });

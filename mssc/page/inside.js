@@ -42,7 +42,7 @@ new IntersectionObserver(([entry]) => {
 }).observe(element);
 slide();
 
-const busy = (on) => { at("[data-do=stop]").hidden = !on; if (!on) key = ""; found(); };
+const busy = (on) => { working(on); at("[data-do=stop]").hidden = !on; if (!on) key = ""; found(); };
 const fail = (sentence) => { tell(""); at(".failed").hidden = false; at(".failed p").textContent = sentence; busy(false); };
 look.addEventListener("click", () => {
   key = random();
@@ -193,6 +193,7 @@ const films = () => {
   const video = make("video");
   video.src = page().currentSrc;
   video.muted = video.playsInline = video.controls = true;
+  video.setAttribute("controlslist", "nofullscreen noremoteplayback");  // the map would stay behind
   const shown = told.models.map((one, place) => {
     const stage = make("div", "film"), base = place ? make("canvas", "base") : video, over = make("canvas", "over"), tag = make("p", "tag");
     stage.append(base, over, tag);

@@ -10,7 +10,7 @@ from ..detection.people import PERSON_SCORE
 from ..detection.resources import tune_malloc
 from ..plots.words import MEASURES
 from . import answers, texts, visits
-from .limits import ACCEPTED, KEEP_SECONDS, LIMITS, MAX_UPLOAD_MB, MAX_WAITING
+from .limits import ACCEPTED, KEEP_SECONDS, LIMITS, MAX_SECONDS, MAX_UPLOAD_MB, MAX_WAITING
 from .live import MAX_FRAMES, REMEMBER_SECONDS, live_step
 from .offer import EXAMPLE_FILES, EXAMPLE_MODEL, EXAMPLES, classes_of, names, painted, threshold_of
 
@@ -95,6 +95,7 @@ def _detect_tab(model: str, offered: list[dict[str, Any]]) -> None:
         accepted=ACCEPTED,
         limits=LIMITS,
         most=MAX_UPLOAD_MB,
+        longest=MAX_SECONDS,
         about=None,
         copy=None,
         made=None,

@@ -51,12 +51,13 @@ const actorsAt = (view, frame) => {
   }
   for (const tube of people ? view.found.people : []) {
     const box = boxAt(tube, frame);
-    if (!box || actors.has(tube.actor)) continue;
+    if (!box) continue;
+    if (actors.has(tube.actor)) { actors.get(tube.actor).person = tube; continue; }
     actors.set(tube.actor, { box, tubes: [tube], colour: GREY, lines: [[`${numbered(tube)}person`, GREY, "#000"]], thin: true });
   }
   return [...actors.values()];
 };
-const likely = (view, tube) => tube.likeliest.map(([label, score]) => `${nameOf(view, label)} ${score.toFixed(2)}`);
+const likely = (view, tube, sure = []) => tube.likeliest.filter(([label]) => !sure.includes(label)).map(([label, score]) => `${nameOf(view, label)} ${score.toFixed(2)}`);
 
 const paint = (view) => {
   const { canvas, pen } = view;
@@ -64,14 +65,15 @@ const paint = (view) => {
   if (!video.videoWidth) return;
   const place = fitted(canvas, video.videoWidth, video.videoHeight);
   if (view.copies) pen.drawImage(video, ...place);
-  if (video.seeking || !(shownAt < view.found.duration || view.complete && !view.stopped)) return;  // not yet looked at
+  if (video.seeking && view.found.times.length !== 1 || !(shownAt < view.found.duration || view.complete && !view.stopped)) return;  // not yet looked at
   const actors = actorsAt(view, frameAt(view.found.times, shownAt)), area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
   const under = pointer ? actors.filter(({ box: [x1, y1, x2, y2] }) => x1 <= pointer[0] && pointer[0] <= x2 && y1 <= pointer[1] && pointer[1] <= y2) : [];
   const pointed = under.sort((a, b) => area(a) - area(b))[0];
   for (const one of actors) {
-    one.bright = one === pointed || one.tubes.includes(lit);
+    one.bright = one === pointed || one.tubes.includes(lit) || one.person && one.person === lit;
     one.pale = lit && !one.bright;
-    if (one.bright && one.thin) one.lines.push(...likely(view, one.tubes[0]).map((text) => [text, "#1f2937", "#fff"]));
+    const person = one.bright && (one.thin ? one.tubes[0] : one.person), sure = one.tubes.map((tube) => tube.label);
+    if (person) one.lines.push(...likely(view, person, sure).map((text) => [text, "#1f2937", "#fff"]));
   }
   actors.sort((a, b) => (a === pointed) - (b === pointed) || Boolean(b.thin) - Boolean(a.thin));  // what matters most on top
   drawActors(canvas, pen, place, actors);

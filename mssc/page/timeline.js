@@ -39,7 +39,7 @@ const showRows = (view) => {
     row.append(who, lanes);
     return row;
   });
-  if (!lines.length) lines.push(make("p", "none", view.found.people.length ? "No sure action; people are switched off." : view.skipped ? "Cancelled before this model looked." : view.found.tubes.length ? "No sure action." : view.complete ? "Nobody was seen." : "Nobody was seen yet."));
+  if (!lines.length) lines.push(make("p", "none", view.found.people.length ? "No sure action; people are switched off." : view.skipped ? "Cancelled before this model looked." : view.found.tubes.length ? `No sure action${upTo(view)}.` : view.complete ? `Nobody was seen${upTo(view)}.` : "Nobody was seen yet."));
   view.over = make("div", "over");
   view.over.append(make("div", "unseen"), make("div", "head"));
   const all = make("div", "all");

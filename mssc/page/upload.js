@@ -34,18 +34,21 @@ const refuse = (sentence) => { file.error = sentence; fail(sentence); say(""); a
 const send = (mine, picked) => {
   const request = new XMLHttpRequest(), form = new FormData();
   form.append("files", picked, picked.name);
-  mine.request = request;
+  Object.assign(mine, { request, failed: false, sent: 0 });
+  at("#cancel").hidden = false;
   request.upload.onprogress = (event) => { if (mine === file && event.total) { mine.sent = event.loaded / event.total; tellUpload(); } };
   request.onload = () => {
     if (mine !== file) return;
-    if (request.status !== 200) { refuse(request.status === 413 || request.status === 507 ? request.responseText : `The upload failed (${request.status}); please try again.`); return; }
+    if (request.status === 413 || request.status === 507) { refuse(request.responseText); return; }
+    if (request.status !== 200) { brokenOff(`The upload failed (${request.status}); “Find actions” tries again.`); return; }
     mine.path = JSON.parse(request.responseText)[0];
     trigger("look", { key: mine.key, path: mine.path });
     tell("");
+    at("#cancel").hidden = true;
     if (mine.broken) wantCopy();
     if (mine.wanted) begin();
   };
-  request.onerror = () => { if (mine === file) refuse("The upload failed: the server does not answer. Please try again."); };
+  request.onerror = () => { if (mine === file) brokenOff("The upload failed: the server does not answer. “Find actions” tries again."); };
   request.open("POST", `${root}/gradio_api/upload`);
   request.send(form);
   tellUpload();
@@ -53,12 +56,14 @@ const send = (mine, picked) => {
 // the server has deleted it, as after a lost connection, but the page has it still
 const sendAgain = () => {
   if (!file || !file.picked || file.again) return false;
-  Object.assign(file, { again: true, path: undefined, sent: 0, wanted: true });
+  Object.assign(file, { again: true, path: undefined, wanted: true });
   busy(true);
   send(file, file.picked);
   return true;
 };
-const tellUpload = () => { if (file && !file.path && !file.error) tell(`Uploading ${file.name}: ${Math.round(100 * (file.sent || 0))} %`, file.sent || 0, 1); };
+const uploading = () => file && file.picked && !file.path && !file.error && !file.failed;
+const brokenOff = (sentence, say = fail) => { Object.assign(file, { failed: true, wanted: false }); busy(false); say(sentence); };
+const tellUpload = () => { if (uploading()) tell(`Uploading ${file.name}: ${Math.round(100 * (file.sent || 0))} %`, file.sent || 0, 1); };
 
 const clock = (seconds) => seconds < 60 ? `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)} s` : `${Math.floor(Math.round(seconds) / 60)} min ${Math.round(seconds) % 60} s`;
 const described = (seconds, [width, height], rate, frames, counted) =>
@@ -76,11 +81,16 @@ watch("about", () => {
 const unplayable = () => {
   if (!file || !video.getAttribute("src") || file.broken) return;
   file.broken = true;
-  say(file.error ? "" : "This browser does not play this kind of file. A copy that it plays is being made …");
+  say(file.error ? "" : `This browser ${shownAt > 0.5 ? `plays the file no further than ${clock(shownAt)}` : "does not play this kind of file"}. A copy that it plays is being made …`);
   if (file.path || file.example) wantCopy();
 };
 video.addEventListener("error", unplayable);
-video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) unplayable(); });
+video.addEventListener("loadedmetadata", () => {
+  if (!video.videoWidth) unplayable();
+  if (!uploading() || !isFinite(video.duration) || video.duration < props.longest + 1) return;
+  file.request.abort();  // the server would refuse it, too, once it had all of it
+  refuse(`${file.name}: is ${clock(video.duration)} long; the limit is ${props.longest / 60} minutes. Cut it first.`);
+});
 const wantCopy = () => trigger("copy", { key: file.key, path: file.path, example: file.example });
 watch("copy", () => {
   const told = props.copy;
