@@ -32,6 +32,7 @@ from PIL import Image
 import app
 from mssc import page, video
 from mssc.detection import people, pipeline
+from mssc.detection.lanes import Lanes
 from mssc.detection.result import VideoResult
 from mssc.model import shipped
 from mssc.page import answers, detection, guard, layout, limits, offer, playable, share, visits
@@ -590,13 +591,31 @@ def test_who_is_not_shown_is_not_shared(seen):
     assert somebody.only(0.05).people and not somebody.only(0.05, people=False).people
 
 
+def test_pixels_that_are_not_square_are_shared_as_they_are_shown(clip, seen, tmp_path):
+    frames = [frame.image for frame in video.read(clip)]
+    height, width = frames[0].shape[:2]
+    with video.Writer(tmp_path / "wide.mp4", width, height, 25, Fraction(2)) as writer:
+        for index, image in enumerate(frames):
+            writer.write(image, index / 25)
+    wide = replace(seen, info=video.probe(tmp_path / "wide.mp4"))
+    for kind in ("whole", "gif"):
+        list(share.make(kind, [wide], 0, tmp_path / f"shared{share.SUFFIXES[kind]}"))
+    assert (info := video.probe(tmp_path / "shared-actions.mp4")).width == 2 * width and info.height == height
+    with Image.open(tmp_path / "shared-clip.gif") as film:
+        assert film.width == 2 * width
+
+
+def test_figures_have_names_that_latex_takes():
+    assert share.plain('<b>x & "y" #1 %41?é') == "b-x-y-1-41" and share.plain("日本") == "video"
+
+
 def test_a_shared_timeline_hides_nothing_that_the_page_shows(seen):
     def tube(label, start, stop, score):
         return Tube(label, score, start, np.tile(seen.tubes[0].boxes[:1], (stop - start, 1)))
 
     both = [tube(0, 0, 10, 0.6), tube(1, 2, 12, 0.3), tube(0, 12, 14, 0.5)]
     alone = replace(seen, tubes=both, people=[people.Person(tube(len(seen.classes), 0, 14, 0.9), [])])
-    timeline = share._Timeline.of(alone, 0, 9)
+    timeline = Lanes.of(alone, 0, 9)
     assert [(number, [one.label for one in row]) for number, row in timeline.rows] == [
         (1, [0, 0]),
         (1, [1]),
@@ -604,7 +623,7 @@ def test_a_shared_timeline_hides_nothing_that_the_page_shows(seen):
     strip = share._strip(alone, 200, seen.times[0], seen.times[-1], timeline, timeline.count, "")
     colours = {strip.getpixel((60, y)) for y in range(strip.height)}
     assert colours >= {tuple(colour) for colour in drawing.class_colours(seen.classes)[:2]} | {tuple(drawing.GREY)}
-    off = share._Timeline.of(alone.only(0.05, list(seen.classes[:2]), people=False), 0, 9)
+    off = Lanes.of(alone.only(0.05, list(seen.classes[:2]), people=False), 0, 9)
     assert (off.rows, off.count) == ([], 1)
 
 

@@ -101,7 +101,9 @@ class Visitor:
         return self.until(said, where)
 
     def until(self, said: str, where: str = "#status") -> str:
-        self.tab.wait_for_function("([said, where]) => document.querySelector(where)?.innerText.includes(said)", arg=[said, where])
+        self.tab.wait_for_function(
+            "([said, where]) => document.querySelector(where)?.innerText.includes(said)", arg=[said, where]
+        )
         return self.tab.inner_text(where)
 
     def find(self) -> str:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from fractions import Fraction
 
 import matplotlib
 import numpy as np
@@ -37,7 +38,7 @@ from mssc.evaluate.matching import Hits
 from mssc.model.checkpoint import load_model, save_model
 from mssc.model.features import Features
 from mssc.model.mssc import MSSC
-from mssc.plots import paper
+from mssc.plots import paper, words
 from mssc.structures import InputError
 from mssc.video import probe
 from mssc.video.drawing import class_colours
@@ -222,6 +223,7 @@ def test_captions_are_latex_and_say_of_what(studies, tmp_path):
     assert "full, plain" in text and "3 videos" in text and "2D path $A$" in text
     assert "(probe.png)" in (tmp_path / "probe.md").read_text()
     assert paper.latex("a_b & 50 % of $x_1$ → {c}") == "a\\_b \\& 50 \\% of $x_1$ $\\rightarrow$ \\{c\\}"
+    assert paper.latex(f"{words.literal('1$ #2.mp4')}: $x$") == r"1\$ \#2.mp4: $x$"
     assert "figure*" in paper.latex_figure("x", "y", 7.16)
 
 
@@ -454,6 +456,16 @@ def test_tubes_on_paper(toy_videos):
     assert not nothing.rows and any("No action" in text.get_text() for text in nothing.figure.axes[-1].texts)
 
 
+def test_pixels_that_are_not_square_are_not_square_on_paper_either(toy_videos, models):
+    video = toy_videos.videos[0]
+    info = replace(probe(video.path), pixel_aspect=Fraction(4, 3))
+    times = [index / 25 for index in range(video.frames)]
+    result = VideoResult(info, toy_videos.classes, list(video.tubes), [], times, {}, "full", 0.3)
+    plot = plots.moment_plot(result, look_at(result, [models / "full"], 0.2))
+    assert plot.figure.axes[0].get_aspect() == 3 / 4 and plot.figure.axes[2].get_aspect() == pytest.approx(48 / 64 * 3 / 4)
+    assert plots.tube_plot(result).figure.axes[0].get_aspect() == 3 / 4
+
+
 def test_a_moment_for_a_paper(toy_videos, models, tmp_path):
     video = toy_videos.videos[0]
     times = [index / 25 for index in range(video.frames)]
@@ -463,7 +475,11 @@ def test_a_moment_for_a_paper(toy_videos, models, tmp_path):
         plot = plots.moment_plot(result, looked, columns)  # type: ignore[arg-type]
         assert plot.figure.get_size_inches().tolist() == [width, pytest.approx(5, abs=3.5)]
         texts = [text.get_text() for axes in plot.figure.findobj(Axes) for text in (*axes.texts, axes.title)]
-        assert {"no MSM here", "no SFM here"} <= set(texts) and any(text.startswith("after minus before") for text in texts)
+        assert {f"1: {toy_videos.classes[result.tubes[0].label]} 1.00", "no MSM here", "no SFM here"} <= set(texts)
+        assert [label.get_text() for label in plot.figure.axes[1].get_yticklabels()] == [
+            str(one) for one in sorted(set(result.actors))
+        ]
+        assert any(text.startswith("after minus before") for text in texts)
         assert any(text.startswith("t-SNE after MSM\nAUROC") for text in texts)
     frame = looked[0].key.frame
     assert video.path.name in plot.caption and f"frame {frame} " in plot.caption and "full: " in plot.caption

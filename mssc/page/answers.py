@@ -106,7 +106,8 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         if not all(isinstance(one, int | float) for one in (threshold, moment)) or not isinstance(off, list):
             raise InputError("This request cannot be read; reload the page.")
         folder = visits.new_folder(session)
-        target = folder / f"{shortened(Path(path).stem)}{share.SUFFIXES[kind]}"
+        stem = share.plain(Path(path).stem) if kind in share.COLUMNS else Path(path).stem
+        target = folder / f"{shortened(stem)}{share.SUFFIXES[kind]}"
         shown = [one.only(threshold, off, data.get("people") is not False) for one in seen]
         for done, total in share.make(kind, shown, moment, target, seen[0].people):
             if visits.has_left(session):

@@ -1,16 +1,18 @@
 """What a visitor takes along: the whole video with boxes, a short clip with its timeline as MP4 or GIF, or a figure for a paper."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..detection.lanes import Lanes
 from ..detection.people import Person
 from ..detection.result import VideoResult
 from ..files import whole_file
@@ -28,7 +30,6 @@ SIDES = {"whole": 1920, "clip": 960, "gif": 480}  # pixels of the longer side of
 SUFFIXES = {"whole": "-actions.mp4", "clip": "-clip.mp4", "gif": "-clip.gif", "column": "-figure.pdf", "page": "-figure-wide.pdf"}
 COLUMNS: "dict[str, Columns]" = {"column": 1, "page": 2}  # of figures
 PAPER, INK = (24, 28, 36), (235, 238, 242)
-MOST_ROWS = 6  # of a timeline
 
 
 def make(
@@ -130,12 +131,12 @@ def _pictures(
     shown: Sequence[VideoResult], chosen: Sequence[int], side: int, span: tuple[float, float] | None, nobody: str
 ) -> Iterator[tuple[float, np.ndarray]]:
     info = shown[0].info
-    width, height = info.width, info.height
+    width, height = info.width * float(info.pixel_aspect), info.height
     scale = min(1.0, side / max(width, height))
     size = (max(2, round(width * scale)) // 2 * 2, max(2, round(height * scale)) // 2 * 2)
     strips: list[tuple[Image.Image, bool]] = []
     if span is not None:
-        timelines = [_Timeline.of(one, *span) for one in shown]
+        timelines = [Lanes.of(one, *span) for one in shown]
         count = max(timeline.count for timeline in timelines)
         for one, timeline in zip(shown, timelines, strict=True):
             strips.append((_strip(one, size[0], *span, timeline, count, nobody), bool(timeline.rows)))
@@ -177,51 +178,7 @@ def _text(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size
 # -------------------------------------------------------------------- the timeline below
 
 
-class _Timeline(NamedTuple):
-    """Who does what within a span of seconds: an actor's number and tubes, row by row, and how many people have no room."""
-
-    rows: list[tuple[int, list[Tube]]]
-    more: int
-
-    @classmethod
-    def of(cls, shown: VideoResult, start: float, stop: float) -> "_Timeline":
-        """The surest actor first, then those who do nothing sure. Whose tubes overlap has several rows."""
-        times = np.array(shown.times)
-
-        def there(tube: Tube) -> bool:
-            own = times[tube.start : tube.stop]
-            return bool(((own >= start) & (own <= stop)).any())
-
-        lanes: dict[int, list[list[Tube]]] = {}
-        acts = list(zip(shown.tubes, shown.actors, strict=True))
-        best = {number: max(tube.score for tube, other in acts if other == number) for _, number in acts}
-        for tube, number in sorted(acts, key=lambda one: (-best[one[1]], one[1], one[0].start)):
-            if there(tube):
-                mine = lanes.setdefault(number, [])
-                free = next((lane for lane in mine if lane[-1].stop <= tube.start), None)
-                if free is None:
-                    mine.append([tube])
-                else:
-                    free.append(tube)
-        seen = zip(shown.people, shown.numbers[1], strict=True)
-        for number in sorted({number for (tube, _), number in seen if there(tube)} - set(lanes)):
-            lanes[number] = [[]]
-        rows: list[tuple[int, list[Tube]]] = []
-        for place, (number, mine) in enumerate(lanes.items(), 1):
-            if rows and len(rows) + len(mine) > MOST_ROWS + (place == len(lanes)):
-                return cls(rows, len(lanes) - place + 1)
-            rows += [(number, lane) for lane in mine]
-        return cls(rows, 0)
-
-    @property
-    def count(self) -> int:
-        """Of rows, with one that counts the rest, or says why there is none."""
-        return max(1, len(self.rows) + bool(self.more))
-
-
-def _strip(
-    shown: VideoResult, width: int, start: float, stop: float, timeline: _Timeline, count: int, nobody: str
-) -> Image.Image:
+def _strip(shown: VideoResult, width: int, start: float, stop: float, timeline: Lanes, count: int, nobody: str) -> Image.Image:
     """A picture of the timeline, with room for so many rows, and what is said where there are none."""
     size = max(10, round(width / 48))
     high, left = round(1.6 * size), round(2.2 * size)
@@ -259,6 +216,11 @@ def _with_head(strip: Image.Image, share: float) -> np.ndarray:
     x = left + (copy.width - left - 2) * share
     ImageDraw.Draw(copy).rectangle((x - 1, 0, x + 1, copy.height), fill=(255, 255, 255))
     return np.asarray(copy)
+
+
+def plain(stem: str) -> str:
+    """A name of letters and digits that LaTeX takes a picture by."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "video"
 
 
 def check_kind(kind: object) -> str:

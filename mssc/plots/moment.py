@@ -1,16 +1,18 @@
 """A moment of a video for a paper: the frame and its tubes, what each model's maps say of it, and the numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..analysis.moment import TAPS, Inside, lift, maps_of
+from ..detection.lanes import Lanes
 from ..detection.result import VideoResult
 from ..structures import InputError
 from ..video import read
-from ..video.drawing import draw
 from . import words
+from .frame import draw_frame, draw_lanes
 from .paper import (
     BACKGROUND_GREY,
     GREY,
@@ -61,11 +63,14 @@ def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns 
     image = next((one.image for one in read(result.info.path) if one.index == frame), None)
     if image is None:
         raise InputError(f"{result.info.path} has no frame {frame}; look at a moment of this video.")
+    square = float(result.info.pixel_aspect)
+    looked = [one._replace(key=replace(one.key, aspect=one.key.aspect * square)) for one in looked]
     aspect, paint = looked[0].key.aspect, [*class_paint(result.classes), SOMEBODY]
     across = PANELS if columns == 2 else PANELS // 2
     lines = len(looked) * PANELS // across
     wide = WIDTHS[columns]
-    bars = 0.55 + 0.2 * max(len({tube.label for tube in result.tubes}), 1)
+    lanes = Lanes.of(result, 0, result.end)
+    bars = 0.7 + 0.17 * lanes.count
     most = min((0.36 if columns == 2 else 1) * wide / aspect, MOST_ABOVE[columns])
     above = max(most, bars) + 0.2 if columns == 2 else most + 0.2 + bars
     below = lines * (min(wide / across / aspect, MOST_PANEL) + 0.45) + 0.2 * len(looked)
@@ -73,11 +78,11 @@ def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns 
     parts: Any = figure.subfigures(2, 1, height_ratios=[above, below])
     top = {"width_ratios": [0.36, 0.64]} if columns == 2 else {"height_ratios": [above - bars, bars]}
     shown, timeline = parts[0].subplots(1, 2, **top) if columns == 2 else parts[0].subplots(2, 1, **top)
-    detections, actors = result.shown_at(frame)
-    shown.imshow(draw(image, detections, result.classes, actors, *result.others_at(frame)))
+    draw_frame(shown, image, result, frame)
     shown.set_title(f"{result.times[frame]:.2f} s, frame {frame}", fontsize=7)
-    shown.set_axis_off()
-    _timeline(timeline, result, frame, paint)
+    draw_lanes(timeline, lanes, result, (0.55 if columns == 2 else 0.85) * wide)
+    timeline.axvline(result.times[frame], color="black", linewidth=0.8)
+    timeline.set_xlabel("seconds", fontsize=7)
     models: Any = np.atleast_1d(parts[1].subfigures(len(looked), 1))
     tops = _tops(looked)
     rows: list[tuple] = []
@@ -85,19 +90,6 @@ def moment_plot(result: VideoResult, looked: Sequence[Inside], columns: Columns 
         part.suptitle(f"{one.model}: {one.kind}", fontsize=7)
         rows += _model(part, one, tops, across, paint)
     return Plot(figure, ("model", "quantity", "where", "value"), rows, caption=_caption(result, looked))
-
-
-def _timeline(axes: Any, result: VideoResult, frame: int, paint: Sequence[str]) -> None:
-    names = sorted({tube.label for tube in result.tubes})
-    for tube in result.tubes:
-        start, stop = result.seconds(tube)
-        axes.barh(names.index(tube.label), stop - start, 0.55, start, color=paint[tube.label], edgecolor="white", linewidth=0.4)
-    axes.axvline(result.times[frame], color="black", linewidth=0.8)
-    room = max(4 - len(names), 0) / 2  # few bars are not to be thick ones
-    axes.set(xlim=(0, result.end), ylim=(len(names) - 0.5 + room, -0.5 - room), xlabel="seconds")
-    axes.set_yticks(range(len(names)), [result.classes[label] for label in names])
-    if not names:
-        axes.text(0.5, 0.5, "no sure action", ha="center", va="center", transform=axes.transAxes, color=GREY)
 
 
 def _maps(one: Inside) -> dict[str, np.ndarray]:
@@ -165,9 +157,10 @@ def _model(part: Any, one: Inside, tops: dict[str, float], across: int, paint: S
 def _caption(result: VideoResult, looked: Sequence[Inside]) -> str:
     frame = looked[0].key.frame
     text = (
-        f"{result.info.path.name}, frame {frame} ({result.times[frame]:.2f} s): tubes of {result.model} (score at least "
-        f"{result.threshold:g}), and by model, in units of each map's average: distance from the video's average before and after MSM, and "
-        "the difference; what the paths take from each other in SFM (stride 8); t-SNE of action and background (grey). "
+        f"{words.literal(result.info.path.name)}, frame {frame} ({result.times[frame]:.2f} s): tubes of {words.literal(result.model)} "
+        f"(score at least {result.threshold:g}) by person, and by model, in units of each map's average: distance from the video's average "
+        "before and after MSM, and the difference; what the paths take from each other in SFM (stride 8); t-SNE of action and "
+        "background (grey). "
     )
     for one in looked:
         before, after = (one.distances.get(tap, {}) for tap in TAPS)
@@ -177,7 +170,7 @@ def _caption(result: VideoResult, looked: Sequence[Inside]) -> str:
                 term = words.MEASURES[name]
                 told.append(f"{term.symbol or name} {before[name]:.2f}" + (f" → {after[name]:.2f}" if one.sense else ""))
         if told:
-            text += f"{one.model}: {', '.join(told)}{' (before → after MSM)' if one.sense else ''}. "
+            text += f"{words.literal(one.model)}: {', '.join(told)}{' (before → after MSM)' if one.sense else ''}. "
     return text + (
         f"The boxes are found, not labelled; {looked[0].frames} key frames, each in its window; AUROC of a linear probe on parts of the "
         "video that it was not fitted on."

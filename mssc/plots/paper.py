@@ -8,6 +8,7 @@ import base64
 import csv
 import functools
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,9 +162,13 @@ LATEX = {
 
 
 def latex(text: str) -> str:
-    """Text for LaTeX; what stands between dollars is LaTeX already."""
-    parts = text.split("$")
-    return "$".join(part if place % 2 else "".join(LATEX.get(sign, sign) for sign in part) for place, part in enumerate(parts))
+    """Text for LaTeX; what stands between dollars is LaTeX already, see `mssc.plots.words.literal`."""
+    parts = re.split(r"(?<!\\)\$", text)
+    signs = [
+        part if place % 2 else re.sub(r"\\\$|.", lambda sign: LATEX.get(sign[0], sign[0]), part)
+        for place, part in enumerate(parts)
+    ]
+    return "$".join(signs)
 
 
 def latex_figure(caption: str, name: str, width: float) -> str:

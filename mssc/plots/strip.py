@@ -8,7 +8,8 @@ import numpy as np
 from ..detection.result import VideoResult
 from ..structures import Tube
 from ..video import read
-from ..video.drawing import draw
+from . import words
+from .frame import draw_frame
 from .paper import GREY, WIDTHS, Columns, Plot, canvas, class_paint, styled
 
 
@@ -24,16 +25,15 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
     """
     wanted = np.unique(np.linspace(0, len(result.times) - 1, frames + 2).round().astype(int)[1:-1]).tolist()
     shown = {frame.index: frame.image for frame in read(result.info.path) if frame.index in wanted}
+    alone = result.only(result.threshold, people=False)
     names = sorted({tube.label for tube in (*result.tubes, *truth)})
-    high = WIDTHS[columns] / len(shown) * result.info.height / result.info.width
+    high = WIDTHS[columns] / len(shown) * result.info.height / (result.info.width * float(result.info.pixel_aspect))
     figure = canvas(columns, high + 0.75 + 0.22 * max(len(names), 1))
     parts: Any = figure.subfigures(2, 1, height_ratios=[high + 0.25, 0.5 + 0.22 * max(len(names), 1)])
     above, below = parts
     for axes, (index, image) in zip(above.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        detections, actors = result.shown_at(index)
-        axes.imshow(draw(image, detections, result.classes, actors))
+        draw_frame(axes, image, alone, index)
         axes.set_title(f"{result.times[index]:.2f} s", fontsize=7)
-        axes.set_axis_off()
     axes, paint, rows = below.add_subplot(), class_paint(result.classes), []
     for kind, tubes in (("found", result.tubes), ("true", truth)):
         for tube in tubes:
@@ -51,7 +51,7 @@ def tube_plot(result: VideoResult, truth: Sequence[Tube] = (), frames: int = 5, 
     if not names:
         axes.text(0.5, 0.5, "No action found", ha="center", va="center", transform=axes.transAxes, color=GREY)
     caption = (
-        f"Action tubes that {result.model} finds in {result.info.path.name} with a score of at least {result.threshold:g}: frames at even "
-        f"times, and below who does what from when to when{' (outlined: the truth)' if truth else ''}."
+        f"Action tubes that {words.literal(result.model)} finds in {words.literal(result.info.path.name)} with a score of at least "
+        f"{result.threshold:g}: frames at even times, and below who does what from when to when{' (outlined: the truth)' if truth else ''}."
     )
     return Plot(figure, ("kind", "action", "score", "first frame", "last frame", "start", "stop"), rows, caption=caption)

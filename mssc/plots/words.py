@@ -95,8 +95,13 @@ MAPS = {
 PROTOCOL = "Intervals: 95 %, bootstrap over videos."
 
 
+def literal(name: str) -> str:
+    """A name that others chose, for a caption: a dollar in it begins no formula."""
+    return name.replace("$", r"\$")
+
+
 def seen(studies: "Sequence[Study]") -> str:
     """Which models, on what: the end of a caption."""
     models = dict.fromkeys(study.model for study in studies)
     first = studies[0]
-    return f"{', '.join(models)}; {first.frames} key frames of {len(first.videos)} videos of {first.dataset}."
+    return f"{literal(', '.join(models))}; {first.frames} key frames of {len(first.videos)} videos of {literal(first.dataset)}."
