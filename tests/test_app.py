@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -245,6 +246,24 @@ def test_a_copy_that_browsers_play_has_the_same_frames_at_the_same_times(clip, t
 
 
 # -------------------------------------------------------------------- a full disk, a crowd, and those who leave
+
+
+def test_answers_to_clients_stay_for_an_hour_at_most(clip, models, place, monkeypatch):
+    monkeypatch.setattr(offer, "OWN", models)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    upload = Path(visits.get_upload_folder(), "x", clip.name)
+    upload.parent.mkdir(parents=True)
+    shutil.copy(clip, upload)
+    zoe = SimpleNamespace(session_hash="zoe-the-client")
+    _, *files = answers.detect(str(upload), "big", 0.05, zoe)
+    assert {path.name for path in Path(files[0]).parent.iterdir()} == {Path(file).name for file in files}, "and no JSON"
+    before = set(results(place))
+    answers.look_inside(str(upload), "big", 0.05, 0, None, zoe)
+    assert set(results(place)) == before
+    monkeypatch.setattr(visits, "KEEP_SECONDS", -1)
+    visits.forget("zoe", visits.new_folder("zoe"))
+    assert not Path(files[0]).parent.exists()
+    shutil.rmtree(upload.parent)
 
 
 def test_a_full_disk_is_said_before_the_upload_and_before_the_work(client, clip, address, monkeypatch):
@@ -522,6 +541,22 @@ def test_what_gradio_makes_of_messages_is_what_was_sent(monkeypatch):
     assert json.loads(heard[0]["runs"][0]["found"])["tubes"] == few[::-1]
 
 
+def test_who_cancels_between_two_models_keeps_the_first(monkeypatch, seen):
+    def work(*_):
+        yield detection.Message({"phase": "done"}, {}, seen)
+        visits.cancel("between")
+
+    monkeypatch.setattr(answers, "_work", work)
+    visitor = SimpleNamespace(session_hash="between")
+    *_, last = answers.find(event(job="between", example="toy-two.mp4", models=["big", "small"]), visitor)
+    assert [run["phase"] for run in last["runs"]] == ["stopped"] and visits.kept("between", "between")
+
+
+def test_what_the_page_is_told_is_above_a_threshold_where_the_result_is(seen):
+    near = replace(seen, tubes=[replace(seen.tubes[0], score=0.2996)], people=[])
+    assert detection.describe(near)["tubes"][0]["score"] < 0.3 and not near.only(0.3).tubes
+
+
 def test_a_filter_shows_what_a_run_at_that_threshold_would_find(clip, tmp_path, models, monkeypatch):
     monkeypatch.setattr(offer, "OWN", models)
     *_, last = detection.work(str(clip), "big", detection.LOWEST, str(tmp_path))
@@ -589,6 +624,35 @@ def test_a_gif_takes_as_long_as_its_frames(seen, tmp_path):
 def test_who_is_not_shown_is_not_shared(seen):
     somebody = replace(seen, people=[people.Person(seen.tubes[0], [])])
     assert somebody.only(0.05).people and not somebody.only(0.05, people=False).people
+
+
+def test_a_clip_between_two_frames_shows_the_one_before(seen, clip, tmp_path):
+    slow = [10.0 * index for index in range(len(seen.times))]
+    info = replace(seen.info, rate=Fraction(1, 10))
+    for kind in ("clip", "gif"):
+        list(share.make(kind, [replace(seen, info=info, times=slow)], 15.0, tmp_path / f"x{share.SUFFIXES[kind]}"))
+    with Image.open(tmp_path / "x-clip.gif") as film:
+        assert getattr(film, "n_frames", 1) == 1
+
+
+def test_a_tube_that_begins_where_the_clip_ends_is_drawn(seen):
+    late = Tube(0, 0.9, len(seen.times) - 1, seen.tubes[0].boxes[:1])
+    shown, span = replace(seen, tubes=[late], people=[]), (seen.times[0], seen.times[-1])
+    lanes = Lanes.of(shown, *span)
+    assert lanes.rows and share._strip(shown, 200, *span, lanes, lanes.count, "").width == 200
+
+
+def test_sound_and_picture_begin_as_they_did(seen, clip, tmp_path, monkeypatch):
+    frames = [frame.image for frame in video.read(clip)]
+    with video.Writer(tmp_path / "late.mp4", 64, 48, 25) as writer:
+        for index, image in enumerate(frames):
+            writer.write(image, 1 + index / 25)
+    late = replace(
+        seen, info=video.probe(tmp_path / "late.mp4"), times=[frame.time for frame in video.read(tmp_path / "late.mp4")]
+    )
+    assert late.times[0] == pytest.approx(1)
+    list(share.make("whole", [late], 0, tmp_path / "shared.mp4"))
+    assert next(iter(video.read(tmp_path / "shared.mp4"))).time == pytest.approx(1)
 
 
 def test_pixels_that_are_not_square_are_shared_as_they_are_shown(clip, seen, tmp_path):

@@ -71,6 +71,13 @@ def test_a_folder_of_videos_and_one_bad_file(model_folder, toy_videos, tmp_path,
     ]  # fmt: skip
 
 
+def test_what_is_not_drawn_again_goes(model_folder, toy_videos, tmp_path):
+    """Older boxes beside newer results would belong to nothing."""
+    given = ("detect", toy_videos.videos[0].path, "-o", tmp_path / "out", "--model", model_folder)
+    assert run(*given) == 0 and run(*given, "--threshold", "0.9", "--no-draw") == 0
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".csv", ".json"]
+
+
 def test_what_camcorders_name_a_video_is_found_in_a_folder(model_folder, tmp_path, caplog):
     (tmp_path / "in").mkdir()
     for name in ("00000.MTS", "clip.m2ts", "clip.r3d"):

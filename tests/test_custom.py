@@ -423,6 +423,13 @@ def test_a_video_in_two_splits(tmp_path):
         load(root)
 
 
+def test_names_with_an_action_in_them_are_divided(tmp_path, caplog):
+    """J-HMDB's names say before the action which film they are of; others' do not."""
+    names = [f"cam_{action}_{number:02}" for action in ("walk", "run") for number in range(1, 6)]
+    root = write_folder(tmp_path, [f"{name},0,1,1,9,9,{name.split('_')[1]}," for name in names], names)
+    assert len(load(root, "val")) == 2 and len(load(root, "train")) == 8
+
+
 def test_one_video_cannot_be_divided(tmp_path):
     root = write_folder(tmp_path, ["a,0,1,1,9,9,run,"], ("a",))
     with pytest.raises(InputError, match="1 video cannot be divided.*--all-videos"):

@@ -67,6 +67,13 @@ def test_results_keep_the_folders_of_their_videos_and_are_of_one_video_each(tmp_
     }  # fmt: skip
 
 
+def test_results_behind_a_link_are_known_again(tmp_path):
+    clip = write_video(tmp_path / "in" / "clip.mp4")
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere" / "deep")
+    assert [detect(tmp_path / "out", Source(clip, Path("clip.mp4"))) for _ in range(2)] == ["clip"] * 2
+
+
 def test_earlier_results_and_hidden_files_are_no_input(tmp_path):
     clip = write_video(tmp_path / "clip.mp4")
     for hidden in ("._clip.mp4", ".trash/clip.mp4"):

@@ -615,6 +615,19 @@ def test_a_page_that_was_loaded_anew_while_it_worked_says_so(visitor, clip, slow
     assert "loaded anew" not in visitor.tab.inner_text("#status")
 
 
+def test_what_fails_without_a_sentence_leaves_nobody_waiting(browser, address, clip, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a fault of the program")
+
+    somebody = Visitor(browser, address)
+    somebody.upload(clip)
+    somebody.find()
+    monkeypatch.setattr(share, "make", broken)
+    somebody.tab.click("#detect [data-make=clip]")
+    somebody.until("The message in the corner", "#detect .making")
+    somebody.context.close()
+
+
 def test_a_page_that_was_loaded_anew_while_it_drew_says_so(visitor, clip, monkeypatch):
     def slowly(*_):
         for done in range(100):
@@ -939,6 +952,23 @@ def test_the_camera_is_watched_live(visitor):
     assert "frames a second looked at, the others dropped" in visitor.tab.inner_text("#live .speed")
     visitor.tab.click("#live .go")
     assert visitor.tab.inner_text("#live .go") == "Start the camera"
+
+
+def test_a_camera_that_is_asked_for_twice_is_opened_once(visitor):
+    visitor.tab.evaluate("""() => { const media = navigator.mediaDevices, real = media.getUserMedia.bind(media);
+        window.given = [];
+        media.getUserMedia = async (wanted) => {
+            await new Promise((done) => setTimeout(done, 500));
+            window.given.push(await real(wanted));
+            return window.given.at(-1);
+        }; }""")
+    visitor.tab.click("text=Live")
+    for _ in range(2):
+        visitor.tab.click("#live [data-do=toggle]")
+    visitor.until("Stop the camera", "#live [data-do=toggle]")
+    visitor.tab.click("#live [data-do=toggle]")
+    states = "window.given.flatMap((one) => one.getTracks()).map((track) => track.readyState)"
+    assert visitor.tab.evaluate(states) == ["ended"]
 
 
 def test_a_recording_of_the_camera_is_a_video_like_any_other(visitor):

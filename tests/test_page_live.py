@@ -90,6 +90,8 @@ def test_a_frame_that_is_too_large_is_refused():
 def test_cameras_are_few_and_silent_ones_make_room(monkeypatch):
     for n in range(live.MAX_CAMERAS):
         assert "error" not in live.live_step(request([GREY], [0.0], f"camera-{n}"))
+    for run in range(3):  # the same one, switched on again, takes no other place
+        assert "error" not in live.live_step(request([GREY], [float(run)], "camera-0", run=run))
     assert "4 cameras are on already" in live.live_step(request([GREY], [0.0], "one-too-many"))["error"]
     monkeypatch.setattr(live, "IDLE_SECONDS", -1)
     assert "error" not in live.live_step(request([GREY], [0.0], "one-too-many"))

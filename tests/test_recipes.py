@@ -128,7 +128,8 @@ def test_shipped_recipes_fit_their_data_sets_and_configs():
     [
         (["--recipe", "toy", "--epochs", "3", "--seed", "1"], "leave out --epochs, --seed"),
         (["--recipe", "toy", "--start", "jhmdb"], "leave out --start"),
-        (["--recipe", "toy", "--model.fusion", "add"], "leave out --fusion"),
+        (["--recipe", "toy", "--model.fusion", "add"], "leave out --model.fusion"),
+        (["--recipe", "toy", "--more-videos", "clips"], "leave out --more-videos"),
         ([], "--dataset or a --recipe"),
     ],
 )

@@ -49,7 +49,7 @@ class Inside(NamedTuple):
         around: maps by name of the frames around it, see `maps_of`, and the numbers of these frames.
         cells: by tap of `TAPS`, some of all key frames, and where t-SNE puts them; none if the actors are too small for the maps.
         distances: by tap and measure of `MEASURES`, mean over key frames.
-        lifts: likewise, how many times farther than the average the features inside the boxes are.
+        lifts: likewise, how many times farther than the average the features inside the boxes are; mean over `boxed` key frames.
         frames: key frames with enough cells.
         exchange: what SFM does at each level, see `_exchange`.
     """
@@ -62,6 +62,7 @@ class Inside(NamedTuple):
     cells: dict[str, tuple[Cells, np.ndarray]]
     distances: dict[str, dict[str, float]]
     lifts: dict[str, float]
+    boxed: int
     frames: int
     exchange: list[dict[str, Any]]
 
@@ -197,20 +198,20 @@ def _inside(name: str, detector: Detector, keys: list[KeyFrame], around: list[tu
             distances[tap]["AUROC"] = float(area_under_roc(probe_scores(some.features, some.action, some.videos), some.action))
             cells[tap] = (some, embed(some.features))
     maps = [maps_of(key) for key in keys]
-    lifts = {}
+    lifts, boxed = {}, 0
     for which in ("before", "after"):
         known = [
             value for key, one in zip(keys, maps, strict=True) if which in one and (value := lift(key, one[which])) is not None
         ]
         if known:
-            lifts[which] = float(np.mean(known))
+            lifts[which], boxed = float(np.mean(known)), len(known)
     shown = {
         which: np.stack([one[which] for _, one in around]) for which in (around[0][1] if around else ()) if which != "attention"
     }
     far = max(keys, key=lambda key: abs(key.frame - nearest.frame))
     kind, sense = kind_of(detector.config), detector.config.motion == "msm" and "MSM in" in nearest.taps
     exchange = _exchange(detector, nearest, far)
-    return Inside(name, kind, sense, nearest, ([n for n, _ in around], shown), cells, distances, lifts, frames, exchange)
+    return Inside(name, kind, sense, nearest, ([n for n, _ in around], shown), cells, distances, lifts, boxed, frames, exchange)
 
 
 def _gather(key: KeyFrame, tap: str, part: int, parts: list[tuple], values: list[dict[str, float]]) -> None:

@@ -109,8 +109,13 @@ class Settings(OnData):
         """Refuse options that a recipe brings itself; those of the hardware are its follower's."""
         from ..training.recipes import HARDWARE
 
-        pairs = ((self.config, TrainConfig()), (self.model, ModelConfig()))
-        given = {name for config, usual in pairs for name, value in vars(config).items() if value != getattr(usual, name)}
+        pairs = (("", self.config, TrainConfig()), ("model.", self.model, ModelConfig()))
+        given = {
+            place + name
+            for place, config, usual in pairs
+            for name, value in vars(config).items()
+            if value != getattr(usual, name)
+        }
         if own := sorted((given | {*more}) - {*HARDWARE}):
             flags = ", ".join("--" + name.replace("_", "-") for name in own)
             raise InputError(f"the recipe {recipe!r} brings its own options; leave out {flags}.")

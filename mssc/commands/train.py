@@ -100,7 +100,7 @@ class Train(Settings):
         from ..training.recipes import HARDWARE, RECIPES, Kitchen, follow
 
         assert self.recipe is not None
-        self.refuse_own(self.recipe, tuple(name for name in ("start", "all_videos") if getattr(self, name)))
+        self.refuse_own(self.recipe, tuple(name for name in ("start", "all_videos", "more_videos") if getattr(self, name)))
         recipe = RECIPES[self.recipe]
         dataset, hardware = self.dataset or recipe.dataset, {name: getattr(self.config, name) for name in HARDWARE}
         kitchen = Kitchen(

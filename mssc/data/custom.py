@@ -280,9 +280,10 @@ def _divide(folder: Folder, names: Sequence[str]) -> set[str]:
             f"{counted(len(names), 'video')} cannot be divided into training and validation; add videos, or train with --all-videos."
         )
     for key in (source, lambda name: name):
-        # `divide` reads "<class>/<clip>_<number>" and keeps together what differs in the number alone
+        # `divide` reads "<class>/<clip>_<number>" and keeps together what differs in the number alone; of titles it shall know nothing
         keys = {
-            f"{first.get(name, '(background)')}/{key(name).replace('/', '|')}~_{index}": name for index, name in enumerate(names)
+            f"{first.get(name, '(background)')}/{re.sub('[/_]', '|', key(name))}~_{index}": name
+            for index, name in enumerate(names)
         }
         try:
             chosen = {keys[name] for name in divide(list(keys))}

@@ -32,7 +32,7 @@ class VideoResult:
         classes: names of the actions.
         tubes: that score at least `threshold`, in order of their start.
         detections: of every frame, all rows of at least `LOWEST_SCORE`, with the scores of their links.
-        times: seconds of each frame since the first.
+        times: seconds of each frame, by the file's clock, which need not begin at 0.
         timings: seconds that each stage took; decoding, in the first pass with resizing, runs beside the others and counts as far as they
             waited for it.
         model: its name.
@@ -162,7 +162,7 @@ class VideoResult:
             InputError: if the file cannot be written.
         """
         try:
-            source = os.path.relpath(self.info.path, path.parent)
+            source = os.path.relpath(self.info.path.parent.resolve() / self.info.path.name, path.parent.resolve())
         except ValueError:  # another drive
             source = str(self.info.path.resolve())
         about: dict[str, object] = {**(run or {}), "source": source, "source_is": None}

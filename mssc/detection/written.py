@@ -75,6 +75,8 @@ class Job:
                     run = {"weights": self.weights, "runtime": detector.runtime}
                     result.write_json(with_suffix(self.base, ".json"), run)
                     result.write_csv(with_suffix(self.base, ".csv"))
+                    if not self.draw:  # an older one shows other boxes
+                        with_suffix(self.base, ".mp4").unlink(missing_ok=True)
         assert result is not None  # every video has a frame
         said = []
         for row in result.to_json()["tubes"]:

@@ -55,6 +55,8 @@ def find(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, Any]]:
         path = _video(event)
         for model in models if isinstance(models, list) else []:
             if visits.is_cancelled(job):
+                if runs:
+                    yield {"job": job, "runs": [*runs[:-1], runs[-1] | {"phase": "stopped"}]}
                 return
             for message in _work(path, model, LOWEST, request.session_hash, job):
                 yield {"job": job, "runs": [*runs, _sent(message.run)]}
@@ -195,6 +197,7 @@ def detect(video: str | None, model: str, threshold: float, request: gr.Request)
         raise refusal(error, video) from None
     assert last.result is not None
     file = Path(last.run["json"])
+    file.unlink()  # it is what is answered
     return last.result, str(file.with_suffix(".mp4")), str(file.with_suffix(".csv"))
 
 
@@ -242,6 +245,7 @@ def look_inside(
         The frame that was looked at; for each model its gain, how much stronger each map is inside the boxes, and the distances of action
         and background before and after MSM.
     """
+    last = None
     try:
         check_request(video, model)
         if not all(isinstance(one, int | float) for one in (threshold, moment)):
@@ -253,6 +257,9 @@ def look_inside(
         return inside.numbers(found, last.seen)
     except InputError as error:
         raise refusal(error, video) from None
+    finally:
+        if last is not None:
+            visits.forget(request.session_hash, Path(last.run["json"]).parent)
 
 
 def models() -> list[dict]:

@@ -42,6 +42,22 @@ const INTERRUPTED = "mssc-working-on";
 const stored = (act) => { try { return act(sessionStorage); } catch { return null; } };  // a page in another one may have none
 const working = (on) => stored((place) => on ? place.setItem(INTERRUPTED, document.querySelector("#detect .name").textContent) : place.removeItem(INTERRUPTED));
 
+// the camera; nothing where there is none, which is said
+let opening = false;
+const openCamera = async (say) => {
+  if (opening) return null;
+  opening = true;
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } }, audio: false });
+  } catch (error) {
+    say(!navigator.mediaDevices ? "This browser gives no camera to this page; it needs https or localhost."
+      : error.name === "NotAllowedError" ? "The camera was not allowed. Allow it in the browser's address bar, then try again." : "No camera was found.");
+    return null;
+  } finally { opening = false; }
+};
+// other models of the same actions, to compare with
+const alike = ({ name, actions }) => [...models.values()].filter((one) => one.name !== name && String(one.actions) === String(actions)).map((one) => one.name);
+
 // a canvas as large as it is shown, empty; and where a picture of some size lies in it: it may have bars beside it
 const cleared = (canvas, pen) => {
   const wide = canvas.clientWidth, tall = canvas.clientHeight, dots = window.devicePixelRatio || 1;

@@ -35,7 +35,7 @@ const modelMenu = at("#model"), besideMenu = at("#beside");
 for (const name of models.keys()) modelMenu.append(option(name, name));
 const modelChosen = () => {
   const { name, actions, licence } = models.get(modelMenu.value);
-  besideMenu.replaceChildren(option("", "none"), ...[...models.values()].filter((one) => one.name !== name && String(one.actions) === String(actions)).map((one) => option(one.name, one.name)));
+  besideMenu.replaceChildren(option("", "none"), ...alike(models.get(name)).map((one) => option(one, one)));
   besideMenu.parentElement.hidden = besideMenu.options.length < 2;
   at(".knows summary").textContent = `${name} recognises ${actions.length} actions`;
   at(".knows p").textContent = `${actions.join(", ")}.${licence ? ` Licence: ${licence}.` : ""}`;
@@ -330,7 +330,7 @@ const wanted = (kind) => {
 };
 watch("made", () => {
   const told = props.made;
-  if (!told || told.key !== making) return;
+  if (!told || !making || told.key && told.key !== making) return;
   if (told.error || told.path) working(false);
   at(".making").textContent = told.error || (told.path ? `${told.name} is ready.` : `${figure ? "Looking again" : "Drawing"}: ${told.done} of ${told.total || "its"} frames`);
   if (told.path) save(addressOf(told.path), told.name);

@@ -116,7 +116,7 @@ def describe(result: VideoResult) -> dict[str, Any]:
 
     def told(tube: Tube, number: int) -> dict[str, Any]:
         boxes = packed((tube.boxes * scale).round().clip(0, 65535).astype("<u2"))
-        return {"actor": number, "first": tube.start, "boxes": boxes, "score": round(tube.score, 3)}
+        return {"actor": number, "first": tube.start, "boxes": boxes, "score": tube.score}
 
     return {
         "size": [info.width, info.height],

@@ -7,9 +7,9 @@ const displayed = () => page() && page().videoWidth ? [page().videoWidth, page()
 
 modelMenu.append(...[...models.keys()].map((name) => option(name, name)));
 const modelChosen = () => {
-  const { name, actions } = models.get(modelMenu.value), alike = [...models.values()].filter((one) => one.name !== name && String(one.actions) === String(actions));
-  besideMenu.replaceChildren(option("", "none"), ...alike.map((one) => option(one.name, one.name)));
-  besideMenu.value = alike.length ? alike[0].name : "";
+  const others = alike(models.get(modelMenu.value));
+  besideMenu.replaceChildren(option("", "none"), ...others.map((one) => option(one, one)));
+  besideMenu.value = others[0] ?? "";
 };
 modelMenu.value = props.model;
 modelMenu.addEventListener("change", modelChosen);

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..detection.result import VideoResult
 from ..model.shipped import model_folder
-from ..structures import InputError
+from ..structures import InputError, counted
 from .detection import packed
 from .offer import folder_of, ready
 
@@ -60,9 +60,8 @@ def verdict(one: "Inside") -> str:
     says = f"{'raises' if change > 0 else 'lowers'} the distance inside the boxes by {100 * abs(change):.1f} %"
     if abs(change) < CHANGE:
         says = "does not change the distance inside the boxes"
-    frames = f"{one.frames} key frames" if one.frames > 1 else "one key frame"
-    said = f"Over {frames} of this video, MSM {says}: from {before:.3f} to {after:.3f}, where 1 is the average of a frame."
-    return said + _told_apart(one)
+    said = f"Over {counted(one.boxed, 'key frame')} of this video, MSM {says}: from {before:.3f} to {after:.3f}, "
+    return f"{said}where 1 is the average of a frame.{_told_apart(one)}"
 
 
 def _told_apart(one: "Inside") -> str:

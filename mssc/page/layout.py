@@ -104,8 +104,10 @@ def _detect_tab(model: str, offered: list[dict[str, Any]]) -> None:
     found = part.find(answers.find, None, part, concurrency_id="model", **quiet)
     found.failure(lambda: {"error": texts.CORNER}, None, part, queue=False, **quiet)
     part.look(answers.look, None, part, queue=False, **quiet)
-    part.copy(answers.copy, None, part, concurrency_id="copy", **quiet)
-    part.make(answers.make, None, part, concurrency_id="make", **quiet)
+    copied = part.copy(answers.copy, None, part, concurrency_id="copy", **quiet)
+    copied.failure(lambda: gr.update(copy={"error": texts.CORNER}), None, part, queue=False, **quiet)
+    made = part.make(answers.make, None, part, concurrency_id="make", **quiet)
+    made.failure(lambda: gr.update(made={"error": texts.CORNER}), None, part, queue=False, **quiet)
     part.cancel(answers.cancel, None, None, queue=False, **quiet)
 
 

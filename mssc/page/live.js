@@ -2,7 +2,8 @@
 const video = at("video"), canvas = at("canvas"), pen = canvas.getContext("2d"), model = at("[data-do=model]"), slider = at("[data-do=threshold]");
 const { side, most, seconds, person } = props.limits;
 const small = document.createElement("canvas"), brush = small.getContext("2d");
-let stream = null, camera = "", waiting = [], busy = false, boxes = null, pace = 40, due = 0, errors = 0, threshold = 0.3;
+const camera = random();  // of this tab
+let stream = null, run = 0, waiting = [], busy = false, boxes = null, pace = 40, due = 0, errors = 0, threshold = 0.3;
 let counted = { since: 0, shown: 0, answered: 0, latency: 0, took: 0 };
 let bars = [];  // what was shown, of the last seconds: label, start and end in milliseconds, best score, and for how long it was sure
 const done = new Set();  // actions that were tried and seen
@@ -25,20 +26,16 @@ const usual = () => {
   at(".prompts").hidden = at(".prompts").children.length === 0;
 };
 const slide = () => { threshold = Number(slider.value); at("output").textContent = threshold.toFixed(2); };
-const restart = () => { camera = random(); boxes = null; bars = []; };
+const restart = () => { run++; boxes = null; bars = []; };
 slider.addEventListener("input", () => { slide(); show(); });
 model.addEventListener("change", () => { usual(); restart(); });
 usual();
 const say = (text) => { at(".note").textContent = text; };
 
 const start = async () => {
-  if (!navigator.mediaDevices || !navigator.mediaDevices.getUserMedia) { say("This browser gives no camera to this page; it needs https or localhost."); return; }
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } }, audio: false });
-  } catch (error) {
-    say(error.name === "NotAllowedError" ? "The camera was not allowed. Allow it in the browser's address bar, then try again." : "No camera was found.");
-    return;
-  }
+  const opened = await openCamera(say);
+  if (!opened) return;
+  stream = opened;
   restart();
   waiting = [];
   errors = 0;
@@ -88,14 +85,14 @@ const take = () => {
 const send = async () => {
   if (busy || !waiting.length) return;
   busy = true;
-  const batch = waiting, of = camera;
+  const batch = waiting, of = run;
   waiting = [];
   try {
-    const answer = await server.live_step({ camera, model: model.value, frames: batch.map((one) => one.data), times: batch.map((one) => one.time / 1000) });
+    const answer = await server.live_step({ camera, run, model: model.value, frames: batch.map((one) => one.data), times: batch.map((one) => one.time / 1000) });
     const now = performance.now();
     if (answer.error) { stop(answer.error); return; }
     errors = 0;
-    if (of !== camera || !stream) return;
+    if (of !== run || !stream) return;
     say("");
     ({ boxes } = answer);
     remember(now);

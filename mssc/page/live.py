@@ -107,7 +107,7 @@ class Camera:
         return [one for one in told if max(one["person"], one["score"]) >= LOWEST]
 
 
-_cameras: dict[str, Camera] = {}
+_cameras: dict[str, tuple[tuple[str, object], Camera]] = {}  # by name, and of which model and run
 _door, _model = threading.Lock(), threading.Lock()
 
 
@@ -115,7 +115,8 @@ def live_step(request: dict[str, Any]) -> dict[str, Any]:
     """What the page's script asks, again and again.
 
     Args:
-        request: ``camera``, a random name; ``model``; ``frames``, JPEGs in base64; ``times``, seconds of each.
+        request: ``camera``, a random name; ``run``, which counts how often it was switched on; ``model``; ``frames``, JPEGs in base64;
+            ``times``, seconds of each.
 
     Returns:
         See `Camera.step`, with the milliseconds that it took; or ``error``, a sentence.
@@ -126,7 +127,7 @@ def live_step(request: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(name, str) or not 8 <= len(name) <= 64 or model not in names():
             raise InputError("This camera is not known; reload the page.")
         images, times = _frames(request)
-        camera = _camera(f"{name} {model}", str(model))
+        camera = _camera(name, str(model), request.get("run"))
         with _model:
             found = camera.step(images, times)
         return found | {"took": round(1000 * (time.monotonic() - began))}
@@ -161,20 +162,21 @@ def _frames(request: dict[str, Any]) -> tuple[list[np.ndarray], list[float]]:
     return images, [float(t) for t in times]
 
 
-def _camera(name: str, model: str) -> Camera:
-    """The camera of this name, or a new one if there is room.
+def _camera(name: str, model: str, run: object) -> Camera:
+    """The camera of this name, model and run, or a new one in the place of its former run, or if there is room.
 
     Raises:
         InputError: if there is none.
     """
     with _door:
         now = time.monotonic()
-        for other in [key for key, camera in _cameras.items() if now - camera.seen > IDLE_SECONDS]:
+        for other in [key for key, (_, camera) in _cameras.items() if now - camera.seen > IDLE_SECONDS]:
             del _cameras[other]
-        if name not in _cameras:
-            if len(_cameras) >= MAX_CAMERAS:
-                raise InputError(f"{MAX_CAMERAS} cameras are on already; please try again in a minute.")
-            _cameras[name] = Camera(ready(model))
-        camera = _cameras[name]
+        known, camera = _cameras.get(name, (None, None))
+        if camera is None and len(_cameras) >= MAX_CAMERAS:
+            raise InputError(f"{MAX_CAMERAS} cameras are on already; please try again in a minute.")
+        if camera is None or known != (model, run):
+            camera = Camera(ready(model))
+            _cameras[name] = (model, run), camera
         camera.seen = now
         return camera

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -60,6 +61,11 @@ def make(
         start = min(max(moment - CLIP_SECONDS / 2, first), last - CLIP_SECONDS)
         stop = start + CLIP_SECONDS
     chosen = [index for index, time in enumerate(seen.times) if start <= time <= stop]
+    if not chosen:  # between two frames that are farther apart
+        chosen = [bisect_right(seen.times, moment) - 1]
+        start = seen.times[chosen[0]]
+        stop = start + CLIP_SECONDS
+    origin = 0.0 if start == first else start  # of the clock that the sound keeps
     if kind == "gif":  # the first frame of each tenth of a second
         ticks = [int((seen.times[index] - start) * GIF_RATE + 1e-6) for index in chosen]
         chosen = [index for index, tick, before in zip(chosen, ticks, [-1, *ticks], strict=False) if tick != before]
@@ -68,7 +74,7 @@ def make(
     told = 0.0
     with _writer(target, seen, start == first) as write:
         for done, (time, image) in enumerate(pictures):
-            write(image, time - start)
+            write(image, time - origin)
             if monotonic() - told > TELL_SECONDS:
                 told = monotonic()
                 yield done, len(chosen)
@@ -187,7 +193,7 @@ def _strip(shown: VideoResult, width: int, start: float, stop: float, timeline: 
 
     def across(tube: Tube) -> tuple[float, float]:
         places = [left + (width - left) * (time - start) / max(stop - start, 1e-9) for time in shown.seconds(tube)]
-        return max(places[0], left), min(places[1], width - 1)
+        return min(max(places[0], left), width - 1), min(places[1], width - 1)
 
     tops = {}
     for row, (actor, tubes) in enumerate(rows):

@@ -94,7 +94,7 @@ video.addEventListener("loadedmetadata", () => {
 const wantCopy = () => trigger("copy", { key: file.key, path: file.path, example: file.example });
 watch("copy", () => {
   const told = props.copy;
-  if (!told || !file || told.key !== file.key) return;
+  if (!told || !file || told.key && told.key !== file.key) return;
   if (told.error) { say(file.error ? "" : "This browser cannot play the file; its actions can be found all the same."); return; }
   say("");
   file.address = addressOf(told.path);
@@ -132,19 +132,11 @@ for (const example of props.examples) {
 }
 
 // ---- the camera: a recording becomes a file like any other
-let recorder = null, opening = false;
+let recorder = null;
 const record = async () => {
   if (recorder) { recorder.stop(); return; }
-  if (opening) return;
-  let stream;
-  opening = true;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } }, audio: false });
-  } catch (error) {
-    fail(!navigator.mediaDevices ? "This browser gives no camera to this page; it needs https or localhost."
-      : error.name === "NotAllowedError" ? "The camera was not allowed. Allow it in the browser's address bar, then try again." : "No camera was found.");
-    return;
-  } finally { opening = false; }
+  const stream = await openCamera(fail);
+  if (!stream) return;
   dismiss();
   at(".drop").hidden = true;
   at(".stages").hidden = at(".loaded").hidden = false;

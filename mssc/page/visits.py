@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from gradio.utils import get_upload_folder
 
 from ..structures import InputError
+from .limits import KEEP_SECONDS
 from .texts import LEFT
 
 if TYPE_CHECKING:
@@ -93,6 +94,12 @@ def new_folder(session: str | None) -> Path:
     note(session, None)
     if has_left(session):
         raise InputError(LEFT)
+    with _lock:
+        old = [
+            (one, path) for one, files in _files.items() for path, since in files.items() if time.time() - since > KEEP_SECONDS
+        ]
+    for one, path in old:  # of clients of the API, too, whose end nobody hears of
+        forget(one, path)
     folder = Path(get_upload_folder(), secrets.token_urlsafe(16))
     try:
         folder.mkdir(parents=True)
