@@ -962,11 +962,11 @@ def test_a_camera_that_is_asked_for_twice_is_opened_once(visitor):
             window.given.push(await real(wanted));
             return window.given.at(-1);
         }; }""")
-    visitor.tab.click("text=Live")
+    visitor.tab.get_by_role("tab", name="Live").click()
     for _ in range(2):
-        visitor.tab.click("#live [data-do=toggle]")
-    visitor.until("Stop the camera", "#live [data-do=toggle]")
-    visitor.tab.click("#live [data-do=toggle]")
+        visitor.tab.click("#live .go")
+    visitor.until("Stop the camera", "#live .go")
+    visitor.tab.click("#live .go")
     states = "window.given.flatMap((one) => one.getTracks()).map((track) => track.readyState)"
     assert visitor.tab.evaluate(states) == ["ended"]
 
