@@ -28,9 +28,12 @@ from .layout import CSS, THEME, build
 from .limits import MAX_UPLOAD_MB
 from .offer import ASSETS, EXAMPLES, add_model, ready
 
+FOOTER_STYLE = "<style>@media (max-width: 640px) {footer .divider {display: none !important}}</style>"
+"""Gradio's `css` does not reach its footer, which keeps a dot for the link that it hides on phones."""
 LAUNCH = {
     "theme": THEME,
     "css": CSS,
+    "head": FOOTER_STYLE,
     "favicon_path": ASSETS / "favicon.png",
     "max_file_size": f"{MAX_UPLOAD_MB}mb",
     "share": False,

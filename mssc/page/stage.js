@@ -75,6 +75,8 @@ const paint = (view) => {
     const person = one.bright && (one.thin ? one.tubes[0] : one.person), sure = one.tubes.map((tube) => tube.label);
     if (person) one.lines.push(...likely(view, person, sure).map((text) => [text, "#1f2937", "#fff"]));
   }
+  // Over the player boxes come a frame or two late. So they come with the picture, but where its controls are to be seen.
+  if (!view.copies && !video.paused && !canvas.parentElement.matches(":hover, :has(:focus-visible)")) pen.drawImage(video, ...place);
   actors.sort((a, b) => (a === pointed) - (b === pointed) || Boolean(b.thin) - Boolean(a.thin));  // what matters most on top
   drawActors(canvas, pen, place, actors);
 };
