@@ -9,6 +9,7 @@ import shutil
 import time
 import urllib.request
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ def browser(camera_file):
             f"--use-file-for-fake-video-capture={camera_file}",
         ]
         chromium = engine.chromium.launch(executable_path=found, args=["--no-sandbox", *fake])
+        chromium.new_context()
         yield chromium
         chromium.close()
 
@@ -80,12 +82,16 @@ def address(place, saved):
 
 
 class Visitor:
-    """Somebody at the page."""
+    """Somebody at the page: in a tab of its own, or, `alone`, with all of a browser, which fetches and compiles the page's scripts anew."""
 
-    def __init__(self, browser, address: str, size: str = "wide", **options) -> None:
+    def __init__(
+        self, browser, address: str, size: str = "wide", scheme: Literal["light", "dark"] | None = None, alone=False
+    ) -> None:
         width, height = SIZES[size]
-        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        self.tab = self.context.new_page()
+        self.tab = (browser.new_context() if alone else browser.contexts[0]).new_page()
+        self.leaves = self.tab.context if alone else self.tab
+        self.tab.set_viewport_size({"width": width, "height": height})
+        self.tab.emulate_media(color_scheme=scheme)
         self.tab.set_default_timeout(120_000)
         self.foreign: list[str] = []
         self.broken: list[str] = []
@@ -100,7 +106,9 @@ class Visitor:
         return self.until(said, where)
 
     def until(self, said: str, where: str = "#status") -> str:
-        self.tab.wait_for_function("([said, where]) => document.querySelector(where)?.innerText.includes(said)", arg=[said, where])
+        self.tab.wait_for_function(
+            "([said, where]) => document.querySelector(where)?.innerText.includes(said)", arg=[said, where]
+        )
         return self.tab.inner_text(where)
 
     def find(self) -> str:
@@ -140,7 +148,7 @@ class Visitor:
 
     def leave(self) -> None:
         assert not self.foreign and not self.broken and self.tab.locator(".toast-body").count() == 0
-        self.context.close()
+        self.leaves.close()
 
 
 def eventually(what, seconds: float = 60) -> None:
@@ -159,7 +167,7 @@ def visitor(browser, address):
 
 @pytest.fixture(scope="module")
 def finished(browser, address, clip):
-    somebody = Visitor(browser, address, accept_downloads=True)
+    somebody = Visitor(browser, address)
     assert limits.LIMITS in somebody.tab.inner_text("#detect .drop"), "said before the upload"
     assert "64x48" in somebody.upload(clip)
     assert "Found" in somebody.find()
@@ -212,7 +220,7 @@ def slowly(monkeypatch):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_first_screen_has_everything_in_order(browser, address, size, scheme):
-    somebody = Visitor(browser, address, size, color_scheme=scheme)
+    somebody = Visitor(browser, address, size, scheme)
     parts = ["#intro h1", "#detect .drop", "#detect .examples", "#start", "#detect .knows"]
     boxes = [somebody.tab.locator(part).bounding_box() for part in parts]
     tops = [box["y"] for box in boxes]
@@ -644,7 +652,7 @@ def test_pressing_start_without_a_video_is_answered(visitor):
 
 
 def test_two_visitors_get_their_own_results_and_their_files_go_with_them(browser, address, toy_videos, place):
-    visitors = [Visitor(browser, address) for _ in range(2)]
+    visitors = [Visitor(browser, address, alone=True) for _ in range(2)]
     for somebody, shown in zip(visitors, toy_videos.videos[3:5], strict=True):
         somebody.upload(shown.path)
         somebody.tab.click("#start")
@@ -663,7 +671,7 @@ def test_a_tab_closed_in_the_middle_of_a_share_leaves_nothing_and_a_second_tab_e
     browser, address, toy_videos, place, monkeypatch
 ):
     path = toy_videos.videos[5].path
-    leaver, stayer = (Visitor(browser, address) for _ in range(2))
+    leaver, stayer = (Visitor(browser, address, alone=True) for _ in range(2))
     for somebody in (leaver, stayer):
         somebody.upload(path)
     leaver.find()
@@ -704,7 +712,7 @@ def test_that_a_file_is_cut_off_is_said_beside_what_was_found(visitor, clip, tmp
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, size, scheme):
-    somebody = Visitor(browser, address, size, color_scheme=scheme)
+    somebody = Visitor(browser, address, size, scheme)
     somebody.upload(clip)
     somebody.find()
     assert somebody.tab.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "nothing reaches beyond the screen"
@@ -829,7 +837,7 @@ def test_a_map_follows_the_video_and_can_be_chosen(looked, result):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_to_try_is_said_before_the_camera_and_can_be_read(browser, address, size, scheme):
-    somebody = Visitor(browser, address, size, color_scheme=scheme)
+    somebody = Visitor(browser, address, size, scheme)
     somebody.tab.get_by_role("tab", name="Live").click()
     assert somebody.tab.inner_text("#live .prompts").split() == ["Try:", "go", "round"], "what the model knows, and no more"
     box = somebody.tab.locator("#live .go").bounding_box()
