@@ -25,7 +25,7 @@ demo: .venv/ready  ## set up, then open the page on the shipped model
 	@touch $@
 
 test: .venv/ready .venv/browser  ## set up, then run the tests (no network, no GPU, no data needed)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 data-test: .venv/ready  ## the tests on real data: make data-test MSSC_DATA=/path/to/data
 	$(BIN)/python -m pytest -m data

@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # two threads would keep both cores busy, and be no faster
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from dataclasses import replace
 
@@ -28,11 +30,16 @@ TINY = ModelConfig(
 )
 
 
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads())
+"""One where tests run side by side: they share a small machine."""
+torch.set_num_threads(THREADS)  # for what several tests share, too
+
+
 @pytest.fixture(autouse=True)
 def few_threads(monkeypatch):
-    """Two threads at most, one where tests run side by side, and no processes beside: they share a small machine."""
+    """No more threads than that, and no processes beside."""
     monkeypatch.setattr("mssc.detection.workers.usable_cores", lambda: 1)
-    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

@@ -409,21 +409,26 @@ def test_rows_are_trained_by_the_stages_of_a_recipe(plan):
     assert record["weights"] == found.run("MS-SC", 0).facts["weights"]
 
 
-def test_several_processes_give_the_same_runs(finished, tmp_path):
+WRONG = {"wrong": {"backbone3d": "darknet"}}
+TOLD = "1 run of {} failed.*wrong, seed 0: there is no 3D backbone 'darknet'"
+
+
+def test_a_run_that_fails_is_told_when_the_others_are_done(plan):
+    with pytest.raises(InputError, match=TOLD.format(2)):
+        ablate(plan, {**WRONG, "2D only": TWO["2D only"]}, (0,), "T-A", progress=False)
+    assert load_results(plan.folder / "T-A.json").names == ("2D only",)
+
+
+def test_several_processes_give_the_same_runs_and_tell_which_failed(finished, tmp_path):
     results, plan = finished
-    other = ablate(replace(plan, folder=tmp_path, studies=()), TWO, (0,), "T-A", jobs=2, progress=False)
+    with pytest.raises(InputError, match=TOLD.format(3)):
+        ablate(replace(plan, folder=tmp_path, studies=()), {**WRONG, **TWO}, (0,), "T-A", jobs=2, progress=False)
+    other = load_results(tmp_path / "T-A.json")
+    assert other.names == tuple(TWO)
     for row in TWO:
         one, two = results.run(row, 0), other.run(row, 0)
         assert two.facts["loss"] == pytest.approx(one.facts["loss"], rel=1e-3)
         assert two.scores == pytest.approx(one.scores, abs=0.02)
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_run_that_fails_is_told_when_the_others_are_done(plan, jobs):
-    rows = {"wrong": {"backbone3d": "darknet"}, "2D only": ABLATIONS["T-A"]["2D only"]}
-    with pytest.raises(InputError, match="1 run of 2 failed.*wrong, seed 0: there is no 3D backbone 'darknet'"):
-        ablate(plan, rows, (0,), "T-A", jobs=jobs, progress=False)
-    assert load_results(plan.folder / "T-A.json").names == ("2D only",)
 
 
 def test_rows_of_a_file(tmp_path, toy_videos):

@@ -177,8 +177,10 @@ def test_timm_networks_with_channels_last_are_turned_round():
         assert _shapes(backbone(torch.rand(1, 3, 224, 224))) == [(1, 192, 28, 28), (1, 384, 14, 14), (1, 768, 7, 7)]
 
 
-def test_timm_is_imported_only_when_asked_for():
-    code = "import sys; import mssc.model.backbone2d as b; b.build_backbone2d('cspdarknet_nano'); sys.exit('timm' in sys.modules)"
+def test_timm_and_torchvision_are_imported_only_when_asked_for():
+    """They take seconds."""
+    code = "import sys; from mssc import Detector; Detector.load('toy', 'cpu', 'torch'); "
+    code += "sys.exit(bool({'timm', 'torchvision'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -60,6 +61,7 @@ def browser(camera_file):
             f"--use-file-for-fake-video-capture={camera_file}",
         ]
         chromium = engine.chromium.launch(executable_path=found, args=["--no-sandbox", *fake])
+        chromium.new_context()
         yield chromium
         chromium.close()
 
@@ -81,12 +83,15 @@ def address(place, saved):
 
 
 class Visitor:
-    """Somebody at the page."""
+    """Somebody at the page: in a tab of its own, or, `alone`, with all of a browser, which fetches and compiles the page's scripts anew."""
 
-    def __init__(self, browser, address: str, size: str = "wide", **options) -> None:
-        width, height = SIZES[size]
-        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        self.tab = self.context.new_page()
+    def __init__(
+        self, browser, address: str, size: str = "wide", scheme: Literal["light", "dark"] | None = None, alone=False
+    ) -> None:
+        self.tab = (browser.new_context() if alone else browser.contexts[0]).new_page()
+        self.leaves = self.tab.context if alone else self.tab
+        self.resize(size)
+        self.tab.emulate_media(color_scheme=scheme)
         self.tab.set_default_timeout(120_000)
         self.foreign: list[str] = []
         self.broken: list[str] = []
@@ -95,6 +100,11 @@ class Visitor:
         self.tab.on("pageerror", lambda error: self.broken.append(str(error)))
         self.tab.goto(address)
         self.tab.wait_for_selector("#start")
+
+    def resize(self, size: str) -> None:
+        width, height = SIZES[size]
+        self.tab.set_viewport_size({"width": width, "height": height})
+        self.tab.wait_for_function(f"innerWidth == {width}")
 
     def upload(self, path: Path, said: str = "frames a second", where: str = "#status") -> str:
         self.tab.set_input_files("#upload input[type=file]", str(path))
@@ -143,7 +153,16 @@ class Visitor:
 
     def leave(self) -> None:
         assert not self.foreign and not self.broken and self.tab.locator(".toast-body").count() == 0
-        self.context.close()
+        self.leaves.close()
+
+
+def files(place: Path, pattern: str) -> list[Path]:
+    """Also while somebody else's folders go away."""
+    while True:
+        try:
+            return [path for path in place.rglob(pattern) if path.is_file()]
+        except FileNotFoundError:
+            continue
 
 
 @pytest.fixture
@@ -155,7 +174,7 @@ def visitor(browser, address):
 
 @pytest.fixture(scope="module")
 def finished(browser, address, clip):
-    somebody = Visitor(browser, address, accept_downloads=True)
+    somebody = Visitor(browser, address)
     assert limits.LIMITS in somebody.tab.inner_text("#detect .drop"), "said before the upload"
     assert "64x48" in somebody.upload(clip)
     assert "Found" in somebody.find()
@@ -208,7 +227,7 @@ def slowly(monkeypatch):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_first_screen_has_everything_in_order(browser, address, size, scheme):
-    somebody = Visitor(browser, address, size, color_scheme=scheme)
+    somebody = Visitor(browser, address, size, scheme)
     parts = ["#intro h1", "#detect .drop", "#detect .examples", "#start", "#detect .knows"]
     boxes = [somebody.tab.locator(part).bounding_box() for part in parts]
     tops = [box["y"] for box in boxes]
@@ -594,7 +613,7 @@ def test_what_the_server_has_lost_is_uploaded_again(visitor, toy_videos, place):
     clip = toy_videos.videos[5].path
     visitor.upload(clip)
     visitor.find()
-    for path in [path for path in place.rglob(f"{clip.stem}*") if path.is_file()]:
+    for path in files(place, f"{clip.stem}*"):
         path.unlink()  # as after a connection that was lost for long
     visitor.tab.click("[data-do=json]")
     visitor.until("The result is no longer on the server", "#detect .failed")
@@ -719,7 +738,7 @@ def test_pressing_start_without_a_video_is_answered(visitor):
 
 
 def test_two_visitors_get_their_own_results_and_their_files_go_with_them(browser, address, toy_videos, place):
-    visitors = [Visitor(browser, address) for _ in range(2)]
+    visitors = [Visitor(browser, address, alone=True) for _ in range(2)]
     for somebody, shown in zip(visitors, toy_videos.videos[3:5], strict=True):
         somebody.upload(shown.path)
         somebody.tab.click("#start")
@@ -727,10 +746,10 @@ def test_two_visitors_get_their_own_results_and_their_files_go_with_them(browser
         somebody.tab.wait_for_selector("#detect .files:visible")
         assert shown.path.name == somebody.tab.inner_text("#detect .name")
     first = toy_videos.videos[3].path.stem
-    assert list(place.rglob(f"{first}*"))
+    assert files(place, f"{first}*")
     visitors[0].leave()
-    eventually(lambda: not [path for path in place.rglob(f"{first}*") if path.is_file()])
-    assert list(place.rglob(f"{toy_videos.videos[4].path.stem}-actions.json")), "the other one's stay"
+    eventually(lambda: not files(place, f"{first}*"))
+    assert files(place, f"{toy_videos.videos[4].path.stem}-actions.json"), "the other one's stay"
     visitors[1].leave()
 
 
@@ -757,7 +776,7 @@ def test_a_tab_closed_in_the_middle_of_a_share_leaves_nothing_and_a_second_tab_e
     browser, address, toy_videos, place, monkeypatch
 ):
     path = toy_videos.videos[5].path
-    leaver, stayer = (Visitor(browser, address) for _ in range(2))
+    leaver, stayer = (Visitor(browser, address, alone=True) for _ in range(2))
     for somebody in (leaver, stayer):
         somebody.upload(path)
     leaver.find()
@@ -778,7 +797,7 @@ def test_a_tab_closed_in_the_middle_of_a_share_leaves_nothing_and_a_second_tab_e
     leaver.until("Drawing", "#detect .making")
     leaver.leave()
     eventually(lambda: not running)
-    eventually(lambda: not list(place.rglob(f"{path.stem}-actions*")))
+    eventually(lambda: not files(place, f"{path.stem}-actions*"))
     assert "Found" in stayer.find(), "the same upload is still there"
     stayer.leave()
 
@@ -796,21 +815,27 @@ def test_that_a_file_is_cut_off_is_said_beside_what_was_found(visitor, clip, tmp
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, size, scheme):
-    somebody = Visitor(browser, address, size, color_scheme=scheme)
+def test_all_of_it_fits_and_can_be_read_in_either_light(browser, address, clip, scheme):
+    def read(size: str, names: list[str]) -> None:
+        assert somebody.tab.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], (
+            "nothing reaches beyond the screen"
+        )
+        for ink, paper, what in somebody.tab.evaluate(READ, names):
+            assert contrast(ink, paper) >= 4.5, (what, ink, paper)
+
+    somebody = Visitor(browser, address, "phone", scheme)
     somebody.upload(clip)
     somebody.find()
-    assert somebody.tab.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "nothing reaches beyond the screen"
     somebody.tab.mouse.move(0, 0)
-    for ink, paper, what in somebody.tab.evaluate(READ, LIGHTS):
-        assert contrast(ink, paper) >= 4.5, (what, ink, paper)
+    read("phone", LIGHTS)
+    somebody.resize("wide")
+    read("wide", LIGHTS)
     somebody.tab.get_by_role("tab", name="Look inside").click()
     somebody.tab.click("#look")
     somebody.tab.wait_for_selector("#inside section >> nth=1")
-    assert somebody.tab.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "nor does what is inside"
-    for ink, paper, what in somebody.tab.evaluate(READ, INSIDE):
-        assert contrast(ink, paper) >= 4.5, (what, ink, paper)
+    read("wide", INSIDE)
+    somebody.resize("phone")
+    read("phone", INSIDE)
     somebody.leave()
 
 
@@ -923,7 +948,7 @@ def test_a_map_follows_the_video_and_can_be_chosen(looked, result):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_to_try_is_said_before_the_camera_and_can_be_read(browser, address, size, scheme):
-    somebody = Visitor(browser, address, size, color_scheme=scheme)
+    somebody = Visitor(browser, address, size, scheme)
     somebody.tab.get_by_role("tab", name="Live").click()
     assert somebody.tab.inner_text("#live .prompts").split() == ["Try:", "go", "round"], "what the model knows, and no more"
     box = somebody.tab.locator("#live .go").bounding_box()

@@ -1,6 +1,7 @@
 """The training loop: it learns, it survives a kill, it refuses what it cannot use."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -29,10 +30,23 @@ def weights(model: MSSC) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, toy_videos, toy_cache, tiny_config):
+    """A run that nobody stops: its folder, how many steps it has, and its weights."""
+    whole = trainer(tmp_path_factory.mktemp("whole"), toy_videos, toy_cache, tiny_config)
+    return whole.folder, whole.steps, weights(whole.run())
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory, toy_videos, toy_cache, tiny_config):
+    """The folder of a run that was stopped at once."""
+    run = trainer(tmp_path_factory.mktemp("begun"), toy_videos, toy_cache, tiny_config)
+    run.run(stop=lambda: True)
+    return run.folder
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, toy_videos, toy_cache, tiny_config, stop_after):
-    whole = trainer(tmp_path / "whole", toy_videos, toy_cache, tiny_config)
-    straight = weights(whole.run())
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, toy_videos, toy_cache, tiny_config, stop_after, straight):
     first = trainer(tmp_path / "cut", toy_videos, toy_cache, tiny_config)
     first.run(stop=lambda: first.step == stop_after)
     # what a kill leaves behind: lines of the steps after the checkpoint
@@ -40,9 +54,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, toy_videos, t
         file.write(json.dumps({"step": 999}) + "\n")
     second = trainer(tmp_path / "cut", toy_videos, toy_cache, tiny_config)
     assert second.step == stop_after
-    assert torch.equal(weights(second.run()), straight)
+    assert torch.equal(weights(second.run()), straight[2])
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
-    assert steps[-1] == whole.steps and 999 not in steps
+    assert steps[-1] == straight[1] and 999 not in steps
 
 
 def test_a_worker_process_changes_nothing(tmp_path, toy_videos, toy_cache, tiny_config):
@@ -52,8 +66,8 @@ def test_a_worker_process_changes_nothing(tmp_path, toy_videos, toy_cache, tiny_
     assert torch.equal(weights(alone), weights(helped))
 
 
-def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, tiny_config):
-    trainer(tmp_path, toy_videos, toy_cache, tiny_config).run(stop=lambda: True)
+def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, tiny_config, begun):
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     with pytest.raises(InputError, match=r"other settings \(learning_rate .*, now 0.5\)"):
         trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, learning_rate=0.5))
     (tmp_path / "run.json").write_text("[]")
@@ -62,23 +76,22 @@ def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, t
 
 
 @pytest.mark.parametrize(("name", "kept"), [("last.pt", 0), ("last.pt", 2000), ("last.pt", -100), ("run.json", 40)])
-def test_files_that_are_cut_off_are_named_with_the_way_out(tmp_path, toy_videos, toy_cache, tiny_config, name, kept):
-    trainer(tmp_path, toy_videos, toy_cache, tiny_config).run(stop=lambda: True)
+def test_files_that_are_cut_off_are_named_with_the_way_out(tmp_path, toy_videos, toy_cache, tiny_config, begun, name, kept):
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     file = tmp_path / name
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(InputError, match=f"{name} is cut off or damaged.*copy it again, or delete it to begin the run anew"):
         trainer(tmp_path, toy_videos, toy_cache, tiny_config)
 
 
-def test_a_cut_line_of_the_metrics_costs_itself_alone(tmp_path, toy_videos, toy_cache, tiny_config):
-    run = trainer(tmp_path, toy_videos, toy_cache, tiny_config)
-    run.run()
+def test_a_cut_line_of_the_metrics_costs_itself_alone(tmp_path, toy_videos, toy_cache, tiny_config, straight):
+    shutil.copytree(straight[0], tmp_path, dirs_exist_ok=True)
     lines = (tmp_path / "metrics.jsonl").read_text()
     (tmp_path / "metrics.jsonl").write_text(lines[:-20])
     trainer(tmp_path, toy_videos, toy_cache, tiny_config)
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines.splitlines()[:-1]
     (tmp_path / "metrics.jsonl").unlink()
-    assert trainer(tmp_path, toy_videos, toy_cache, tiny_config).step == run.steps
+    assert trainer(tmp_path, toy_videos, toy_cache, tiny_config).step == straight[1]
 
 
 def test_files_of_something_else_are_not_overwritten(tmp_path, toy_videos, toy_cache, tiny_config):
@@ -265,7 +278,7 @@ def test_a_tiny_network_learns_a_batch_by_heart(toy_videos, toy_cache, tiny_conf
     config = replace(tiny_config, dropout=0.0)
     train = replace(SHORT, clip_length=6, keys=2, smallest_crop=1.0, label_smoothing=0.0)
     clips = ClipDataset(toy_videos, toy_cache, config, train)
-    batch = collate([clips[item] for item in next(iter(BatchOrder(len(toy_videos), 6, 0)))], toy_cache, config.key_size)
+    batch = collate([clips[item] for item in next(iter(BatchOrder(len(toy_videos), 3, 0)))], toy_cache, config.key_size)
     torch.manual_seed(0)
     model = MSSC(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=0)

@@ -37,7 +37,7 @@ _ENGINES: "dict[str, Engine]" = {}
 _TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
 """As ONNX Runtime writes them."""
 MOST_CACHED = 24
-"""Compiled graphs that are kept in the user's cache folder, some 10 to 30 MB each."""
+"""Compiled graphs that are kept in the user's cache folder, those that were last used, some 10 to 30 MB each."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,8 @@ def _compiled(path: Path, options: dict, name: str):
         compiled = openvino.Core().compile_model(str(path), "CPU", options | {"CACHE_DIR": str(place)})
         if written and not compiled.get_property("LOADED_FROM_CACHE"):
             shutil.rmtree(place)  # cut, or of another processor: to be written again
+        elif written:
+            os.utime(place)
         _forget_the_oldest(place.parent)
     except (OSError, RuntimeError):  # a cache that cannot be written to, or used
         compiled = compiled or openvino.Core().compile_model(str(path), "CPU", options)

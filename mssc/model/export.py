@@ -22,7 +22,7 @@ from .backbone2d import STRIDES
 from .checkpoint import load_model
 from .engines import OUTPUTS, PEOPLE, graphs_of, installed, locale_kept, open_graph
 from .features import Features
-from .graph import for_graphs
+from .graph import for_graphs, parts_of
 from .mssc import MSSC
 from .shipped import ABOUT, CONFIG, INTERVENTIONS, WEIGHTS, weights_hash
 from .video import State
@@ -49,7 +49,7 @@ class _Step(nn.Module):
 
     def __init__(self, model: MSSC) -> None:
         super().__init__()
-        self.m = for_graphs(model)
+        self.m = parts_of(for_graphs(model), "image", "video", "fusion", "head")
         _, self.layout = pytree.tree_flatten(model.initial_state(1))
 
     def forward(self, frames: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
@@ -67,7 +67,7 @@ class _People(nn.Module):
 
     def __init__(self, model: MSSC) -> None:
         super().__init__()
-        self.m = for_graphs(model)
+        self.m = parts_of(for_graphs(model), "person")
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         return self.m.people(frames.to(torch.float32).permute(0, 3, 1, 2))

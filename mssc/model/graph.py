@@ -138,6 +138,13 @@ def for_graphs(model: MSSC) -> MSSC:
     return model
 
 
+def parts_of(model: MSSC, *names: str) -> MSSC:
+    """The same network with these parts alone: of what is not asked for, nothing need be traced. The model itself stays as it is."""
+    twin = copy.copy(model)
+    twin._modules = {name: part if name in names else None for name, part in model._modules.items()}
+    return twin
+
+
 def _with(module: Network, place: str, part: nn.Module) -> Network:
     """A copy of a module with another part in a place; all else is shared."""
     name, _, rest = place.partition(".")

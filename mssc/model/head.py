@@ -18,6 +18,7 @@ from ..structures import Predictions
 from .backbone2d import STRIDES
 from .features import Features
 from .layers import ConvBlock, at_least_float32, tower
+from .operators import roi_align
 from .video import take
 
 ROI_SIDE = 4
@@ -98,12 +99,10 @@ class PooledBranch(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], context: Sequence[Tensor], rois: Tensor, size: int) -> Tensor:
         """Maps (B, C, H, W), context (B, C), rois (B * K, 5) of torchvision in pixels of a square input of `size`: (B, K, A)."""
-        from torchvision.ops import roi_align  # slow to import, and a graph has it in it
-
         pooled = []
         for x, norm in zip(maps, self.roi_norm, strict=True):
             x, places = at_least_float32(x), rois.to(at_least_float32(x).dtype)
-            cells = roi_align(x, places, ROI_SIDE, x.shape[-1] / size, sampling_ratio=1, aligned=True)
+            cells = roi_align(x, places, ROI_SIDE, x.shape[-1] / size)
             means = F.avg_pool2d(cells, (1 if self.rows else ROI_SIDE, ROI_SIDE)).flatten(1)
             both = torch.cat([means, F.max_pool2d(cells, ROI_SIDE).flatten(1)], 1)
             pooled.append(norm(both.to(norm.get_parameter("weight").dtype)))
