@@ -28,7 +28,8 @@ from ..data.dataset import Dataset
 from ..detection.detector import Detector
 from ..detection.resources import tune_malloc
 from ..files import read_json, undamaged, write_whole
-from ..scoring.run import model_hash, versions
+from ..model.shipped import model_hash
+from ..scoring.run import versions
 from ..structures import InputError, counted
 from ..training.loop import Trainer
 from ..training.recipes import Stage, begin_from

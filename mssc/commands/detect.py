@@ -54,7 +54,7 @@ class Detect:
         from ..detection.naming import find_sources, free_places
         from ..detection.workers import how_many, refuse
         from ..detection.written import Job
-        from ..model.shipped import default_threshold, load_config, model_folder, name_of, weights_hash
+        from ..model.shipped import default_threshold, load_config, model_folder, model_hash, name_of
 
         share = Share(self.shard)
         how_many(self.jobs, "cpu")  # a number that is none is refused, of a single video too
@@ -68,7 +68,7 @@ class Detect:
         load_config(folder)  # what is no model is refused as such
         threshold = default_threshold(folder) if self.threshold is None else self.threshold
         places = zip(sources, free_places(self.output, sources), strict=True)
-        weights = weights_hash(folder)[:12]
+        weights = model_hash(folder)
         part = share.part(
             [Job(source, base, self.draw, threshold, name_of(folder), weights, self.runtime) for source, base in places]
         )

@@ -215,7 +215,8 @@ class Figures(OnData):
 
     def _about(self, dataset, frames: int, folders: dict[str, Path]) -> str:
         """What pictures and tables are of, as JSON."""
-        from ..scoring.run import model_hash, versions
+        from ..model.shipped import model_hash
+        from ..scoring.run import versions
 
         about = {
             "command": command_line(),

@@ -101,6 +101,11 @@ def learnt(folder: Path) -> set[str]:
         return set(read_json(path, way_out).get("learnt", ()))
 
 
+def model_hash(folder: Path) -> str:
+    """The first 12 hex digits of `weights_hash`."""
+    return weights_hash(folder)[:12]
+
+
 def weights_hash(folder: Path) -> str:
     """SHA-256 of a model's weights.
 

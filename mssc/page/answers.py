@@ -96,17 +96,12 @@ def make(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
     data, session = event._data, request.session_hash
     key, folder, path = data.get("key"), None, None
     try:
-        kind = share.check_kind(data.get("kind"))
-        seen = visits.kept(session, str(data.get("job")))
-        if not seen:
-            raise InputError(texts.GONE)
+        kind, off = share.check_kind(data.get("kind")), data.get("off")
+        seen, threshold, moment = _found(data, session, texts.GONE)
         path = seen[0].info.path
-        if not path.exists():
-            raise InputError(texts.GONE)
+        if not isinstance(off, list):
+            raise InputError(texts.UNREAD)
         check_upload(path)
-        threshold, moment, off = data.get("threshold"), data.get("moment"), data.get("off")
-        if not all(isinstance(one, int | float) for one in (threshold, moment)) or not isinstance(off, list):
-            raise InputError("This request cannot be read; reload the page.")
         folder = visits.new_folder(session)
         stem = share.plain(Path(path).stem) if kind in share.COLUMNS else Path(path).stem
         target = folder / f"{shortened(stem)}{share.SUFFIXES[kind]}"
@@ -131,19 +126,11 @@ def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
     data = event._data
     key, path = str(data.get("key"))[:64], None
     try:
-        seen, wanted, moment, threshold = (
-            visits.kept(request.session_hash, str(data.get("job"))),
-            data.get("models"),
-            data.get("moment"),
-            data.get("threshold"),
-        )
-        if not seen:
-            raise InputError("Find actions on the first tab; then look inside here.")
+        wanted = data.get("models")
+        seen, threshold, moment = _found(data, request.session_hash, "Find actions on the first tab; then look inside here.")
         path = seen[0].info.path
-        if not isinstance(wanted, list) or not all(isinstance(one, int | float) for one in (moment, threshold)):
-            raise InputError("This request cannot be read; reload the page.")
-        if not path.exists():
-            raise InputError(texts.GONE)
+        if not isinstance(wanted, list):
+            raise InputError(texts.UNREAD)
         for model in wanted[:2]:
             check_request(path, model)
         shown = seen[0].only(threshold)
@@ -154,6 +141,22 @@ def look_into(event: gr.EventData, request: gr.Request) -> Iterator[Any]:
             yield gr.update(looked={"key": key} | (found._asdict() if progress else {"told": inside.pictures(found, shown)}))
     except InputError as error:
         yield gr.update(looked={"key": key, "error": without_folders(error, path)})
+
+
+def _found(data: dict[str, Any], session: str | None, missing: str) -> tuple[list[VideoResult], float, float]:
+    """What a visitor's job found in a video that is still there; the threshold and the moment that they ask for.
+
+    Raises:
+        InputError: `missing`, or what else is wrong.
+    """
+    seen, numbers = visits.kept(session, str(data.get("job"))), (data.get("threshold"), data.get("moment"))
+    if not seen:
+        raise InputError(missing)
+    if not seen[0].info.path.exists():
+        raise InputError(texts.GONE)
+    if not all(isinstance(one, int | float) for one in numbers):
+        raise InputError(texts.UNREAD)
+    return seen, *numbers
 
 
 def cancel(event: gr.EventData) -> None:

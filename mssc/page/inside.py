@@ -70,7 +70,9 @@ def _told_apart(one: "Inside") -> str:
     if before is None or after is None:
         return ""
     how = "as well as before" if abs(after - before) < CHANGE else "better" if after > before else "less well"
-    said = f" Behind it, action is told from background {how}: {before:.3f} to {after:.3f}, where 1 is always right and 0.5 a guess"
+    said = (
+        f" Behind it, action is told from background {how}: {before:.3f} to {after:.3f}, where 1 is always right and 0.5 a guess"
+    )
     means, then = (one.distances[tap]["d_euc"] for tap in ("MSM in", "MSM out"))
     if (after - before) * (then - means) < 0:
         said += f"; yet their averages lie {'farther apart' if then > means else 'closer together'}, {means:.2f} to {then:.2f}"

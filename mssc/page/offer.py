@@ -56,9 +56,9 @@ def names() -> list[str]:
     return [*OWN, *(name for name in sorted(shipped.available_models()) if name not in OWN)]
 
 
-def folder_of(name: str) -> str | Path:
-    """What `mssc.model.shipped.model_folder` knows a model on offer by."""
-    return OWN.get(name, name)
+def folder_of(name: str) -> Path:
+    """Of a model on offer."""
+    return (shipped.available_models() | OWN)[name]
 
 
 def ready(name: str, lent: bool = False) -> Detector:
@@ -76,7 +76,7 @@ def ready(name: str, lent: bool = False) -> Detector:
 
 def classes_of(name: str) -> tuple[str, ...]:
     """The actions that a model knows."""
-    return load_config((shipped.available_models() | OWN)[name]).classes
+    return load_config(folder_of(name)).classes
 
 
 def threshold_of(name: str) -> float:
@@ -86,7 +86,7 @@ def threshold_of(name: str) -> float:
 
 def offered(name: str) -> dict[str, Any]:
     """A model as the page and its clients know it: name, usual threshold, actions, and the licence that its card states."""
-    card = (shipped.available_models() | OWN)[name] / "README.md"
+    card = folder_of(name) / "README.md"
     stated = re.search(r"^\| licence \| (.+?) \|$", card.read_text(), re.M) if card.exists() else None
     return {
         "name": name,
@@ -98,6 +98,6 @@ def offered(name: str) -> dict[str, Any]:
 
 def painted(name: str) -> dict[str, Any]:
     """`offered`, with the colour of each action and that of letters on it, and whether the model looks for people."""
-    config = load_config((shipped.available_models() | OWN)[name])
+    config = load_config(folder_of(name))
     colours = [[hex_colour(colour), hex_colour(ink(colour))] for colour in class_colours(config.classes)]
     return offered(name) | {"colours": colours, "people": config.person != "none"}

@@ -41,4 +41,5 @@ CARD = f"""<meta property="og:title" content="{TITLE}">
 """What other sites show of a link to the page, see `mssc.page.card`."""
 LEFT = "You left before the end."
 CORNER = "The message in the corner says why."
+UNREAD = "This request cannot be read; reload the page."
 GONE = "This result is not here any more; find the actions again."

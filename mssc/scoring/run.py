@@ -21,7 +21,7 @@ from ..detection.detector import Detector
 from ..detection.workers import Tick, each
 from ..evaluate import FalseAlarms, FrameDetections, Score, Truth
 from ..linking import LinkConfig, OnlineLinker, score_by_tubes, tube_nms
-from ..model.shipped import learnt, model_folder, weights_hash
+from ..model.shipped import learnt, model_folder, model_hash
 from ..structures import Detections, Tube
 from ..video import frames_per_look
 from .saved import Folder, Known
@@ -30,11 +30,6 @@ log = logging.getLogger(__name__)
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """At which false alarms are counted for the picture."""
-
-
-def model_hash(folder: Path) -> str:
-    """The first 12 hex digits of the weights' SHA-256."""
-    return weights_hash(folder)[:12]
 
 
 def versions() -> dict[str, str]:
