@@ -644,7 +644,7 @@ def test_what_fails_without_a_sentence_leaves_nobody_waiting(browser, address, c
     monkeypatch.setattr(share, "make", broken)
     somebody.tab.click("#detect [data-make=clip]")
     somebody.until("The message in the corner", "#detect .making")
-    somebody.context.close()
+    somebody.leaves.close()
 
 
 def test_a_page_that_was_loaded_anew_while_it_drew_says_so(visitor, clip, monkeypatch):
