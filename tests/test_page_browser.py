@@ -761,7 +761,7 @@ def test_who_waits_is_told_among_how_many(browser, address, clip, monkeypatch):
         yield from real(*arguments)
 
     monkeypatch.setattr(detection, "detect_steps", steps)
-    visitors = [Visitor(browser, address) for _ in range(3)]
+    visitors = [Visitor(browser, address, alone=True) for _ in range(3)]  # one browser has six connections, two a tab
     for somebody, said in zip(visitors, ["Waking the model", "Waiting for its turn", "(one of 2 that wait)"], strict=True):
         somebody.upload(clip)
         somebody.tab.click("#start")
