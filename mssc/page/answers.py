@@ -149,14 +149,14 @@ def _found(data: dict[str, Any], session: str | None, missing: str) -> tuple[lis
     Raises:
         InputError: `missing`, or what else is wrong.
     """
-    seen, numbers = visits.kept(session, str(data.get("job"))), (data.get("threshold"), data.get("moment"))
+    seen, threshold, moment = visits.kept(session, str(data.get("job"))), data.get("threshold"), data.get("moment")
     if not seen:
         raise InputError(missing)
     if not seen[0].info.path.exists():
         raise InputError(texts.GONE)
-    if not all(isinstance(one, int | float) for one in numbers):
+    if not (isinstance(threshold, int | float) and isinstance(moment, int | float)):
         raise InputError(texts.UNREAD)
-    return seen, *numbers
+    return seen, threshold, moment
 
 
 def cancel(event: gr.EventData) -> None:
