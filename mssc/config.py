@@ -214,5 +214,7 @@ class TrainConfig:
         for name in ("warmup", "ema", "label_smoothing", "mixup", "smallest_crop", "background"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
+        if self.workers < 0:
+            raise InputError(f"workers is {self.workers}; it must be 0, which prepares clips in the run itself, or more.")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0.")

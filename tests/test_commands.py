@@ -71,6 +71,15 @@ def test_a_folder_of_videos_and_one_bad_file(model_folder, toy_videos, tmp_path,
     ]  # fmt: skip
 
 
+def test_a_threshold_and_a_place_that_will_not_do_are_refused_before_any_video(model_folder, toy_videos, tmp_path, capsys):
+    given = ("detect", toy_videos.videos[0].path, toy_videos.videos[1].path, "--model", model_folder)
+    for value in ("2", "nan", "-0.1"):
+        said = refused(capsys, *given, "-o", tmp_path / "out", f"--threshold={value}")
+        assert said.count("it must lie in [0, 1]") == 1
+    (tmp_path / "file").write_text("")
+    assert "file is a file, and results cannot be written" in refused(capsys, *given, "-o", tmp_path / "file")
+
+
 def test_what_is_not_drawn_again_goes(model_folder, toy_videos, tmp_path):
     """Older boxes beside newer results would belong to nothing."""
     given = ("detect", toy_videos.videos[0].path, "-o", tmp_path / "out", "--model", model_folder)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -428,6 +429,21 @@ def test_names_with_an_action_in_them_are_divided(tmp_path, caplog):
     names = [f"cam_{action}_{number:02}" for action in ("walk", "run") for number in range(1, 6)]
     root = write_folder(tmp_path, [f"{name},0,1,1,9,9,{name.split('_')[1]}," for name in names], names)
     assert len(load(root, "val")) == 2 and len(load(root, "train")) == 8
+
+
+def test_annotations_of_no_video_that_is_there_are_told(tmp_path):
+    root = write_folder(
+        tmp_path, [r"C:\x\videos\golf_5.mp4,0,1,1,9,9,golf,", r"C:\x\videos\golf_6.mp4,0,1,1,9,9,golf,"], ("golf_5", "golf_6")
+    )
+    with pytest.raises(InputError, match="not in the folder|no video"):
+        load(root, "train")
+
+
+def test_a_video_whose_boxes_lie_beyond_its_end_is_no_copy_of_itself(tmp_path, caplog):
+    root = write_folder(tmp_path, ["a,0,1,1,9,9,run,", "b,999,1,1,9,9,run,"], ("a", "b"))
+    with suppress(InputError), caplog.at_level(logging.WARNING):
+        load(root, "trainval")
+    assert "remove copies" not in caplog.text
 
 
 def test_one_video_cannot_be_divided(tmp_path):

@@ -108,6 +108,17 @@ def test_a_result_that_cannot_be_written_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
+def test_what_was_not_drawn_here_is_not_overwritten(toy_videos, detector, tmp_path):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(toy_videos.videos[1].path.read_bytes())
+    for place, said in ((other, "no video that was drawn here"), (tmp_path / "o.gif", "an MP4")):
+        with pytest.raises(InputError, match=said):
+            pipeline.detect_video(toy_videos.videos[0].path, detector, output=place)
+    assert other.read_bytes() == toy_videos.videos[1].path.read_bytes()
+    for _ in range(2):
+        pipeline.detect_video(toy_videos.videos[0].path, detector, output=tmp_path / "o.mp4")
+
+
 def test_the_progress_of_both_passes_is_told(detector, toy_videos, tmp_path):
     said = []
     video = toy_videos.videos[0]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mssc import MSSC, load_model
 from mssc.model import hub
+from mssc.model.shipped import ABOUT, default_threshold, learnt
 from mssc.structures import InputError
 
 
@@ -25,6 +26,14 @@ def same(one, other):
     assert one.config == other.config and not one.training
     theirs = other.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
+
+
+def test_a_threshold_and_what_was_learnt_from_stay(saved, tmp_path):
+    _, folder = saved
+    (folder / ABOUT).write_text(json.dumps({"threshold": 0.17, "learnt": ["0a", "0b"], "scores": {"frame-mAP": 1}}))
+    load_model(folder).save_pretrained(tmp_path / "again")
+    assert default_threshold(tmp_path / "again") == 0.17 and learnt(tmp_path / "again") == {"0a", "0b"}
+    assert "scores" not in (tmp_path / "again" / ABOUT).read_text(), "which may be another network's by now"
 
 
 def test_what_is_saved_is_loaded_by_either_name(saved):

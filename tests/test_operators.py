@@ -25,3 +25,10 @@ def test_gradients_are_torchvisions():
     wanted, maps.grad = maps.grad, None
     ops.roi_align(maps, rois, 4, 0.5, 1, True).sum().backward()
     assert wanted is not None and wanted.any() and torch.equal(wanted, maps.grad)
+
+
+def test_boxes_that_are_no_numbers_lie_at_zero():
+    """torchvision would read anywhere in memory."""
+    maps, rois = torch.rand(1, 2, 8, 8), torch.tensor([[0.0, float("nan"), 2, float("inf"), 1e38]])
+    with torch.no_grad():
+        assert roi_align(maps, rois, 4, 0.5).isfinite().all()

@@ -70,6 +70,9 @@ def test_another_run_in_the_folder_is_refused(tmp_path, toy_videos, toy_cache, t
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     with pytest.raises(InputError, match=r"other settings \(learning_rate .*, now 0.5\)"):
         trainer(tmp_path, toy_videos, toy_cache, tiny_config, replace(SHORT, learning_rate=0.5))
+    other = toy_videos.subset(video.name for video in toy_videos.videos[:-1])
+    with pytest.raises(InputError, match=r"other settings \(training .*, now "):
+        trainer(tmp_path, other, toy_cache, tiny_config)
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(InputError, match="other settings"):
         trainer(tmp_path, toy_videos, toy_cache, tiny_config)

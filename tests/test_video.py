@@ -223,6 +223,25 @@ def test_probe_counts_and_times(tmp_path):
     assert info.frames == 15 and info.duration == pytest.approx(15 / float(NTSC), abs=0.01)
 
 
+def test_sound_that_goes_on_tells_nothing_of_the_pictures(tmp_path):
+    """Matroska says how long all of it is."""
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        film, sound = out.add_stream("libx264", rate=25), out.add_stream("aac", rate=8000)
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        for index in range(10):
+            frame = av.VideoFrame.from_ndarray(picture(index), "rgb24").reformat(format="yuv420p")
+            frame.pts = index
+            out.mux(film.encode(frame))
+        out.mux(film.encode(None))
+        for index in range(40):
+            noise = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            noise.sample_rate, noise.pts = 8000, 1024 * index
+            out.mux(sound.encode(noise))
+        out.mux(sound.encode(None))
+    info = probe(tmp_path / "a.mkv")
+    assert info.frames == 10 and info.duration == pytest.approx(0.4, abs=0.05)
+
+
 def test_cover_pictures_are_not_the_video(tmp_path):
     cover = make(tmp_path / "cover.png", frames=1, size=(320, 240), codec="png", pix_fmt="rgb24", options={}, format="image2")
     with av.open(str(tmp_path / "a.mkv"), "w") as out:

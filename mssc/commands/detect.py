@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..structures import counted
+from ..structures import InputError, counted
 from .options import FLAG, MODEL, OUTPUT, Device, Runtime, default
 from .sharing import Jobs, Shard, Share, VideoBar
 
@@ -57,6 +57,12 @@ class Detect:
         from ..model.shipped import default_threshold, load_config, model_folder, model_hash, name_of
 
         share = Share(self.shard)
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise InputError(f"--threshold is {self.threshold}; it must lie in [0, 1].")
+        if self.output.exists() and not self.output.is_dir():
+            raise InputError(
+                f"{self.output} is a file, and results cannot be written into it; name a folder for the results with -o."
+            )
         how_many(self.jobs, "cpu")  # a number that is none is refused, of a single video too
         sources, drawn, others = find_sources(self.videos)
         if drawn:

@@ -109,7 +109,7 @@ def _warn_of_numbers(rows: table.Rows, videos: Videos) -> None:
         return  # other tools count images in order as well
     gaps, late = [], []
     for name in dict.fromkeys(rows.video):
-        if not videos.paths[name].is_dir() or name in videos.by_image or name in videos.unreadable:
+        if name not in videos.paths or not videos.paths[name].is_dir() or name in videos.by_image or name in videos.unreadable:
             continue
         files = image_files(videos.paths[name])
         numbers = counting(files)
@@ -191,7 +191,7 @@ def _warn_of_copies(bare: Sequence[str], rows: table.Rows) -> None:
         return (path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path).as_posix().casefold()
 
     annotated = {stem(name): name for name in dict.fromkeys(rows.video)}
-    found = [f"{name} beside {annotated[stem(name)]}" for name in bare if stem(name) in annotated]
+    found = [f"{name} beside {annotated[stem(name)]}" for name in bare if annotated.get(stem(name), name) != name]
     if found:
         log.warning(
             "videos without a box have the name of one that has boxes; remove copies, they are no background: %s",

@@ -94,6 +94,16 @@ class Dataset:
         family = self.name.partition(" ")[0]
         return {hashlib.sha256(f"{family}/{video.name}".encode()).hexdigest()[:8] for video in self.videos}
 
+    @property
+    def digest(self) -> str:
+        """A short hash of the videos' names and ground truth."""
+        found = hashlib.sha256()
+        for video in self.videos:
+            found.update(repr((video.name, video.frames, float(video.rate), video.labelled)).encode())
+            for tube in video.tubes:
+                found.update(repr((tube.label, tube.start)).encode() + np.ascontiguousarray(tube.boxes).tobytes())
+        return found.hexdigest()[:12]
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "videos", tuple(self.videos))

@@ -20,6 +20,7 @@ import numpy as np
 from ..linking import LinkConfig, OnlineLinker
 from ..structures import DetectionLog, Detections, InputError, Tube
 from ..video import Frame, VideoInfo, Writer, drawing, noted, probe, read
+from ..video.writer import is_drawn
 from .detector import FRAMES_AT_ONCE, DetectionStream, Detector, Ready, shared_detector
 from .people import PeopleLinker
 from .prefetch import prefetch
@@ -102,6 +103,10 @@ def detect_steps(
     info, stopwatch = probe(path), Stopwatch()
     if output is not None and Path(output).resolve() == Path(path).resolve():
         raise InputError(f"{output} is the video itself; name another file for the one with its tubes drawn.")
+    if output is not None and Path(output).suffix.lower() != ".mp4":
+        raise InputError(f"{output} is to be an MP4; let its name end in .mp4.")
+    if output is not None and Path(output).exists() and not is_drawn(output):
+        raise InputError(f"{output} exists, and is no video that was drawn here; name another file, or delete it.")
     writer = Writer(output, info.width, info.height, info.rate, info.pixel_aspect, True, path) if output is not None else None
     linker, stream = OnlineLinker(link, float(info.rate), threshold), detector.stream(float(info.rate), stopwatch=stopwatch)
     video, detections = Path(output) if output is not None else None, DetectionLog()

@@ -14,7 +14,7 @@ from ..files import explained, part_file, read_json, undamaged
 from ..structures import InputError
 from .layers import ConvBlock
 from .mssc import MSSC
-from .shipped import ABOUT, CONFIG, EARLIER_PERSON, WEIGHTS, load_config, model_folder
+from .shipped import ABOUT, CONFIG, EARLIER_PERSON, WEIGHTS, about_of, load_config, model_folder
 
 log = logging.getLogger(__name__)
 
@@ -85,4 +85,5 @@ def load_model(name: str | Path) -> MSSC:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise InputError(f"{path}: {name!r} contains NaN or infinity; {again}.")
     model.load_state_dict(tensors)
+    model.about = about_of(folder)
     return model.eval()

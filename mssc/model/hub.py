@@ -69,4 +69,5 @@ class HubMixin(PyTorchModelHubMixin, library_name="mssc", tags=["spatio-temporal
     def _save_pretrained(self, save_directory: Path) -> None:
         from .checkpoint import save_model
 
-        save_model(cast("MSSC", self), save_directory)  # the mixin is no network by itself
+        model = cast("MSSC", self)  # the mixin is no network by itself
+        save_model(model, save_directory, {name: model.about[name] for name in ("threshold", "learnt") if name in model.about})

@@ -33,6 +33,7 @@ class MSSC(nn.Module, HubMixin):
     def __init__(self, config: ModelConfig, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.about: dict = {}  # what its folder tells of it: its threshold, what it learnt from
         self.image = build_image_path(config, pretrained)
         self.video = build_video_path(config, pretrained)
         self.fusion = build_fusion(config, self.image.widths)

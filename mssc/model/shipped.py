@@ -75,17 +75,28 @@ def load_config(folder: Path) -> ModelConfig:
     return ModelConfig.from_mapping(values)
 
 
+def about_of(folder: Path) -> dict:
+    """What a model's folder tells of it beside the config; nothing where there is no such file.
+
+    Raises:
+        InputError: if that is damaged.
+    """
+    path, way_out = folder / ABOUT, "copy the model's folder again"
+    if not path.exists():
+        return {}
+    with undamaged(path, way_out):
+        return dict(read_json(path, way_out))
+
+
 def default_threshold(name: str | Path) -> float:
     """The score from which this model's tubes are shown, chosen on its validation videos.
 
     Raises:
         InputError: if the file that says it is damaged.
     """
-    path, way_out = model_folder(name) / ABOUT, "copy the model's folder again"
-    if not path.exists():
-        return DEFAULT_THRESHOLD
-    with undamaged(path, way_out):
-        return float(read_json(path, way_out).get("threshold", DEFAULT_THRESHOLD))
+    folder = model_folder(name)
+    with undamaged(folder / ABOUT, "copy the model's folder again"):
+        return float(about_of(folder).get("threshold", DEFAULT_THRESHOLD))
 
 
 def learnt(folder: Path) -> set[str]:
@@ -94,11 +105,8 @@ def learnt(folder: Path) -> set[str]:
     Raises:
         InputError: if the file that tells them is damaged.
     """
-    path, way_out = folder / ABOUT, "copy the model's folder again"
-    if not path.exists():
-        return set()
-    with undamaged(path, way_out):
-        return set(read_json(path, way_out).get("learnt", ()))
+    with undamaged(folder / ABOUT, "copy the model's folder again"):
+        return set(about_of(folder).get("learnt", ()))
 
 
 def model_hash(folder: Path) -> str:

@@ -73,7 +73,7 @@ def _told_apart(one: "Inside") -> str:
     said = (
         f" Behind it, action is told from background {how}: {before:.3f} to {after:.3f}, where 1 is always right and 0.5 a guess"
     )
-    means, then = (one.distances[tap]["d_euc"] for tap in ("MSM in", "MSM out"))
+    means, then = (one.distances[tap].get("d_euc", 0.0) for tap in ("MSM in", "MSM out"))
     if (after - before) * (then - means) < 0:
         said += f"; yet their averages lie {'farther apart' if then > means else 'closer together'}, {means:.2f} to {then:.2f}"
     return said + "."

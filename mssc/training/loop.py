@@ -179,6 +179,7 @@ class Trainer:
             config = dataclasses.replace(config, frozen="none")  # random weights are not worth keeping
         self.config, self.model_config, self.folder, self.validation, self.cache = config, model_config, folder, validation, cache
         self.learnt = sorted(training.marks.union(learnt))
+        self.annotations = {"training": training.digest, "validation": "none" if validation is None else validation.digest}
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         if int(os.environ.get("WORLD_SIZE", 1)) > self.accelerator.num_processes:
             raise InputError(
@@ -253,7 +254,8 @@ class Trainer:
 
     def _identity(self) -> dict:
         """What must not change between a run and its continuation."""
-        return json.loads(json.dumps({"model": dataclasses.asdict(self.model_config), "train": dataclasses.asdict(self.config)}))
+        settings = {"model": dataclasses.asdict(self.model_config), "train": dataclasses.asdict(self.config)}
+        return json.loads(json.dumps(settings | {"annotations of": self.annotations}))
 
     def _open_folder(self) -> None:
         with explained(self.folder):
@@ -261,8 +263,11 @@ class Trainer:
         described, last = self.folder / "run.json", self.folder / "last.pt"
         if last.exists():
             anew = "copy it again, or delete it to begin the run anew (first keep model/, the best so far, if you want it)"
-            if described.exists() and (before := read_json(described, anew)) != self._identity():
-                differ = _different(before, self._identity())
+            before, now = read_json(described, anew) if described.exists() else self._identity(), self._identity()
+            if isinstance(before, dict):  # runs noted no annotations once
+                before = {"annotations of": now["annotations of"], **before}
+            if before != now:
+                differ = _different(before, now)
                 raise InputError(
                     f"{self.folder} holds a run with other settings ({first_few(differ)}); choose another folder, or delete it."
                 )

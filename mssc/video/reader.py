@@ -114,8 +114,10 @@ def probe(path: str | Path) -> VideoInfo:
         aspect = stream.sample_aspect_ratio or Fraction(1)
         aspect = 1 / aspect if turn.transpose else aspect
         rate = _rate(stream) or _rate_of([first.time, *(frame.time for frame in islice(frames, RATE_FRAMES))])
-        seconds = stream.duration * stream.time_base if stream.duration and stream.time_base else (container.duration or 0) / 1e6
+        own = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        seconds = (container.duration or 0) / 1e6 if own is None else own  # of all that is in it
         listed, doubtful = _listed(stream), resets(container) or seconds > _bytes(path) / LEAST_BYTES
+        doubtful |= own is None and bool(container.streams.audio)  # which may be the longer
     rate = _kept_rate(path, rate)
     duration = _length(path) if doubtful else float(seconds) if seconds > 0 else None
     count = listed or (max(1, round(duration * rate)) if duration else None)
