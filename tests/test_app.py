@@ -305,7 +305,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(address):
 
 def test_an_upload_that_breaks_off_leaves_nothing(address, place, caplog):
     def large() -> list[Path]:
-        return [path for path in place.rglob("*") if path.is_file() and path.stat().st_size == 2**20]
+        return [path for path in place.rglob("*") if path.is_file() and path.stat().st_size > 2**19]  # some is in a buffer
 
     part = '--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
     with upload_by_hand(address, 8 * 2**20) as line:

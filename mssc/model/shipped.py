@@ -85,7 +85,7 @@ def about_of(folder: Path) -> dict:
     if not path.exists():
         return {}
     with undamaged(path, way_out):
-        return dict(read_json(path, way_out))
+        return {**read_json(path, way_out)}
 
 
 def default_threshold(name: str | Path) -> float:
